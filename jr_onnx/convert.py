@@ -12,7 +12,7 @@ import onnx
 
 from jr_onnx.errors import ModelError, OptionError, OutputError
 from jr_onnx.lowering.edits import ModelEdit
-from jr_onnx.lowering.forms import TARGETS, Target
+from jr_onnx.lowering.forms import Target
 from jr_onnx.lowering.lower import Lowering
 from jr_onnx.metadata import provenance
 from jr_onnx.modelfile.atomic import Progress, atomic_file, write_pieces
@@ -20,7 +20,7 @@ from jr_onnx.modelfile.external import DataFile, ExternalMode, data_files, defau
 from jr_onnx.modelfile.rewrite import rewrite
 from jr_onnx.modelfile.source import Source, open_file, open_proto
 from jr_onnx.modelfile.splice import Piece, join, size_of
-from jr_onnx.options import Options
+from jr_onnx.options import Options, make_options
 from jr_onnx.plan import Plan, make_plan
 from jr_onnx.policy import Jump, JumpReluPolicy
 from jr_onnx.report import ConversionReport, converted_site
@@ -79,7 +79,7 @@ def convert(
         OutputError: the output cannot be written.
     """
     started = time.perf_counter()
-    options = _options(jump, policy, target, include, exclude, jump_input, clip, inline, allow_empty)
+    options = make_options(jump, policy, target, include, exclude, jump_input, clip, inline, allow_empty)
     if isinstance(model, onnx.ModelProto):
         if output is not None or external is not None:
             raise OptionError("output and external are for files; the hardened model is in the report")
@@ -119,27 +119,6 @@ def _prepare(source: Source, options: Options) -> _Work:
     edit = Lowering(skeleton, plan, options).edit()
     edit.metadata = provenance(options, len(plan.sites), source.digest)
     return _Work(source, data, plan, edit, rewrite(source, edit))
-
-
-def _options(
-    jump: Jump | None,
-    policy: JumpReluPolicy | None,
-    target: Target,
-    include: Sequence[str],
-    exclude: Sequence[str],
-    jump_input: str | None,
-    clip: bool,
-    inline: bool,
-    allow_empty: bool,
-) -> Options:
-    if (jump is None) == (policy is None):
-        raise OptionError("give either a jump or a policy (which has a default jump of its own)")
-    if target not in TARGETS:
-        raise OptionError(f"unknown target {target!r}; it is one of {', '.join(TARGETS)}")
-    if inline and target != "custom-op":
-        raise OptionError(f"--inline is for the target custom-op; {target} calls no function anyway")
-    chosen = policy if policy is not None else JumpReluPolicy(default=jump)
-    return Options(chosen, target, tuple(include), tuple(exclude), jump_input, clip, inline, allow_empty)
 
 
 def _check_output(output: Path, source: Path, force: bool) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from jr_onnx.lowering.forms import Target
-from jr_onnx.policy import JumpReluPolicy
+from jr_onnx.errors import OptionError
+from jr_onnx.lowering.forms import TARGETS, Target
+from jr_onnx.policy import Jump, JumpReluPolicy
 
 
 @dataclass(frozen=True)
@@ -31,3 +33,29 @@ class Options:
     clip: bool = False
     inline: bool = False
     allow_empty: bool = False
+
+
+def make_options(
+    jump: Jump | None,
+    policy: JumpReluPolicy | None,
+    target: Target,
+    include: Sequence[str],
+    exclude: Sequence[str],
+    jump_input: str | None,
+    clip: bool,
+    inline: bool,
+    allow_empty: bool,
+) -> Options:
+    """The options from the arguments of `jr_onnx.convert` and `jr_onnx.graphsurgeon.harden`.
+
+    Raises:
+        OptionError: they contradict each other, or the target is unknown.
+    """
+    if (jump is None) == (policy is None):
+        raise OptionError("give either a jump or a policy (which has a default jump of its own)")
+    if target not in TARGETS:
+        raise OptionError(f"unknown target {target!r}; it is one of {', '.join(TARGETS)}")
+    if inline and target != "custom-op":
+        raise OptionError(f"--inline is for the target custom-op; {target} calls no function anyway")
+    chosen = policy if policy is not None else JumpReluPolicy(default=jump)
+    return Options(chosen, target, tuple(include), tuple(exclude), jump_input, clip, inline, allow_empty)

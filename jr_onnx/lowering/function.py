@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import onnx
 
-from jr_onnx.lowering.forms import DOMAIN, OP_TYPE, Form, Op
+from jr_onnx.lowering.forms import BODIES, DOMAIN, OP_TYPE, Form, Op, choose_form
 from jr_onnx.lowering.nodes import Binding, to_proto, write_ops
 
 #: Zero of the type of the jump, without naming that type.
@@ -36,3 +36,8 @@ def function_proto(body: Form, opset: int, element_type: int) -> onnx.FunctionPr
         [onnx.helper.make_opsetid("", opset)],
         doc_string="0 where X <= jump, X elsewhere (arXiv 1904.03750)",
     )
+
+
+def body_for(element_type: int, opset: int) -> Form | None:
+    """The preferred body for one element type; None where the opset has no operators for it."""
+    return choose_form(BODIES, element_type, opset, scalar=False, constant=False)[0]
