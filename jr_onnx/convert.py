@@ -10,7 +10,7 @@ from pathlib import Path
 
 import onnx
 
-from jr_onnx.errors import ModelError, OptionError, OutputError
+from jr_onnx.errors import OptionError, OutputError
 from jr_onnx.lowering.edits import ModelEdit
 from jr_onnx.lowering.forms import Target
 from jr_onnx.lowering.lower import Lowering
@@ -87,12 +87,9 @@ def convert(
         hardened = None if dry_run else onnx.ModelProto.FromString(join(work.source.buffer, work.pieces))
         return _report(work, options, None, started, written=False, model=hardened, mode=None)
     path = Path(model)
-    goal = Path(output) if output is not None else path.with_name(path.name.removesuffix(".onnx") + ENDING)
     with open_file(path) as source:
-        try:
-            work = _prepare(source, options)
-        except ModelError as error:
-            raise type(error)(f"{path}: {error}") from error
+        goal = Path(output) if output is not None else path.with_name(path.name.removesuffix(".onnx") + ENDING)
+        work = _prepare(source, options)
         mode = (external or default_mode(path, goal)) if work.data else None
         if not dry_run:
             _check_output(goal, path, force)
@@ -122,12 +119,15 @@ def _prepare(source: Source, options: Options) -> _Work:
 
 
 def _check_output(output: Path, source: Path, force: bool) -> None:
-    if not output.parent.is_dir():
-        raise OutputError(f"{output.parent}: no such folder; make it, or choose another output with -o")
-    if output.is_dir():
-        raise OutputError(f"{output}: is a folder; name a file in it with -o")
-    if output.exists() and output.samefile(source) and not force:
-        raise OutputError(f"{output}: is the input itself; choose another output with -o, or add --force")
+    try:
+        if not output.parent.is_dir():
+            raise OutputError(f"{output.parent}: no such folder; make it, or choose another output with -o")
+        if output.is_dir():
+            raise OutputError(f"{output}: is a folder; name a file in it with -o")
+        if output.exists() and output.samefile(source) and not force:
+            raise OutputError(f"{output}: is the input itself; choose another output with -o, or add --force")
+    except OSError as error:
+        raise OutputError(f"{output}: cannot be written: {error.strerror}") from error
 
 
 def _write(work: _Work, path: Path, output: Path, mode: ExternalMode | None, force: bool, progress: Progress) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import onnx
 
-from jr_onnx.errors import ModelError
 from jr_onnx.matchers import SiteKind
 from jr_onnx.metadata import PREFIX, was_hardened
 from jr_onnx.modelfile.source import Source, open_file, open_proto
@@ -46,10 +45,7 @@ def inspect(model: str | Path | onnx.ModelProto) -> InspectionReport:
     if isinstance(model, onnx.ModelProto):
         return _report(open_proto(model))
     with open_file(Path(model)) as source:
-        try:
-            return _report(source)
-        except ModelError as error:
-            raise type(error)(f"{model}: {error}") from error
+        return _report(source)
 
 
 def _survey(source: Source) -> Survey:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import mmap
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from google.protobuf.message import DecodeError, EncodeError
 from jr_onnx.errors import ModelError
 from jr_onnx.modelfile.skeleton import skeleton_of
 from jr_onnx.modelfile.splice import Message
-from jr_onnx.modelfile.wire import Buffer, WireError
+from jr_onnx.modelfile.wire import Buffer
 
 
 @dataclass(frozen=True)
@@ -48,19 +49,21 @@ def open_file(path: Path) -> Iterator[Source]:
     """The model in a file, memory-mapped while the context lasts.
 
     Raises:
-        ModelError: there is no such file, it cannot be read, or it holds no ONNX model.
+        ModelError: there is no such file, it cannot be read, or it holds no ONNX model. Every other ModelError that
+            is raised while the context lasts is raised again with the path in front.
     """
-    if not path.exists():
-        raise ModelError(f"{path}: no such file")
-    if not path.is_file():
-        raise ModelError(f"{path}: not a file")
-    try:
-        with path.open("rb") as file, _mapped(file.fileno()) as buffer:
+    with contextlib.ExitStack() as stack:
+        try:
+            if not path.is_file():
+                raise ModelError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
+            file = stack.enter_context(path.open("rb"))
+            buffer = stack.enter_context(_mapped(file.fileno()))
+        except OSError as error:
+            raise ModelError(f"{path}: {error.strerror}") from error
+        try:
             yield _read(buffer, path, file)
-    except PermissionError as error:
-        raise ModelError(f"{path}: {error.strerror}") from error
-    except WireError as error:
-        raise ModelError(f"{path}: {error}; export or copy the model again") from error
+        except ModelError as error:
+            raise ModelError(f"{path}: {error}") from error
 
 
 def open_proto(model: onnx.ModelProto) -> Source:
@@ -88,26 +91,21 @@ def _mapped(descriptor: int) -> Iterator[Buffer]:
 
 
 def _read(buffer: Buffer, path: Path | None = None, file: BinaryIO | None = None) -> Source:
-    name = path or "the model"
     if not len(buffer):
-        raise ModelError(f"{name}: is empty; export or copy the model again")
+        raise ModelError("is empty; export or copy the model again")
     serialized = skeleton_of(buffer)
     skeleton = onnx.ModelProto()
     try:
         skeleton.ParseFromString(serialized)
     except DecodeError as error:
-        raise ModelError(f"{name}: not an ONNX model: {error}") from error
+        raise ModelError(f"not an ONNX model: {error}") from error
     if not skeleton.HasField("graph"):
-        raise ModelError(f"{name}: not an ONNX model, or one without a graph")
-    _check_ir_version(skeleton, str(name))
-    return Source(buffer, skeleton, hashlib.sha256(serialized).hexdigest(), path, file)
-
-
-def _check_ir_version(model: onnx.ModelProto, name: str) -> None:
-    if not model.ir_version:
-        raise ModelError(f"{name}: not an ONNX model: it has no IR version")
-    if model.ir_version > onnx.IR_VERSION:
+        raise ModelError("not an ONNX model, or one without a graph")
+    if not skeleton.ir_version:
+        raise ModelError("not an ONNX model: it has no IR version")
+    if skeleton.ir_version > onnx.IR_VERSION:
         raise ModelError(
-            f"{name}: IR version {model.ir_version} is unknown to onnx {onnx.__version__} "
+            f"IR version {skeleton.ir_version} is unknown to onnx {onnx.__version__} "
             f"(newest: {onnx.IR_VERSION}); pip install --upgrade onnx"
         )
+    return Source(buffer, skeleton, hashlib.sha256(serialized).hexdigest(), path, file)

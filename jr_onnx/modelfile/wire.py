@@ -20,6 +20,9 @@ Buffer = bytes | mmap.mmap
 class WireError(ModelError):
     """The bytes are not protobuf's wire format; the message says at which byte."""
 
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}; export or copy the model again")
+
 
 class Field(NamedTuple):
     """One field as it stands in the buffer: the tag at `start`, the value in [`value`, `end`)."""
