@@ -81,6 +81,8 @@ def _clip(wiring: Wiring, index: int) -> Verdict:
     if not node.output or not node.output[0]:
         return None
     minimum = attribute_of(node, "min")
+    if minimum is not None and minimum.ref_attr_name:  # in a function: whatever the call says
+        return "its minimum is not a constant"
     if minimum is not None:
         lowest = np.asarray(minimum.f)
     elif len(node.input) > 1 and node.input[1]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import onnx
 
 from jr_onnx.element_types import NUMPY_TYPES, type_name
-from jr_onnx.lowering.forms import ALL_FORMS, DOMAIN, Form
+from jr_onnx.lowering.forms import ALL_FORMS, DOMAIN, LOWEST_OPSET, Form
 from jr_onnx.lowering.recognise import Match, recognise
 from jr_onnx.matchers import MATCHERS, Found, SiteKind, operator_name
 from jr_onnx.scopes import Scope, own_domain
@@ -109,7 +109,6 @@ def _in_scope(wiring: Wiring, types: ValueTypes, *, clip: bool) -> Iterator[Site
     scope = wiring.scope
     known = _hardened(wiring)
     inside = {index for match in known.values() for index in match.nodes[:-1]}
-    covered = {match.x for match in known.values()}
     for index, node in enumerate(scope.nodes):
         if index in inside:
             continue
@@ -117,11 +116,11 @@ def _in_scope(wiring: Wiring, types: ValueTypes, *, clip: bool) -> Iterator[Site
         if index in known:
             match = known[index]
             found = Found(SiteKind.HARDENED, match.x, match.y, match.nodes, match.rectified, match)
-        elif node.output and node.output[0] in covered and _only_covered(wiring, node.output[0], known):
-            continue  # its JumpReLU stands behind it, and is a site of its own
         else:
             matcher = MATCHERS.get((own_domain(node.domain), node.op_type))
-            found = matcher(wiring, index) if matcher else None
+            found = matcher(wiring, index) if matcher and any(node.input) and any(node.output) else None
+            if isinstance(found, Found) and found.kind.stays and _only_covered(wiring, found.output, known):
+                continue  # its JumpReLU stands behind it, and is a site of its own
             if isinstance(found, Found) and found.kind is SiteKind.CLIP and not clip:
                 found = "a Clip is converted with --clip only"
         if isinstance(found, str):
@@ -149,7 +148,7 @@ def _hardened(wiring: Wiring) -> Mapping[int, Match]:
 def _only_covered(wiring: Wiring, value: str, known: Mapping[int, Match]) -> bool:
     """Whether everything that takes a value is part of a JumpReLU of it."""
     takers = {index for match in known.values() if match.x == value for index in match.nodes}
-    return set(wiring.consumers[value]) <= takers
+    return bool(takers) and set(wiring.consumers[value]) <= takers
 
 
 def _typed(found: Found, scope: Scope, index: int, types: ValueTypes) -> Site | LeftAlone:
@@ -172,13 +171,19 @@ def _typed(found: Found, scope: Scope, index: int, types: ValueTypes) -> Site | 
         opset=scope.opset,
         input=found.input,
         output=found.output,
-        problem=_type_problem(found, element_types),
+        problem=_opset_problem(scope.opset) or _type_problem(found, element_types),
         scope=scope,
         nodes=found.nodes,
         hardened=found.hardened,
         rectified=found.rectified or found.kind.stays,
         blocked=node.domain == "com.microsoft.nchwc",
     )
+
+
+def _opset_problem(opset: int) -> str:
+    if opset < LOWEST_OPSET:
+        return f"opset {opset} is older than {LOWEST_OPSET}; convert the model with onnx.version_converter first"
+    return ""
 
 
 def _type_problem(found: Found, element_types: list[int]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jr_onnx.cli.progress import progress_bar
-from jr_onnx.cli.table import bytes_text, count, jump_text, table
+from jr_onnx.cli.table import bytes_text, count, jump_text, printable, table
 from jr_onnx.convert import ENDING, convert
 from jr_onnx.errors import OptionError
 from jr_onnx.lowering.forms import TARGETS
@@ -139,4 +139,4 @@ def _text(report: ConversionReport) -> str:
     lines.append(f"{done} {report.output} ({bytes_text(report.size)}, {report.seconds:.2f} s)")
     if report.written and report.sites:
         lines.append(_ADVICE)
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))

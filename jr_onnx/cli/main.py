@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from jr_onnx import __version__
 from jr_onnx.cli import convert, inspect
+from jr_onnx.cli.table import printable
 from jr_onnx.errors import JrOnnxError
 
 USAGE_ERROR, INTERRUPTED = 2, 130
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = parsed.run(parsed)
         sys.stdout.flush()
     except JrOnnxError as error:
-        print(f"jr-onnx {parsed.command}: {error}", file=sys.stderr)
+        print(printable(f"jr-onnx {parsed.command}: {error}"), file=sys.stderr)
         return USAGE_ERROR
     except KeyboardInterrupt:
         print(f"jr-onnx {parsed.command}: interrupted, nothing was written", file=sys.stderr)

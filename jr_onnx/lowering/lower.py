@@ -37,7 +37,8 @@ class Lowering:
         self._main = plan.scopes[0]
         self._edit = ModelEdit()
         self._orphans = _orphans(model, plan)
-        self._namer = Namer(taken_names(plan.scopes) - self._orphans)
+        # The names inside jr_onnx::JumpReLU are its own: its input is called "jump" too.
+        self._namer = Namer(taken_names(scope for scope in plan.scopes if not _is_ours(scope)) - self._orphans)
         self._shared: dict[object, str] = {}
         self._ir_version = model.ir_version
 
@@ -76,16 +77,16 @@ class Lowering:
                     self._edit.at(scope).replaced[index] = ()
 
     def _add_jump_input(self, name: str) -> None:
-        jumps = [(p.site.element_type, p.jump) for p in self._plan.sites if p.form is not RECURRENT]
-        if not jumps:
+        reached = [p for p in self._plan.sites if p.form is not RECURRENT]
+        if not reached:
             raise OptionError("--jump-input: there is no site that a graph input can reach; leave it out")
         if not name or self._namer.fresh(name) != name:
             raise OptionError(f"--jump-input: the model has a value '{name}' already; give another name")
-        types = {element_type for element_type, _ in jumps}
+        types = {p.site.element_type for p in reached}
         widest = DOUBLE if DOUBLE in types else FLOAT
         element_type = types.pop() if len(types) == 1 else widest
-        asked = self._options.policy.default
-        jump = jumps[0][1] if not isinstance(asked, float) else round_jump(asked, element_type)
+        asked = reached[0].asked
+        jump = round_jump(asked if isinstance(asked, float) else asked[0], element_type)
         self._edit.initializers[name] = np.asarray(jump, NUMPY_TYPES[element_type])
         self._edit.new_input = onnx.helper.make_tensor_value_info(name, element_type, [])
         self._shared["jump input", element_type] = name
@@ -187,7 +188,7 @@ def _orphans(model: onnx.ModelProto, plan: Plan) -> set[str]:
         (set(node.output), set(node.input))
         for scope in plan.scopes
         for index, node in enumerate(scope.nodes)
-        if (scope, index) not in replaced
+        if (scope, index) not in replaced and not _is_ours(scope)
     ]
     while ours:
         used = {name for outputs, inputs in takers if not outputs or not outputs <= ours for name in inputs}

@@ -2,26 +2,27 @@
 
 The alphas of a node are one list for all its activations: each activation that has an alpha takes the next one, and
 those behind the end of the list have their defaults. A new alpha in the middle therefore needs those before it
-written out. Source: ONNX operator RNN; the defaults are those of the operators of the same names, and of
-onnxruntime's rnn_helpers.cc.
+written out. Source: ONNX operator RNN; onnxruntime's rnn_helpers.cc.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 
 import onnx
 
 from jr_onnx.lowering.nodes import AttributeValue
 
-#: The activations that take an alpha, and its default.
+#: The activations that take an alpha, and its default. ONNX says 1 for ThresholdedRelu, and nothing for Affine and
+#: ScaledTanh; these are onnxruntime's, so that writing one out changes nothing there.
 _ALPHAS: Mapping[bytes, float] = {
-    b"affine": 1.0,
+    b"affine": 0.0,
     b"elu": 1.0,
     b"hardsigmoid": 0.2,
     b"leakyrelu": 0.01,
-    b"scaledtanh": 1.0,
-    b"thresholdedrelu": 1.0,
+    b"scaledtanh": 0.0,
+    b"thresholdedrelu": 0.0,
 }
 
 
@@ -31,15 +32,24 @@ def with_threshold(node: onnx.NodeProto, jump: float, *, hardened: bool) -> dict
     `hardened`: the model was hardened before, so its ThresholdedRelu are JumpReLU and get the new jump.
     """
     attributes = {attribute.name: attribute for attribute in node.attribute}
-    given = iter(attributes["activation_alpha"].floats if "activation_alpha" in attributes else ())
+    given = deque(attributes["activation_alpha"].floats if "activation_alpha" in attributes else ())
     names: list[bytes] = []
     alphas: list[float] = []
+    needed = 0
     for name in attributes["activations"].strings:
         kind = name.lower()
-        alpha = next(given, _ALPHAS[kind]) if kind in _ALPHAS else None
+        explicit = bool(given) and kind in _ALPHAS
+        alpha = given.popleft() if explicit else _ALPHAS.get(kind)
         if kind == b"relu" or (hardened and kind == b"thresholdedrelu"):
-            name, alpha = b"ThresholdedRelu", jump
+            name, alpha, explicit = b"ThresholdedRelu", jump, True
         names.append(name)
         if alpha is not None:
             alphas.append(alpha)
+        if explicit:
+            needed = len(alphas)
+    if node.op_type == "RNN":
+        # onnxruntime up to 1.28 takes the alpha of the n-th direction from the n-th place, and there must be one.
+        alphas += alphas[-1:] * (len(names) - len(alphas))
+    else:
+        del alphas[needed:]
     return {"activations": names, "activation_alpha": alphas}
