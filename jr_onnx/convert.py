@@ -115,7 +115,7 @@ def _prepare(source: Source, options: Options) -> _Work:
     data = data_files(skeleton, source.path.parent) if source.path is not None else ()
     plan = make_plan(skeleton, options)
     edit = Lowering(skeleton, plan, options).edit()
-    edit.metadata = provenance(options, len(plan.sites), source.digest)
+    edit.metadata = provenance(options, len(plan.sites), source.digest, edit.jump_input)
     return _Work(source, data, plan, edit, rewrite(source, edit))
 
 

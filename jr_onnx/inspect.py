@@ -7,8 +7,8 @@ from pathlib import Path
 
 import onnx
 
+from jr_onnx.marks import PREFIX
 from jr_onnx.matchers import SiteKind
-from jr_onnx.metadata import PREFIX, was_hardened
 from jr_onnx.modelfile.source import Source, open_file, open_proto
 from jr_onnx.report import InspectionReport, inspected_nodes
 from jr_onnx.scopes import all_scopes
@@ -51,7 +51,7 @@ def inspect(model: str | Path | onnx.ModelProto) -> InspectionReport:
 def _survey(source: Source) -> Survey:
     model = source.skeleton
     check_structure(model)
-    return survey(model, tuple(all_scopes(model)), clip=True, hardened=was_hardened(model))
+    return survey(model, tuple(all_scopes(model)), clip=True)
 
 
 def _report(source: Source) -> InspectionReport:

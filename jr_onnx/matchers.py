@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 
 from jr_onnx.lowering.recognise import Match
+from jr_onnx.marks import ACTIVATIONS, mark_of
 from jr_onnx.scopes import own_domain
 from jr_onnx.wiring import Wiring
 
@@ -103,7 +104,7 @@ def _recurrent(wiring: Wiring, index: int) -> Verdict:
     names = {name.lower() for name in activations.strings} if activations is not None else set()
     if output is None or not names & {b"relu", b"thresholdedrelu"}:
         return None
-    if b"relu" not in names and not wiring.hardened:
+    if b"relu" not in names and mark_of(node, ACTIVATIONS) is None:
         return "the model's own threshold in its activations"
     return Found(SiteKind.RECURRENT, node.input[0], output, (index,))
 

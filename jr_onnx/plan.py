@@ -21,7 +21,6 @@ from jr_onnx.lowering.forms import (
     choose_form,
 )
 from jr_onnx.matchers import SiteKind
-from jr_onnx.metadata import was_hardened
 from jr_onnx.options import Options
 from jr_onnx.policy import Jump, did_you_mean, matches
 from jr_onnx.scopes import Scope, all_scopes
@@ -37,6 +36,7 @@ class PlannedSite:
         jump: the same, rounded to the site's element type.
         form: what is written.
         reason: why it is not the target's preferred form; empty if it is.
+        body: the form of the function's body, if the form is a call of jr_onnx::JumpReLU.
     """
 
     site: Site
@@ -44,6 +44,12 @@ class PlannedSite:
     jump: Jump
     form: Form
     reason: str
+    body: Form | None
+
+    @property
+    def differs(self) -> str:
+        """Where the values differ from the definition, without a kernel; empty if nowhere."""
+        return self.body.differs if self.body is not None else self.form.differs
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,7 @@ def make_plan(model: onnx.ModelProto, options: Options) -> Plan:
     scopes = tuple(all_scopes(model))
     for scope in scopes:
         _check_opset(scope)
-    found = survey(model, scopes, clip=options.clip, hardened=was_hardened(model))
+    found = survey(model, scopes, clip=options.clip)
     _check_patterns(options, [*found.sites, *found.left_alone])
     chosen, skipped = _select(found.sites, options)
     for site, _ in chosen:
@@ -84,7 +90,7 @@ def make_plan(model: onnx.ModelProto, options: Options) -> Plan:
     if options.jump_input is not None:
         _check_jump_input(chosen)
     body, uncovered = _choose_body(scopes[0].opset, [site for site, _ in chosen], _still_called(found, chosen), options)
-    sites = tuple(_plan_site(site, jump, options, uncovered) for site, jump in chosen)
+    sites = tuple(_plan_site(site, jump, options, body, uncovered) for site, jump in chosen)
     notes = tuple(dict.fromkeys(_notes(model, sites, options)))
     return Plan(scopes, sites, (*found.left_alone, *skipped), body, notes)
 
@@ -123,7 +129,7 @@ def _select(sites: Iterable[Site], options: Options) -> tuple[list[tuple[Site, J
     for site in sites:
         jump, reason = _decide(site, options)
         if jump is None:
-            skipped.append(LeftAlone(site.path, site.name, site.op_type, reason))
+            skipped.append(LeftAlone(site.path, site.scope.path, site.name, site.op_type, reason))
         else:
             chosen.append((site, jump))
     return chosen, skipped
@@ -191,7 +197,7 @@ def _choose_body(opset: int, sites: list[Site], kept: set[int], options: Options
     return best, set(types) - covered
 
 
-def _plan_site(site: Site, jump: Jump, options: Options, uncovered: set[int]) -> PlannedSite:
+def _plan_site(site: Site, jump: Jump, options: Options, body: Form | None, uncovered: set[int]) -> PlannedSite:
     numbers = jump if isinstance(jump, tuple) else (jump,)
     try:
         rounded = tuple(round_jump(number, site.element_type) for number in numbers)
@@ -202,7 +208,7 @@ def _plan_site(site: Site, jump: Jump, options: Options, uncovered: set[int]) ->
     if site.kind is SiteKind.RECURRENT:
         if isinstance(jump, tuple):
             raise OptionError(f"node '{site.path}': the activation of {site.op_type} takes one jump, not one a channel")
-        return PlannedSite(site, jump, round_jump(rounded[0], FLOAT), RECURRENT, "activations are attributes")
+        return PlannedSite(site, jump, round_jump(rounded[0], FLOAT), RECURRENT, "activations are attributes", None)
     forms, reason = PREFERENCES[options.target], ""
     if options.target == "custom-op" and (options.inline or site.element_type in uncovered):
         forms = tuple(form for form in forms if form is not JUMP_RELU)
@@ -218,7 +224,8 @@ def _plan_site(site: Site, jump: Jump, options: Options, uncovered: set[int]) ->
     if form is None:
         raise ModelError(f"node '{site.path}' ({site.op_type}): {refused}")
     value: Jump = rounded if isinstance(jump, tuple) else rounded[0]
-    return PlannedSite(site, jump, value, form, "; ".join(filter(None, (reason, refused))))
+    why = "; ".join(filter(None, (reason, refused)))
+    return PlannedSite(site, jump, value, form, why, body if form is JUMP_RELU else None)
 
 
 def jump_shape(site: Site, channels: int) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 import onnx
 
 from jr_onnx.errors import ModelError
-from jr_onnx.metadata import PREFIX
+from jr_onnx.marks import PREFIX
 from jr_onnx.scopes import function_name, graphs_in, own_domain
 
 #: How deep functions may call each other, and how many nodes a model may have once every call is written out. Newer

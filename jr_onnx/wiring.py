@@ -18,15 +18,11 @@ from jr_onnx.structure import used_names
 
 
 class Wiring:
-    """The edges of one scope. Values of the scopes around it are found through `outer`.
+    """The edges of one scope. Values of the scopes around it are found through `outer`."""
 
-    `hardened` says that the model was written by jr-onnx before, so that standard operators may be a JumpReLU.
-    """
-
-    def __init__(self, scope: Scope, outer: Wiring | None, *, hardened: bool) -> None:
+    def __init__(self, scope: Scope, outer: Wiring | None) -> None:
         self.scope = scope
         self.outer = outer
-        self.hardened = hardened
 
     @cached_property
     def producers(self) -> dict[str, int]:

@@ -167,6 +167,10 @@ def _carried(item: NodeProto, without: tuple[str, ...]) -> bytes:
     for name in without:
         if name in NodeProto.DESCRIPTOR.fields_by_name:
             rest.ClearField(name)
+    # What a conversion may add to a node that it writes: marks, by which it knows the node again.
+    theirs = [entry for entry in rest.metadata_props if not str(entry.key).startswith("jr_onnx.")]
+    del rest.metadata_props[:]
+    rest.metadata_props.extend(theirs)
     kept = [attribute for attribute in rest.attribute if attribute.name not in without]
     del rest.attribute[:]
     # A Relu has no attributes, but one may stand there all the same; they go with the operator.

@@ -113,7 +113,7 @@ def test_the_largest_value_is_reached_and_what_rounds_to_infinity_is_refused(ele
     [
         FLOAT16,
         FLOAT,
-        pytest.param(BFLOAT16, marks=pytest.mark.xfail(strict=True, reason="rounded by way of float: refused")),
+        BFLOAT16,
     ],
     ids=type_id,
 )

@@ -305,7 +305,6 @@ def test_an_input_that_a_site_outside_the_plan_still_reads_stays() -> None:
     assert_same_bits(got, np.zeros(4, np.float32))
 
 
-@pytest.mark.xfail(strict=True, reason="the metadata forget the input of which a conversion leaves a part")
 def test_an_input_that_was_left_goes_with_its_last_site() -> None:
     nodes = [node("Relu", "x", "h", "a"), node("Relu", "h", "y", "b")]
     once = hardened(make_model(nodes, [X], [Y]), 0.25, jump_input="jump")

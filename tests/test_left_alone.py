@@ -272,7 +272,6 @@ def test_inspect_says_that_an_opset_is_too_old() -> None:
     assert "opset 6" in found.how
 
 
-@pytest.mark.xfail(strict=True, reason="what is left alone has no scope of its own; the report cuts it from the path")
 def test_the_scope_of_a_node_is_not_taken_from_slashes_in_its_name() -> None:
     nodes = [node("Relu", "x", "h", "/layer1/Relu"), node("ThresholdedRelu", "h", "y", "/layer2/Own")]
     assert [n.scope for n in inspect(make_model(nodes, [X], [Y])).nodes] == ["", ""]

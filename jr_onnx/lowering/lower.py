@@ -17,7 +17,8 @@ from jr_onnx.lowering.function import function_proto
 from jr_onnx.lowering.names import Namer, taken_names
 from jr_onnx.lowering.nodes import Binding, NewNode, heir_position, without_relu, write_ops
 from jr_onnx.lowering.recurrent import with_threshold
-from jr_onnx.metadata import PREFIX, jump_input_of, was_hardened
+from jr_onnx.marks import PREFIX
+from jr_onnx.metadata import jump_input_of
 from jr_onnx.options import Options
 from jr_onnx.plan import Plan, PlannedSite, jump_shape
 from jr_onnx.scopes import Scope
@@ -71,6 +72,8 @@ class Lowering:
 
     def _drop_orphans(self) -> None:
         self._edit.dropped = self._orphans
+        before = jump_input_of(self._model)
+        self._edit.jump_input = None if before in self._orphans else before
         for scope in self._plan.scopes:
             for index, node in enumerate(scope.nodes):
                 if node.output and set(node.output) <= self._orphans:
@@ -87,6 +90,7 @@ class Lowering:
         element_type = types.pop() if len(types) == 1 else widest
         asked = reached[0].asked
         jump = round_jump(asked if isinstance(asked, float) else asked[0], element_type)
+        self._edit.jump_input = name
         self._edit.initializers[name] = np.asarray(jump, NUMPY_TYPES[element_type])
         self._edit.new_input = onnx.helper.make_tensor_value_info(name, element_type, [])
         self._shared["jump input", element_type] = name
@@ -97,8 +101,8 @@ class Lowering:
         last = site.nodes[-1]
         node = site.scope.nodes[last]
         if planned.form is RECURRENT:
-            attributes = with_threshold(node, _scalar(planned), hardened=was_hardened(self._model))
-            replaced[last] = (_heir(node, last, attributes=attributes),)
+            attributes, marks = with_threshold(node, _scalar(planned))
+            replaced[last] = (_heir(node, last, attributes=attributes, marks=marks),)
             return
         ops = without_relu(planned.form.ops) if site.rectified else planned.form.ops
         values = self._values(planned, {symbol for op in ops for symbol in op.inputs})
@@ -115,7 +119,8 @@ class Lowering:
             values["x"] = self._namer.fresh(f"{site.output}/rectified")
             outputs = tuple(values["x"] if name == site.output else name for name in node.output)
             front = (_heir(node, last, outputs=outputs),)
-        binding = Binding(values, site.element_type, _scalar(planned), site.name, heirs)
+        mark = "" if planned.form is JUMP_RELU else planned.form.name
+        binding = Binding(values, site.element_type, _scalar(planned), site.name, mark, heirs)
         nodes = write_ops(ops, binding, self._namer.fresh)
         if again:
             replaced.update({index: (new,) for index, new in zip(site.nodes, nodes, strict=True)})
@@ -213,15 +218,8 @@ def _scalar(planned: PlannedSite) -> float:
 
 
 def _heir(
-    node: onnx.NodeProto, index: int, *, outputs: tuple[str, ...] | None = None, attributes: Any = None
+    node: onnx.NodeProto, index: int, *, outputs: tuple[str, ...] = (), attributes: Any = None, marks: Any = None
 ) -> NewNode:
-    """A node that stays what it is, but for its outputs or some attributes."""
-    return NewNode(
-        node.op_type,
-        tuple(node.input),
-        outputs or tuple(node.output),
-        node.domain,
-        "",
-        attributes or {},
-        index,
-    )
+    """A node that stays what it is, but for its outputs, or for some attributes and marks."""
+    outputs = outputs or tuple(node.output)
+    return NewNode(node.op_type, tuple(node.input), outputs, node.domain, "", attributes or {}, index, marks or {})

@@ -9,6 +9,7 @@ import numpy as np
 
 from jr_onnx.lowering.forms import Form, Op
 from jr_onnx.lowering.nodes import heir_position, without_relu
+from jr_onnx.marks import FORM, mark_of
 from jr_onnx.scopes import own_domain
 from jr_onnx.wiring import Wiring
 
@@ -41,7 +42,12 @@ class Match:
 
 
 def recognise(form: Form, wiring: Wiring, index: int) -> Match | None:
-    """The form whose last operator is the node `index`, if its inner values are used nowhere else."""
+    """The form whose last operator is the node `index`, if it is marked as one, or calls JumpReLU by name.
+
+    Its inner values must be used nowhere else.
+    """
+    if not form.ops[-1].domain and mark_of(wiring.scope.nodes[index], FORM) != form.name:
+        return None
     for rectified, ops in enumerate((form.ops, without_relu(form.ops))):
         found = _bind(ops, wiring, index)
         if found is not None and _puts_zero(found[0], wiring):

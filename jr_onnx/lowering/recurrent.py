@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import onnx
 
 from jr_onnx.lowering.nodes import AttributeValue
+from jr_onnx.marks import ACTIVATIONS, mark_of
 
 #: The activations that take an alpha, and its default. ONNX says 1 for ThresholdedRelu, and nothing for Affine and
 #: ScaledTanh; these are onnxruntime's, so that writing one out changes nothing there.
@@ -26,22 +27,25 @@ _ALPHAS: Mapping[bytes, float] = {
 }
 
 
-def with_threshold(node: onnx.NodeProto, jump: float, *, hardened: bool) -> dict[str, AttributeValue]:
-    """The attributes `activations` and `activation_alpha` in which every Relu is a ThresholdedRelu at `jump`.
+def with_threshold(node: onnx.NodeProto, jump: float) -> tuple[dict[str, AttributeValue], dict[str, str]]:
+    """The attributes in which every Relu is a ThresholdedRelu at `jump`, and the marks that say which those are.
 
-    `hardened`: the model was hardened before, so its ThresholdedRelu are JumpReLU and get the new jump.
+    A node that is marked already gets the new jump where it had the old one.
     """
+    marked = {int(place) for place in (mark_of(node, ACTIVATIONS) or "").split(",") if place.isdecimal()}
     attributes = {attribute.name: attribute for attribute in node.attribute}
     given = deque(attributes["activation_alpha"].floats if "activation_alpha" in attributes else ())
     names: list[bytes] = []
     alphas: list[float] = []
     needed = 0
-    for name in attributes["activations"].strings:
+    places: list[str] = []
+    for place, name in enumerate(attributes["activations"].strings):
         kind = name.lower()
         explicit = bool(given) and kind in _ALPHAS
         alpha = given.popleft() if explicit else _ALPHAS.get(kind)
-        if kind == b"relu" or (hardened and kind == b"thresholdedrelu"):
+        if kind == b"relu" or (place in marked and kind == b"thresholdedrelu"):
             name, alpha, explicit = b"ThresholdedRelu", jump, True
+            places.append(str(place))
         names.append(name)
         if alpha is not None:
             alphas.append(alpha)
@@ -52,4 +56,4 @@ def with_threshold(node: onnx.NodeProto, jump: float, *, hardened: bool) -> dict
         alphas += alphas[-1:] * (len(names) - len(alphas))
     else:
         del alphas[needed:]
-    return {"activations": names, "activation_alpha": alphas}
+    return {"activations": names, "activation_alpha": alphas}, {ACTIVATIONS: ",".join(places)}

@@ -7,7 +7,7 @@ import onnx
 from jr_onnx.lowering.edits import ModelEdit, ScopeEdit
 from jr_onnx.lowering.forms import DOMAIN, DOMAIN_VERSION
 from jr_onnx.lowering.nodes import NewNode, tensor_of, to_proto
-from jr_onnx.metadata import PREFIX
+from jr_onnx.marks import PREFIX
 from jr_onnx.modelfile import schema
 from jr_onnx.modelfile.source import Source
 from jr_onnx.modelfile.splice import Message, Piece

@@ -115,6 +115,25 @@ def test_the_form_is_the_one_of_the_table(target: str, element_type: int, opset:
 
 
 @pytest.mark.parametrize(
+    ("target", "element_type", "opset", "differs"),
+    [
+        ("custom-op", FLOAT, 9, ""),
+        ("custom-op", FLOAT, 18, ""),
+        ("custom-op", FLOAT, 8, "keeps -0.0"),
+        ("custom-op", BFLOAT16, 15, "keeps -0.0"),
+        ("inline", FLOAT, 8, "keeps -0.0"),
+        ("inline", FLOAT, 9, ""),
+        ("subgraph", FLOAT, 18, "keeps -0.0"),
+        ("standard", FLOAT, 18, "NaN becomes 0"),
+        ("standard", DOUBLE, 18, ""),
+    ],
+)
+def test_the_report_says_where_the_form_differs(target: str, element_type: int, opset: int, differs: str) -> None:
+    (site,) = report_of(relu_model(element_type, opset=opset), **TARGETS[target]).sites
+    assert site.differs == differs
+
+
+@pytest.mark.parametrize(
     ("target", "element_type", "opset", "reason"),
     [
         ("standard", FLOAT, 9, "ThresholdedRelu takes float from opset 10, this is 9"),
