@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import onnx
 
-from jr_onnx import __version__
 from jr_onnx.marks import PREFIX
 from jr_onnx.options import Options
+from jr_onnx.version import __version__
 
 VERSION, JUMP_INPUT = f"{PREFIX}version", f"{PREFIX}jump_input"
 

@@ -29,7 +29,7 @@ from support import (
 )
 
 from jr_onnx import ModelError, find_sites, inspect
-from jr_onnx.matchers import SiteKind
+from jr_onnx.sites.matchers import SiteKind
 
 EACH_TARGET = pytest.mark.parametrize("target", TARGETS)
 

@@ -16,7 +16,7 @@ from onnx import GraphProto, ModelProto, NodeProto, helper
 from support import BACKEND_DATA, MODELS, make_model, node, value
 
 from jr_onnx.errors import ModelError
-from jr_onnx.structure import check_structure, defined_names, used_names
+from jr_onnx.graph.structure import check_structure, defined_names, used_names
 
 REAL = sorted(MODELS.glob("*.onnx")) + sorted(BACKEND_DATA.rglob("*.onnx"))
 

@@ -8,8 +8,8 @@ import pytest
 from onnx import helper
 from support import BFLOAT16, DOUBLE, FLOAT, FLOAT16, branch, function, make_model, node, value
 
-from jr_onnx.scopes import all_scopes
-from jr_onnx.value_types import ValueType, ValueTypes
+from jr_onnx.graph.scopes import all_scopes
+from jr_onnx.graph.value_types import ValueType, ValueTypes
 
 X, Y = value("x", FLOAT, [2, 3]), value("y", FLOAT, [2, 3])
 

@@ -36,7 +36,7 @@ from support import (
 
 from jr_onnx.element_types import NUMPY_TYPES, round_jump
 from jr_onnx.errors import ModelError
-from jr_onnx.lowering.forms import ALL_FORMS, LOWEST_OPSET
+from jr_onnx.forms.table import ALL_FORMS, LOWEST_OPSET
 from jr_onnx.reference import jump_relu
 
 #: The first opset in which Relu takes bfloat16.

@@ -27,7 +27,7 @@ from support import (
 )
 
 from jr_onnx import OptionError, find_sites
-from jr_onnx.matchers import SiteKind
+from jr_onnx.sites.matchers import SiteKind
 
 LEVELS = {
     "extended": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,

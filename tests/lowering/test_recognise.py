@@ -25,11 +25,11 @@ from support import (
 )
 
 from jr_onnx import find_sites
-from jr_onnx.lowering.forms import ALL_FORMS, Form
-from jr_onnx.lowering.recognise import Match, recognise
-from jr_onnx.matchers import SiteKind
-from jr_onnx.scopes import all_scopes
-from jr_onnx.wiring import Wiring
+from jr_onnx.forms.recognise import Match, recognise
+from jr_onnx.forms.table import ALL_FORMS, Form
+from jr_onnx.graph.scopes import all_scopes
+from jr_onnx.graph.wiring import Wiring
+from jr_onnx.sites.matchers import SiteKind
 
 EACH_TARGET = pytest.mark.parametrize("target", TARGETS)
 EACH_FORM = pytest.mark.parametrize("form", ALL_FORMS, ids=lambda form: form.name)

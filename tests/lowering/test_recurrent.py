@@ -15,8 +15,8 @@ import pytest
 from support import FLOAT, TARGETS, Array, check, hardened, make_model, node, report_of, run, value
 
 from jr_onnx import OptionError, find_sites
-from jr_onnx.matchers import SiteKind
 from jr_onnx.reference import jump_relu
+from jr_onnx.sites.matchers import SiteKind
 
 TIME, BATCH, INPUT, HIDDEN = 5, 2, 3, 4
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import onnx
 
-from jr_onnx.lowering.nodes import AttributeValue
+from jr_onnx.forms.write import AttributeValue
 from jr_onnx.marks import ACTIVATIONS, mark_of
 
 #: The activations that take an alpha, and its default. ONNX says 1 for ThresholdedRelu, and nothing for Affine and

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator
 import onnx
 
 from jr_onnx.errors import ModelError
+from jr_onnx.graph.scopes import function_name, graphs_in, own_domain
 from jr_onnx.marks import PREFIX
-from jr_onnx.scopes import function_name, graphs_in, own_domain
 
 #: How deep functions may call each other, and how many nodes a model may have once every call is written out. Newer
 #: versions of onnx refuse more, or take forever; older ones crash.
