@@ -111,6 +111,22 @@ int64_t smaller(int64_t a, int64_t b) {
   return a < b ? a : b;
 }
 
+// Where in a row, and in which channel, an element lies; kept up to date without a division.
+struct Walk {
+  const Layout& layout;
+  int64_t place, channel;
+  Walk(const Layout& over, int64_t element)
+      : layout(over), place(element % over.inner), channel(element / over.inner % over.channels) {}
+  int64_t left() const { return layout.inner - place; }
+  void next_row() {
+    place = 0;
+    if (++channel == layout.channels) channel = 0;
+  }
+  void next_element() {
+    if (++place == layout.inner) next_row();
+  }
+};
+
 template <class Type>
 void kernel(const void* x_data, const void* jump_data, void* y_data, const Layout& layout, int64_t begin,
             int64_t end) {
@@ -120,19 +136,32 @@ void kernel(const void* x_data, const void* jump_data, void* y_data, const Layou
   Element* const y = static_cast<Element*>(y_data);
 
   if (layout.channels == 1) return run<Type>(x + begin, y + begin, end - begin, SameJump<Type>(jump[0]));
-  if (layout.inner == 1) {
-    for (int64_t i = begin, next; i < end; i = next) {
-      const int64_t channel = i % layout.channels;
-      next = smaller(end, i - channel + layout.channels);
-      run<Type>(x + i, y + i, next - i, JumpEach<Type>{jump + channel});
+  Walk walk{layout, begin};
+  if (layout.inner == 1 && layout.channels >= Vector<Element>::lanes) {
+    for (int64_t i = begin, next; i < end; i = next, walk.channel = 0) {
+      next = smaller(end, i + layout.channels - walk.channel);
+      run<Type>(x + i, y + i, next - i, JumpEach<Type>{jump + walk.channel});
     }
     return;
   }
-  int64_t channel = begin / layout.inner % layout.channels;
+  if (layout.inner >= Vector<Element>::lanes) {
+    for (int64_t i = begin, next; i < end; i = next) {
+      next = smaller(end, i + walk.left());
+      run<Type>(x + i, y + i, next - i, SameJump<Type>(jump[walk.channel]));
+      walk.next_row();
+    }
+    return;
+  }
+  // Rows shorter than a vector: lay the jumps out, one an element, a block at a time.
+  constexpr int64_t block = 512;
+  Element jumps[block];
   for (int64_t i = begin, next; i < end; i = next) {
-    next = smaller(end, i - i % layout.inner + layout.inner);
-    run<Type>(x + i, y + i, next - i, SameJump<Type>(jump[channel]));
-    if (++channel == layout.channels) channel = 0;
+    next = smaller(end, i + block);
+    for (int64_t k = 0; k < next - i; ++k) {
+      jumps[k] = jump[walk.channel];
+      walk.next_element();
+    }
+    run<Type>(x + i, y + i, next - i, JumpEach<Type>{jumps});
   }
 }
 

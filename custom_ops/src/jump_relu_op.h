@@ -11,14 +11,16 @@ namespace jr {
 struct JumpReluOp {
   ort::CustomOp base;
   const ort::Api* api;
+  uint32_t api_version;
   ort::ElementType type;
   cpu::Kernel cpu_kernel;  // null: run on CUDA
 };
 
-// Versions of onnxruntime's C API: below the first there is no ParallelFor and no shape inference; nothing
-// that came after the last is used here.
+// Versions of onnxruntime's C API. Below the first there is no ParallelFor and no shape inference; nothing
+// that came after the last is used here. OrtCustomOp has not grown since kNewestOp.
 inline constexpr uint32_t kOldestApi = 17;
-inline constexpr uint32_t kNewestApi = 18;
+inline constexpr uint32_t kNewestOp = 18;
+inline constexpr uint32_t kNewestApi = 24;
 
 JumpReluOp make_cpu_op(const ort::Api* api, uint32_t api_version, ort::ElementType type);
 #ifdef JR_CUDA

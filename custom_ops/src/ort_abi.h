@@ -59,6 +59,9 @@ inline constexpr Slot<99, void(TensorTypeAndShapeInfo*)> ReleaseTensorTypeAndSha
 inline constexpr Slot<101, void(CustomOpDomain*)> ReleaseCustomOpDomain;
 // Version 12.
 inline constexpr Slot<193, Status*(const KernelContext*, void**)> KernelContext_GetGPUComputeStream;
+// Version 15.
+inline constexpr Slot<249, Status*(const KernelInfo*, std::size_t, int*, const Value**)>
+    KernelInfoGetConstantInput_tensor;
 // Version 17.
 inline constexpr Slot<268, Status*(const ShapeInferContext*, std::size_t, TensorTypeAndShapeInfo**)>
     ShapeInferContext_GetInputTypeShape;
@@ -67,6 +70,9 @@ inline constexpr Slot<270, Status*(const ShapeInferContext*, std::size_t, const 
 inline constexpr Slot<274, Status*(const KernelContext*, void (*)(void*, std::size_t), std::size_t,
                                    std::size_t, void*)>
     KernelContext_ParallelFor;
+// Version 24.
+inline constexpr Slot<414, Status*(const Value*, ElementType*, const int64_t**, std::size_t*)>
+    GetTensorElementTypeAndShapeDataReference;
 
 struct CustomOp {
   uint32_t version;
