@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper
 
-import jr_onnx.native
+import jr_onnx.runtime
 
 TYPES = {"float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE, "float16": TensorProto.FLOAT16}
 SIZES = [1 << shift for shift in (10, 12, 14, 16, 18, 20, 22, 24, 26, 28)]
@@ -63,7 +64,7 @@ def chain(op: str, element_type: int, size: int, depth: int, channels: int = 0) 
     custom = op == "JumpReLU"
     nodes = [
         helper.make_node(op, [a, "jump"] if custom else [a], [b], domain="jr_onnx" if custom else "")
-        for a, b in zip(names, names[1:], strict=False)
+        for a, b in pairwise(names)
     ]
     graph = helper.make_graph(
         nodes,
@@ -80,7 +81,7 @@ def runner(model: onnx.ModelProto, x: np.ndarray, y: np.ndarray, threads: int) -
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    jr_onnx.native.register(options)
+    jr_onnx.runtime.register(options)
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     binding = session.io_binding()
     for bind, name, array in ((binding.bind_input, "x", x), (binding.bind_output, "y", y)):
@@ -97,7 +98,7 @@ def streamer(buffer: np.ndarray, threads: int, folder: Path) -> Callable[[], Non
     function = ctypes.CDLL(str(library)).stream
     function.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t]
     cuts = [buffer.nbytes // 8 * i // threads for i in range(threads + 1)]
-    parts = [(buffer.ctypes.data, a, b) for a, b in zip(cuts, cuts[1:], strict=False)]
+    parts = [(buffer.ctypes.data, a, b) for a, b in pairwise(cuts)]
 
     def run() -> None:
         workers = [threading.Thread(target=function, args=part) for part in parts[1:]]

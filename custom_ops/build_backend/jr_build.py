@@ -14,43 +14,39 @@ import platform
 import shutil
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 from scikit_build_core import build as skbuild
 
 # nvcc does not pin the packages that it needs, so all of them are pinned to one release here.
-CUDA_PACKAGES = [
-    f"nvidia-{part}==13.0.*" for part in ("cuda-nvcc", "nvvm", "cuda-crt", "cuda-runtime", "cuda-cccl")
-]
+CUDA_PACKAGES = [f"nvidia-{part}==13.0.*" for part in ("cuda-nvcc", "nvvm", "cuda-crt", "cuda-runtime", "cuda-cccl")]
 NO_COMPILER = (
     "jr-onnx: no C++ compiler was found (looked for $CXX, c++, g++ and clang++), so the JumpReLU kernels are not built."
     " Hardened models run without them, more slowly. Install a compiler and install jr-onnx again to have them."
 )
 
-Settings = Optional[Dict[str, Any]]
+Settings = dict[str, Any] | None
 
 
-def get_requires_for_build_wheel(config_settings: Settings = None) -> List[str]:
+def get_requires_for_build_wheel(config_settings: Settings = None) -> list[str]:
     return skbuild.get_requires_for_build_wheel(_settings(config_settings)) + _cuda_requires()
 
 
-def get_requires_for_build_editable(config_settings: Settings = None) -> List[str]:
+def get_requires_for_build_editable(config_settings: Settings = None) -> list[str]:
     return skbuild.get_requires_for_build_editable(_settings(config_settings)) + _cuda_requires()
 
 
-def get_requires_for_build_sdist(config_settings: Settings = None) -> List[str]:
+def get_requires_for_build_sdist(config_settings: Settings = None) -> list[str]:
     return skbuild.get_requires_for_build_sdist(config_settings)
 
 
-def build_wheel(
-    wheel_directory: str, config_settings: Settings = None, metadata_directory: Optional[str] = None
-) -> str:
+def build_wheel(wheel_directory: str, config_settings: Settings = None, metadata_directory: str | None = None) -> str:
     _say_if_pure()
     return skbuild.build_wheel(wheel_directory, _settings(config_settings), metadata_directory)
 
 
 def build_editable(
-    wheel_directory: str, config_settings: Settings = None, metadata_directory: Optional[str] = None
+    wheel_directory: str, config_settings: Settings = None, metadata_directory: str | None = None
 ) -> str:
     _say_if_pure()
     return skbuild.build_editable(wheel_directory, _settings(config_settings), metadata_directory)
@@ -60,7 +56,7 @@ def build_sdist(sdist_directory: str, config_settings: Settings = None) -> str:
     return skbuild.build_sdist(sdist_directory, config_settings)
 
 
-def _settings(given: Settings) -> Dict[str, Any]:
+def _settings(given: Settings) -> dict[str, Any]:
     """What scikit-build-core is told about this machine; what the user gave comes first."""
     if not _has_compiler():
         return {"wheel.cmake": "false", **(given or {})}
@@ -79,7 +75,7 @@ def _has_compiler() -> bool:
     return any(shutil.which(name) for name in (asked_for[:1] or ["c++", "g++", "clang++"]))
 
 
-def _cuda_requires() -> List[str]:
+def _cuda_requires() -> list[str]:
     glibc = platform.system() == "Linux" and platform.libc_ver()[0] == "glibc"
     served = glibc and platform.machine() in ("x86_64", "aarch64")
     return CUDA_PACKAGES if served and _has_compiler() and _lacks_nvcc() else []
@@ -94,7 +90,7 @@ def _lacks_nvcc() -> bool:
     return not (os.environ.get("CUDACXX") or shutil.which("nvcc") or shutil.which("nvcc", path=toolkits))
 
 
-def _packaged_nvcc() -> Optional[Path]:
+def _packaged_nvcc() -> Path | None:
     namespace = importlib.util.find_spec("nvidia")
     folders = namespace.submodule_search_locations if namespace else None
     found = (nvcc for folder in folders or () for nvcc in Path(folder).glob("cu*/bin/nvcc"))
