@@ -1,5 +1,5 @@
-// Proves custom_ops/src/ort_abi.h against the official headers, by compiling; see check_ort_abi.py. There is nothing to
-// run: a wrong slot, argument, size, field or value stops the compiler.
+// Proves custom_ops/src/ort_abi.h against the official headers, by compiling; see check_ort_abi.py. There is
+// nothing to run: a wrong slot, argument, size, field or value stops the compiler.
 #include <onnxruntime_c_api.h>
 
 #include <cstddef>
@@ -34,8 +34,8 @@ constexpr bool alike() {
   return true;
 }
 
-#define SLOT(name)                                                                                 \
-  static_assert(offsetof(OrtApi, name) == decltype(ours::name)::index * sizeof(void*), #name);     \
+#define SLOT(name)                                                                             \
+  static_assert(offsetof(OrtApi, name) == decltype(ours::name)::index * sizeof(void*), #name); \
   static_assert(alike<std::remove_cv_t<decltype(ours::name)>::Function, decltype(OrtApi::name)>(), #name)
 
 SLOT(CreateStatus);
@@ -59,7 +59,7 @@ SLOT(KernelContext_ParallelFor);
 SLOT(GetTensorElementTypeAndShapeDataReference);
 #endif
 
-#define FIELD(name)                                                                   \
+#define FIELD(name)                                                                    \
   static_assert(offsetof(OrtCustomOp, name) == offsetof(ours::CustomOp, name), #name); \
   static_assert(alike<decltype(ours::CustomOp::name), decltype(OrtCustomOp::name)>(), #name)
 

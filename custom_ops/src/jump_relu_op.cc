@@ -142,16 +142,18 @@ Status* compute(void* kernel_state, ort::KernelContext* context) {
   return run_on_cpu(op, context, task);
 }
 
-Status* create_kernel(const ort::CustomOp* base, const Api* api, const ort::KernelInfo* info, void** made) {
+Status* create_kernel(const ort::CustomOp* base, const Api*, const ort::KernelInfo* info, void** made) {
+  const JumpReluOp& op = op_of(base);
   const ort::Value* jump = nullptr;
   int is_constant = 0;
-  if (Status* status = ort::KernelInfoGetConstantInput_tensor(api, info, 1, &is_constant, &jump))
+  if (Status* status = ort::KernelInfoGetConstantInput_tensor(op.api, info, 1, &is_constant, &jump)) {
     return status;
+  }
   auto* const kernel = static_cast<Kernel*>(std::calloc(1, sizeof(Kernel)));
-  if (!kernel) return ort::CreateStatus(api, ort::ErrorCode::fail, "jr_onnx::JumpReLU: out of memory");
-  kernel->op = &op_of(base);
+  if (!kernel) return ort::CreateStatus(op.api, ort::ErrorCode::fail, "jr_onnx::JumpReLU: out of memory");
+  kernel->op = &op;
   kernel->jump_is_constant = is_constant != 0;
-  Status* const status = is_constant ? read_tensor(*kernel->op, jump, &kernel->jump) : nullptr;
+  Status* const status = is_constant ? read_tensor(op, jump, &kernel->jump) : nullptr;
   if (status) {
     std::free(kernel);
   } else {
