@@ -20,8 +20,10 @@ if(JR_CUDA STREQUAL "OFF")
 endif()
 
 # CMAKE_CUDA_COMPILER comes from -D (the Python build passes an nvcc that came from a package index so).
-if(NOT CMAKE_CUDA_COMPILER)
-  find_program(JR_NVCC nvcc HINTS ENV CUDACXX ENV CUDA_PATH ENV CUDA_HOME /usr/local/cuda PATH_SUFFIXES bin)
+if(NOT CMAKE_CUDA_COMPILER AND DEFINED ENV{CUDACXX})
+  set(CMAKE_CUDA_COMPILER "$ENV{CUDACXX}")
+elseif(NOT CMAKE_CUDA_COMPILER)
+  find_program(JR_NVCC nvcc HINTS ENV CUDA_PATH ENV CUDA_HOME /usr/local/cuda PATH_SUFFIXES bin)
   if(NOT JR_NVCC)
     jr_without_cuda("no nvcc was found; put it on PATH, or set CUDACXX or CUDA_PATH")
   endif()
