@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from fractions import Fraction
+from typing import Any
 
 import ml_dtypes
 import numpy as np
+import numpy.typing as npt
 import onnx
 
 from jr_onnx.errors import OptionError
@@ -20,7 +22,7 @@ FLOAT, FLOAT16, DOUBLE, BFLOAT16 = (
 )
 
 #: ONNX `TensorProto.DataType` -> NumPy dtype, for every T of JumpReLU.
-NUMPY_TYPES: Mapping[int, np.dtype] = {  # type: ignore[type-arg]
+NUMPY_TYPES: Mapping[int, np.dtype[Any]] = {
     FLOAT: np.dtype(np.float32),
     FLOAT16: np.dtype(np.float16),
     DOUBLE: np.dtype(np.float64),
@@ -50,14 +52,14 @@ def round_jump(jump: float, element_type: int) -> float:
     dtype = NUMPY_TYPES[element_type]
     with np.errstate(over="ignore"):
         guess = np.asarray(jump, np.float64).astype(dtype)
+        around = [np.nextafter(guess, dtype.type(0)), guess, np.nextafter(guess, dtype.type(np.inf))]
     if not np.isfinite(guess):
         raise OptionError(f"jump {jump!r} is too large for {type_name(element_type)}; choose a smaller jump")
-    around = [np.nextafter(guess, dtype.type(0)), guess, np.nextafter(guess, dtype.type(np.inf))]
     finite = [value for value in around if np.isfinite(value)]
     exact = Fraction(jump)
     best = min(finite, key=lambda value: (abs(Fraction(float(value)) - exact), _is_odd(value)))
     return abs(float(best))
 
 
-def _is_odd(value: np.ndarray) -> bool:  # type: ignore[type-arg]
+def _is_odd(value: npt.NDArray[Any]) -> bool:
     return bool(np.asarray(value).tobytes()[0] & 1)

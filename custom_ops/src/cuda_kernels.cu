@@ -127,6 +127,7 @@ __device__ void jump_relu(const T* x, const Jumps jumps, T* y, Split split) {
   }
   const int64_t in_vectors = split.vectors * Vector::lanes;
   const int64_t threads = int64_t{gridDim.x} * kThreads;
+#pragma unroll 1  // unrolled, it would start with a division, which small tensors would wait for
   for (int64_t s = blockIdx.x * int64_t{kThreads} + threadIdx.x; s < split.count - in_vectors; s += threads) {
     const int64_t element = s < split.head ? s : s + in_vectors;
     y[element] = zeroed(x[element], jumps.one(element));

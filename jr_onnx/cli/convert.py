@@ -1,0 +1,142 @@
+"""`jr-onnx convert`: put JumpReLU in place of every ReLU of a model."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jr_onnx.cli.progress import progress_bar
+from jr_onnx.cli.table import bytes_text, count, jump_text, table
+from jr_onnx.convert import ENDING, convert
+from jr_onnx.errors import OptionError
+from jr_onnx.lowering.forms import TARGETS
+from jr_onnx.modelfile.external import EXTERNAL_MODES
+from jr_onnx.policy import read_policy
+from jr_onnx.report import ConversionReport
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+#: How many nodes that are left alone are listed; --json lists all.
+_LISTED = 12
+
+_ADVICE = "measure what it buys: most of the gain disappears under attacks that adapt to JumpReLU (see README)"
+
+
+def add_parser(commands: Commands) -> None:
+    """Describe the command's arguments."""
+    parser = commands.add_parser(
+        "convert",
+        help="put JumpReLU in place of every ReLU of a model",
+        description="Put JumpReLU in place of every ReLU of a model and change nothing else. The model's weights are "
+        "not read, and the output appears whole or not at all.",
+    )
+    parser.add_argument("model", metavar="MODEL", type=Path, help="the ONNX file")
+    jump = parser.add_mutually_exclusive_group(required=True)
+    jump.add_argument("--jump", metavar="K", help="the jump: 0 where x <= K, x elsewhere; finite and >= 0")
+    jump.add_argument("--policy", metavar="FILE", type=Path, help="YAML file with a jump for each site, by name")
+    parser.add_argument("-o", "--output", metavar="OUT", type=Path, help=f"default: MODEL with the ending {ENDING}")
+    parser.add_argument(
+        "--target",
+        choices=TARGETS,
+        default="custom-op",
+        help="custom-op: jr_onnx::JumpReLU, which runs with and without the custom-op library (default); "
+        "subgraph: Relu*Greater; standard: ThresholdedRelu",
+    )
+    parser.add_argument(
+        "--include",
+        metavar="GLOB",
+        action="append",
+        default=[],
+        help="convert only nodes with such a name or scope path",
+    )
+    parser.add_argument(
+        "--exclude",
+        metavar="GLOB",
+        action="append",
+        default=[],
+        help="leave nodes with such a name or scope path alone",
+    )
+    parser.add_argument(
+        "--jump-input",
+        metavar="NAME",
+        nargs="?",
+        const="jump",
+        help="make the jump an optional graph input (default name: jump), with K as its default",
+    )
+    parser.add_argument("--clip", action="store_true", help="convert Clip(0, c), such as ReLU6, too")
+    parser.add_argument(
+        "--inline",
+        action="store_true",
+        help="write the function's body into the graph, for runtimes that reject local functions",
+    )
+    parser.add_argument(
+        "--external",
+        choices=EXTERNAL_MODES,
+        help="how external data gets beside OUT; default: share in the same folder, else link, or copy where it must",
+    )
+    parser.add_argument("--allow-empty", action="store_true", help="a model without a ReLU is no error")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan, write nothing")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.add_argument("--force", action="store_true", help="OUT may be MODEL itself, and replace other data files")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Convert and print the report."""
+    policy = read_policy(arguments.policy) if arguments.policy is not None else None
+    with progress_bar(arguments.model) as progress:
+        report = convert(
+            arguments.model,
+            jump=None if arguments.jump is None else _number(arguments.jump),
+            policy=policy,
+            output=arguments.output,
+            target=arguments.target,
+            include=arguments.include,
+            exclude=arguments.exclude,
+            jump_input=arguments.jump_input,
+            clip=arguments.clip,
+            inline=arguments.inline,
+            external=arguments.external,
+            allow_empty=arguments.allow_empty,
+            dry_run=arguments.dry_run,
+            force=arguments.force,
+            progress=progress,
+        )
+    print(json.dumps(report.to_dict(), indent=2) if arguments.json else _text(report))
+    return 0
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise OptionError(f"--jump: {text!r} is not a number; give a finite number >= 0") from error
+
+
+def _text(report: ConversionReport) -> str:
+    lines = []
+    if report.sites:
+        groups: dict[tuple[str, ...], int] = {}
+        for site in report.sites:
+            key = (site.scope or "(main graph)", site.op_type, site.element_type, site.lowering, jump_text(site.jump))
+            groups[key] = groups.get(key, 0) + 1
+        rows = [(key[0], str(number), *key[1:]) for key, number in groups.items()]
+        lines += table(("scope", "sites", "was", "type", "is now", "jump"), rows)
+    lines += [f"left alone: {left.path} ({left.op_type}): {left.reason}" for left in report.left_alone[:_LISTED]]
+    if len(report.left_alone) > _LISTED:
+        lines.append(f"left alone: {len(report.left_alone) - _LISTED} more (--json lists all)")
+    why = {f"{site.lowering}: {site.reason}": None for site in report.sites if site.reason}
+    differs = {f"{site.lowering} {site.differs}": None for site in report.sites if site.differs}
+    lines += [f"note: {text}" for text in (*why, *differs, *report.notes)]
+    if report.ir_version != report.ir_version_before:
+        lines.append(f"note: IR version {report.ir_version_before} -> {report.ir_version}")
+    if report.external_mode is not None:
+        lines.append(f"external data: {count(len(report.external_data), 'file')}, {report.external_mode}")
+    done = "wrote" if report.written else "dry run, would write"
+    lines.append(f"{done} {report.output} ({bytes_text(report.size)}, {report.seconds:.2f} s)")
+    if report.written and report.sites:
+        lines.append(_ADVICE)
+    return "\n".join(lines)

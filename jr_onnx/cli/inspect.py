@@ -1,0 +1,51 @@
+"""`jr-onnx inspect`: every node of a model that is a ReLU or looks like one."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jr_onnx.cli.table import count, table
+from jr_onnx.inspect import inspect
+from jr_onnx.report import InspectedNode, InspectionReport
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def add_parser(commands: Commands) -> None:
+    """Describe the command's arguments."""
+    parser = commands.add_parser(
+        "inspect",
+        help="list every node that is a ReLU or looks like one",
+        description="List every node of a model that is a ReLU or looks like one, and whether and how `convert` "
+        "would convert it, or why not. Nothing is written.",
+    )
+    parser.add_argument("model", metavar="MODEL", type=Path, help="the ONNX file")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Inspect and print the report."""
+    report = inspect(arguments.model)
+    print(json.dumps(report.to_dict(), indent=2) if arguments.json else _text(report))
+    return 0
+
+
+def _text(report: InspectionReport) -> str:
+    opsets = ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in report.opsets.items())
+    lines = [f"{report.source}: IR version {report.ir_version}, opset {opsets}, {count(report.functions, 'function')}"]
+    lines += [f"{key} = {value}" for key, value in report.hardened.items()]
+    if not report.nodes:
+        return "\n".join([*lines, "no node that is a ReLU or looks like one"])
+    rows = [_row(node) for node in report.nodes]
+    return "\n".join([*lines, *table(("node", "operator", "type", "shape", "opset", "", "conversion"), rows)])
+
+
+def _row(node: InspectedNode) -> tuple[str, ...]:
+    shape = "?" if node.shape is None else "x".join("?" if dim is None else str(dim) for dim in node.shape) or "scalar"
+    mark = "yes" if node.converted else "no"
+    return (node.path, node.op_type, node.element_type or "-", shape, str(node.opset or "-"), mark, node.how)

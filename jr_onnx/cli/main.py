@@ -1,0 +1,62 @@
+"""`jr-onnx`: the commands, and what an error looks like.
+
+Exit codes: 0 done; 2 a mistake of the user, in one line on stderr; 130 interrupted. A bug keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from jr_onnx import __version__
+from jr_onnx.cli import convert, inspect
+from jr_onnx.errors import JrOnnxError
+
+USAGE_ERROR, INTERRUPTED = 2, 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong; the usage is a --help away."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE_ERROR, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line; each command sets `run`."""
+    parser = _Parser(
+        prog="jr-onnx",
+        description="Put JumpReLU in place of ReLU in exported ONNX models. What that buys against attacks, and "
+        "what it does not, is in the README; measure before you rely on it.",
+    )
+    parser.add_argument("--version", action="version", version=f"jr-onnx {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
+    for command in (convert, inspect):
+        command.add_parser(commands)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    parsed = build_parser().parse_args(arguments)
+    try:
+        code: int = parsed.run(parsed)
+        sys.stdout.flush()
+    except JrOnnxError as error:
+        print(f"jr-onnx {parsed.command}: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    except KeyboardInterrupt:
+        print(f"jr-onnx {parsed.command}: interrupted, nothing was written", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output has had enough; keep the interpreter from complaining about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,34 @@
+"""Text for people: tables, numbers, sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from jr_onnx.policy import Jump
+
+
+def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
+    """Lines with aligned columns. Never cut or wrapped, so that a pipe gets whole names."""
+    lines = [header, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+
+
+def count(number: int, noun: str) -> str:
+    """ "1 file", "2 files"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def jump_text(jump: Jump) -> str:
+    """A jump; of many, one a channel, the range and the number."""
+    if isinstance(jump, tuple):
+        return f"{min(jump):g} to {max(jump):g} ({count(len(jump), 'channel')})"
+    return f"{jump:g}"
+
+
+def bytes_text(size: int) -> str:
+    """A size in decimal units."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size} B"

@@ -1,0 +1,170 @@
+"""The main job: file -> sites -> plan -> lowering -> file."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from jr_onnx.errors import OptionError, OutputError
+from jr_onnx.lowering.edits import ModelEdit
+from jr_onnx.lowering.forms import Target
+from jr_onnx.lowering.lower import Lowering
+from jr_onnx.metadata import provenance
+from jr_onnx.modelfile.atomic import Progress, atomic_file, write_pieces
+from jr_onnx.modelfile.external import DataFile, ExternalMode, data_files, default_mode, placed
+from jr_onnx.modelfile.rewrite import rewrite
+from jr_onnx.modelfile.source import Source, open_file, open_proto
+from jr_onnx.modelfile.splice import Piece, join, size_of
+from jr_onnx.options import Options, make_options
+from jr_onnx.plan import Plan, make_plan
+from jr_onnx.policy import Jump, JumpReluPolicy
+from jr_onnx.report import ConversionReport, converted_site
+from jr_onnx.structure import check_structure
+
+#: What the name of an output ends with if none is given.
+ENDING = ".jumprelu.onnx"
+
+
+def convert(
+    model: str | Path | onnx.ModelProto,
+    *,
+    jump: Jump | None = None,
+    policy: JumpReluPolicy | None = None,
+    output: str | Path | None = None,
+    target: Target = "custom-op",
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    jump_input: str | None = None,
+    clip: bool = False,
+    inline: bool = False,
+    external: ExternalMode | None = None,
+    allow_empty: bool = False,
+    dry_run: bool = False,
+    force: bool = False,
+    progress: Progress = lambda _: None,
+) -> ConversionReport:
+    """Put JumpReLU in place of every ReLU of a model, and change nothing else.
+
+    Weights are neither parsed nor held in memory; what is not part of an edit is copied byte for byte. The output is
+    written atomically.
+
+    Args:
+        model: a file, or a model in memory (which stays as it is; the hardened one is in the report).
+        jump: the jump of every site, finite and >= 0; rounded once to each site's element type. One number a channel,
+            as a tuple, where every site's value is [N, C, ...] with that many channels.
+        policy: jumps by rules, instead of one jump.
+        output: the file to write; by default the input's name with the ending .jumprelu.onnx. Files only.
+        target: "custom-op" (jr_onnx::JumpReLU with its function body), "subgraph" (Relu*Greater) or "standard"
+            (ThresholdedRelu); where a form does not fit a site, the report says which was taken instead, and why.
+        include: globs on names and scope paths; if given, only what one of them matches is converted.
+        exclude: globs; what one of them matches is left alone.
+        jump_input: make the jump a graph input of this name, with the given jump as its default.
+        clip: put JumpReLU behind Clip with minimum 0 (ReLU6) as well.
+        inline: with the target custom-op, write the function's body into the graph instead of calling it.
+        external: how external data gets beside the output: share, link or copy. By default shared in the same folder,
+            linked in another one of the same file system, else copied.
+        allow_empty: a model without a site is no error.
+        dry_run: plan only.
+        force: the output may be the input itself, and may replace other external data files.
+        progress: called with the number of bytes written since its last call.
+
+    Raises:
+        ModelError: the input cannot be read, or is not a model that can be converted.
+        OptionError: an option makes no sense, for any model or for this one.
+        OutputError: the output cannot be written.
+    """
+    started = time.perf_counter()
+    options = make_options(jump, policy, target, include, exclude, jump_input, clip, inline, allow_empty)
+    if isinstance(model, onnx.ModelProto):
+        if output is not None or external is not None:
+            raise OptionError("output and external are for files; the hardened model is in the report")
+        work = _prepare(open_proto(model), options)
+        hardened = None if dry_run else onnx.ModelProto.FromString(join(work.source.buffer, work.pieces))
+        return _report(work, options, None, started, written=False, model=hardened, mode=None)
+    path = Path(model)
+    with open_file(path) as source:
+        goal = Path(output) if output is not None else path.with_name(path.name.removesuffix(".onnx") + ENDING)
+        work = _prepare(source, options)
+        mode = (external or default_mode(path, goal)) if work.data else None
+        if not dry_run:
+            _check_output(goal, path, force)
+            _write(work, path, goal, mode, force, progress)
+        return _report(work, options, goal, started, written=not dry_run, model=None, mode=mode)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A conversion that only waits to be written."""
+
+    source: Source
+    data: tuple[DataFile, ...]
+    plan: Plan
+    edit: ModelEdit
+    pieces: list[Piece]
+
+
+def _prepare(source: Source, options: Options) -> _Work:
+    skeleton = source.skeleton
+    check_structure(skeleton)
+    data = data_files(skeleton, source.path.parent) if source.path is not None else ()
+    plan = make_plan(skeleton, options)
+    edit = Lowering(skeleton, plan, options).edit()
+    edit.metadata = provenance(options, len(plan.sites), source.digest)
+    return _Work(source, data, plan, edit, rewrite(source, edit))
+
+
+def _check_output(output: Path, source: Path, force: bool) -> None:
+    try:
+        if not output.parent.is_dir():
+            raise OutputError(f"{output.parent}: no such folder; make it, or choose another output with -o")
+        if output.is_dir():
+            raise OutputError(f"{output}: is a folder; name a file in it with -o")
+        if output.exists() and output.samefile(source) and not force:
+            raise OutputError(f"{output}: is the input itself; choose another output with -o, or add --force")
+    except OSError as error:
+        raise OutputError(f"{output}: cannot be written: {error.strerror}") from error
+
+
+def _write(work: _Work, path: Path, output: Path, mode: ExternalMode | None, force: bool, progress: Progress) -> None:
+    source = work.source
+    if source.file is None:
+        raise TypeError("a model in memory is not written to a file")
+    with contextlib.ExitStack() as stack:
+        if mode is not None:
+            stack.enter_context(placed(work.data, mode, path, output, force, progress))
+        target = stack.enter_context(atomic_file(output))
+        write_pieces(target, work.pieces, source.buffer, source.file, progress)
+
+
+def _report(
+    work: _Work,
+    options: Options,
+    output: Path | None,
+    started: float,
+    *,
+    written: bool,
+    model: onnx.ModelProto | None,
+    mode: ExternalMode | None,
+) -> ConversionReport:
+    before = work.source.skeleton.ir_version
+    return ConversionReport(
+        source=work.source.path,
+        output=output,
+        written=written,
+        model=model,
+        target=options.target,
+        sites=tuple(map(converted_site, work.plan.sites)),
+        left_alone=work.plan.left_alone,
+        notes=work.plan.notes,
+        ir_version=work.edit.ir_version or before,
+        ir_version_before=before,
+        external_data=tuple(file.location for file in work.data),
+        external_mode=mode,
+        size=size_of(work.pieces),
+        seconds=time.perf_counter() - started,
+    )

@@ -1,0 +1,67 @@
+"""What is in a model: every node that is a ReLU or looks like one, and whether and how it would be converted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx
+
+from jr_onnx.matchers import SiteKind
+from jr_onnx.metadata import PREFIX, was_hardened
+from jr_onnx.modelfile.source import Source, open_file, open_proto
+from jr_onnx.report import InspectionReport, inspected_nodes
+from jr_onnx.scopes import all_scopes
+from jr_onnx.sites import Site, Survey, survey
+from jr_onnx.structure import check_structure
+
+_HOW = {
+    SiteKind.RELU: "JumpReLU in its place",
+    SiteKind.HARDENED: "is a JumpReLU; its jump is replaced",
+    SiteKind.FUSED: "JumpReLU behind it",
+    SiteKind.CLIP: "JumpReLU behind it, with --clip",
+    SiteKind.RECURRENT: "ThresholdedRelu as its activation",
+}
+
+
+def find_sites(model: str | Path | onnx.ModelProto) -> Sequence[Site]:
+    """The sites of a model: what `convert` with `clip=True` would convert, in the order of the nodes.
+
+    Raises:
+        ModelError: the input cannot be read, or is not an ONNX model.
+    """
+    if isinstance(model, onnx.ModelProto):
+        return _survey(open_proto(model)).sites
+    with open_file(Path(model)) as source:
+        return _survey(source).sites
+
+
+def inspect(model: str | Path | onnx.ModelProto) -> InspectionReport:
+    """Every node of a model that is a ReLU or looks like one; nothing is changed.
+
+    Raises:
+        ModelError: the input cannot be read, or is not an ONNX model.
+    """
+    if isinstance(model, onnx.ModelProto):
+        return _report(open_proto(model))
+    with open_file(Path(model)) as source:
+        return _report(source)
+
+
+def _survey(source: Source) -> Survey:
+    model = source.skeleton
+    check_structure(model)
+    return survey(model, tuple(all_scopes(model)), clip=True, hardened=was_hardened(model))
+
+
+def _report(source: Source) -> InspectionReport:
+    model = source.skeleton
+    found = _survey(source)
+    return InspectionReport(
+        source=source.path,
+        ir_version=model.ir_version,
+        opsets={opset.domain: opset.version for opset in model.opset_import},
+        functions=len(model.functions),
+        hardened={e.key: e.value for e in model.metadata_props if e.key.startswith(PREFIX)},
+        nodes=inspected_nodes([(site, _HOW[site.kind]) for site in found.sites], found.left_alone),
+    )

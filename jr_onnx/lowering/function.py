@@ -1,0 +1,43 @@
+"""The model-local function jr_onnx::JumpReLU: onnxruntime runs it wherever no kernel of that name is registered.
+
+Source: ONNX IR, "Functions"; model-local functions came with IR version 8.
+"""
+
+from __future__ import annotations
+
+import onnx
+
+from jr_onnx.lowering.forms import BODIES, DOMAIN, OP_TYPE, Form, Op, choose_form
+from jr_onnx.lowering.nodes import Binding, to_proto, write_ops
+
+#: Zero of the type of the jump, without naming that type.
+_ZERO = Op("Sub", ("jump", "jump"), "zero")
+
+
+def function_proto(body: Form, opset: int, element_type: int) -> onnx.FunctionProto:
+    """The function, with inputs X and jump and the output Y.
+
+    Args:
+        body: the form that it consists of.
+        opset: the version of ONNX's operators in it.
+        element_type: the only one it serves, for a body with a Cast in it; others serve every type they take.
+    """
+    needs_zero = any("zero" in op.inputs for op in body.ops)
+    ops = (_ZERO, *body.ops) if needs_zero else body.ops
+    inner = {op.output: op.output for op in ops}
+    binding = Binding({**inner, "x": "X", "jump": "jump", "y": "Y"}, element_type, 0.0, "", {})
+    nodes = [to_proto(node, None) for node in write_ops(ops, binding, str)]
+    return onnx.helper.make_function(
+        DOMAIN,
+        OP_TYPE,
+        ["X", "jump"],
+        ["Y"],
+        nodes,
+        [onnx.helper.make_opsetid("", opset)],
+        doc_string="0 where X <= jump, X elsewhere (arXiv 1904.03750)",
+    )
+
+
+def body_for(element_type: int, opset: int) -> Form | None:
+    """The preferred body for one element type; None where the opset has no operators for it."""
+    return choose_form(BODIES, element_type, opset, scalar=False, constant=False)[0]

@@ -1,0 +1,226 @@
+"""From a plan to the edits that carry it out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from jr_onnx.element_types import DOUBLE, FLOAT, NUMPY_TYPES, round_jump, type_name
+from jr_onnx.errors import OptionError
+from jr_onnx.lowering.edits import ModelEdit
+from jr_onnx.lowering.forms import DOMAIN, FUNCTIONS_IR_VERSION, JUMP_RELU, OP_TYPE, RECURRENT
+from jr_onnx.lowering.function import function_proto
+from jr_onnx.lowering.names import Namer, taken_names
+from jr_onnx.lowering.nodes import Binding, NewNode, heir_position, without_relu, write_ops
+from jr_onnx.lowering.recurrent import with_threshold
+from jr_onnx.metadata import PREFIX, jump_input_of, was_hardened
+from jr_onnx.options import Options
+from jr_onnx.plan import Plan, PlannedSite, jump_shape
+from jr_onnx.scopes import Scope
+from jr_onnx.structure import initializer_names
+
+#: From this IR version on an initializer need not be a graph input, and one that is can be overridden.
+_FREE_INITIALIZERS = 4
+
+
+class Lowering:
+    """Grows the edit for one plan, site by site; sites share the constants that they can share."""
+
+    def __init__(self, model: onnx.ModelProto, plan: Plan, options: Options) -> None:
+        self._model = model
+        self._plan = plan
+        self._options = options
+        self._main = plan.scopes[0]
+        self._edit = ModelEdit()
+        self._orphans = _orphans(model, plan)
+        self._namer = Namer(taken_names(plan.scopes) - self._orphans)
+        self._shared: dict[object, str] = {}
+        self._ir_version = model.ir_version
+
+    def edit(self) -> ModelEdit:
+        """The edits that make the model what the plan says; the metadata are left to the caller.
+
+        Raises:
+            OptionError: the name for the jump input is taken.
+        """
+        self._raise_ir_version()
+        self._drop_orphans()
+        if self._options.jump_input is not None:
+            self._add_jump_input(self._options.jump_input)
+        for planned in self._plan.sites:
+            self._write_site(planned)
+        self._set_function()
+        return self._edit
+
+    def _raise_ir_version(self) -> None:
+        needed = FUNCTIONS_IR_VERSION if any(p.form is JUMP_RELU for p in self._plan.sites) else 0
+        if self._options.jump_input is not None:
+            needed = max(needed, _FREE_INITIALIZERS)
+        if needed <= self._ir_version:
+            return
+        if self._ir_version < _FREE_INITIALIZERS:
+            # There every initializer is an input too, and constant all the same; from here on it would be overridable,
+            # which costs constant folding and fusions.
+            self._edit.dropped_inputs = set(initializer_names(self._model.graph))
+        self._edit.ir_version = self._ir_version = needed
+
+    def _drop_orphans(self) -> None:
+        self._edit.dropped = self._orphans
+        for scope in self._plan.scopes:
+            for index, node in enumerate(scope.nodes):
+                if node.output and set(node.output) <= self._orphans:
+                    self._edit.at(scope).replaced[index] = ()
+
+    def _add_jump_input(self, name: str) -> None:
+        jumps = [(p.site.element_type, p.jump) for p in self._plan.sites if p.form is not RECURRENT]
+        if not jumps:
+            raise OptionError("--jump-input: there is no site that a graph input can reach; leave it out")
+        if not name or self._namer.fresh(name) != name:
+            raise OptionError(f"--jump-input: the model has a value '{name}' already; give another name")
+        types = {element_type for element_type, _ in jumps}
+        widest = DOUBLE if DOUBLE in types else FLOAT
+        element_type = types.pop() if len(types) == 1 else widest
+        asked = self._options.policy.default
+        jump = jumps[0][1] if not isinstance(asked, float) else round_jump(asked, element_type)
+        self._edit.initializers[name] = np.asarray(jump, NUMPY_TYPES[element_type])
+        self._edit.new_input = onnx.helper.make_tensor_value_info(name, element_type, [])
+        self._shared["jump input", element_type] = name
+
+    def _write_site(self, planned: PlannedSite) -> None:
+        site = planned.site
+        replaced = self._edit.at(site.scope).replaced
+        last = site.nodes[-1]
+        node = site.scope.nodes[last]
+        if planned.form is RECURRENT:
+            attributes = with_threshold(node, _scalar(planned), hardened=was_hardened(self._model))
+            replaced[last] = (_heir(node, last, attributes=attributes),)
+            return
+        ops = without_relu(planned.form.ops) if site.rectified else planned.form.ops
+        values = self._values(planned, {symbol for op in ops for symbol in op.inputs})
+        carrier = site.hardened.carrier if site.hardened else last
+        heirs = {heir_position(ops): carrier}
+        front: tuple[NewNode, ...] = ()
+        again = site.hardened is not None and site.hardened.form is planned.form
+        if site.hardened is not None and again:
+            # The same form: only its jump changes, so every node and every inner value keeps its name.
+            heirs = dict(enumerate(site.nodes))
+            values = {**site.hardened.values, **values}
+        elif site.kind.stays:
+            heirs = {}
+            values["x"] = self._namer.fresh(f"{site.output}/rectified")
+            outputs = tuple(values["x"] if name == site.output else name for name in node.output)
+            front = (_heir(node, last, outputs=outputs),)
+        binding = Binding(values, site.element_type, _scalar(planned), site.name, heirs)
+        nodes = write_ops(ops, binding, self._namer.fresh)
+        if again:
+            replaced.update({index: (new,) for index, new in zip(site.nodes, nodes, strict=True)})
+        else:
+            replaced.update(dict.fromkeys(site.nodes, ()))
+            replaced[last] = (*front, *nodes)
+
+    def _values(self, planned: PlannedSite, symbols: set[str]) -> dict[str, str]:
+        """The names of what a site takes and gives; constants are made where there are none to share."""
+        site, dtype = planned.site, NUMPY_TYPES[planned.site.element_type]
+        values = {"x": site.input, "y": site.output}
+        if "zero" in symbols:
+            values["zero"] = self._constant(site.scope.outermost, "zero", np.asarray(0, dtype))
+        if "jump" in symbols and self._options.jump_input is not None:
+            values["jump"] = self._jump_input(site.element_type)
+        elif "jump" in symbols:
+            jump = np.asarray(planned.jump, dtype)
+            if isinstance(planned.jump, tuple):
+                jump = jump.reshape(jump_shape(site, len(planned.jump)))
+            values["jump"] = self._constant(site.scope.outermost, "jump", jump)
+        return values
+
+    def _constant(self, owner: Scope, kind: str, value: npt.NDArray[Any]) -> str:
+        """An initializer of the main graph, which the bodies in it see too; in a function, a Constant node."""
+        key = (owner, kind, value.dtype, value.shape, value.tobytes())
+        if key not in self._shared:
+            name = self._shared[key] = self._namer.fresh(f"{PREFIX}{kind}")
+            if owner.function is not None or self._ir_version < _FREE_INITIALIZERS:
+                self._edit.at(owner).first.append(NewNode("Constant", (), (name,), attributes={"value": value}))
+            else:
+                self._edit.initializers[name] = value
+        return self._shared[key]
+
+    def _jump_input(self, element_type: int) -> str:
+        """The jump input in an element type: itself, or a Cast of it."""
+        key = ("jump input", element_type)
+        if key not in self._shared:
+            name = self._shared[key] = self._namer.fresh(f"{PREFIX}jump.{type_name(element_type)}")
+            cast = NewNode("Cast", (str(self._options.jump_input),), (name,), attributes={"to": element_type})
+            self._edit.at(self._main).first.append(cast)
+        return self._shared[key]
+
+    def _set_function(self) -> None:
+        callers = {p.site.scope.outermost for p in self._plan.sites if p.form is JUMP_RELU}
+        for scope in self._plan.scopes:
+            edit = self._edit.scopes.get(scope)
+            kept = (node for i, node in enumerate(scope.nodes) if edit is None or i not in edit.replaced)
+            if any((node.domain, node.op_type) == (DOMAIN, OP_TYPE) for node in kept):
+                callers.add(scope.outermost)
+        if self._plan.body is not None:
+            element_type = next(p.site.element_type for p in self._plan.sites if p.form is JUMP_RELU)
+            self._edit.function = function_proto(self._plan.body, self._main.opset, element_type)
+        self._edit.drops_function = self._edit.function is not None or not callers
+        for scope in self._plan.scopes:
+            # A model that holds the function must import its domain, even if only other functions call it.
+            wanted = bool(callers) if scope is self._main else scope in callers
+            if scope.parent is None and wanted != (DOMAIN in scope.opsets) and not _is_ours(scope):
+                self._edit.at(scope).imports = wanted
+
+
+def _orphans(model: onnx.ModelProto, plan: Plan) -> set[str]:
+    """The values that jr-onnx added before and that nothing takes any more once the plan is carried out."""
+    ours = {name for name in _all_outputs(plan.scopes) if name.startswith(PREFIX)}
+    ours |= {name for name in initializer_names(model.graph) if name.startswith(PREFIX)}
+    jump_input = jump_input_of(model)
+    if jump_input is not None and jump_input in set(initializer_names(model.graph)):
+        ours.add(jump_input)
+    replaced = {(planned.site.scope, index) for planned in plan.sites for index in planned.site.nodes}
+    takers = [
+        (set(node.output), set(node.input))
+        for scope in plan.scopes
+        for index, node in enumerate(scope.nodes)
+        if (scope, index) not in replaced
+    ]
+    while ours:
+        used = {name for outputs, inputs in takers if not outputs or not outputs <= ours for name in inputs}
+        kept = ours & used
+        if not kept:
+            break
+        ours -= kept
+    return ours
+
+
+def _all_outputs(scopes: Iterable[Scope]) -> Iterable[str]:
+    return (name for scope in scopes for node in scope.nodes if not _is_ours(scope) for name in node.output)
+
+
+def _is_ours(scope: Scope) -> bool:
+    """Whether this is the function jr_onnx::JumpReLU."""
+    return scope.outermost.function is not None and scope.outermost.function.domain == DOMAIN
+
+
+def _scalar(planned: PlannedSite) -> float:
+    return 0.0 if isinstance(planned.jump, tuple) else planned.jump
+
+
+def _heir(
+    node: onnx.NodeProto, index: int, *, outputs: tuple[str, ...] | None = None, attributes: Any = None
+) -> NewNode:
+    """A node that stays what it is, but for its outputs or some attributes."""
+    return NewNode(
+        node.op_type,
+        tuple(node.input),
+        outputs or tuple(node.output),
+        node.domain,
+        "",
+        attributes or {},
+        index,
+    )

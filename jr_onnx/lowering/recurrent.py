@@ -1,0 +1,45 @@
+"""The activations of RNN, GRU and LSTM: Relu becomes ThresholdedRelu, with the jump as its activation_alpha.
+
+The alphas of a node are one list for all its activations: each activation that has an alpha takes the next one, and
+those behind the end of the list have their defaults. A new alpha in the middle therefore needs those before it
+written out. Source: ONNX operator RNN; the defaults are those of the operators of the same names, and of
+onnxruntime's rnn_helpers.cc.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import onnx
+
+from jr_onnx.lowering.nodes import AttributeValue
+
+#: The activations that take an alpha, and its default.
+_ALPHAS: Mapping[bytes, float] = {
+    b"affine": 1.0,
+    b"elu": 1.0,
+    b"hardsigmoid": 0.2,
+    b"leakyrelu": 0.01,
+    b"scaledtanh": 1.0,
+    b"thresholdedrelu": 1.0,
+}
+
+
+def with_threshold(node: onnx.NodeProto, jump: float, *, hardened: bool) -> dict[str, AttributeValue]:
+    """The attributes `activations` and `activation_alpha` in which every Relu is a ThresholdedRelu at `jump`.
+
+    `hardened`: the model was hardened before, so its ThresholdedRelu are JumpReLU and get the new jump.
+    """
+    attributes = {attribute.name: attribute for attribute in node.attribute}
+    given = iter(attributes["activation_alpha"].floats if "activation_alpha" in attributes else ())
+    names: list[bytes] = []
+    alphas: list[float] = []
+    for name in attributes["activations"].strings:
+        kind = name.lower()
+        alpha = next(given, _ALPHAS[kind]) if kind in _ALPHAS else None
+        if kind == b"relu" or (hardened and kind == b"thresholdedrelu"):
+            name, alpha = b"ThresholdedRelu", jump
+        names.append(name)
+        if alpha is not None:
+            alphas.append(alpha)
+    return {"activations": names, "activation_alpha": alphas}

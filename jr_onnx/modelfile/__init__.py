@@ -1,0 +1,1 @@
+"""An ONNX file read as a skeleton and written by splicing: tensor payloads are neither parsed nor held in memory."""

@@ -1,0 +1,175 @@
+"""External data: found, checked, and brought along, without ever being loaded.
+
+Source: https://github.com/onnx/onnx/blob/main/docs/ExternalData.md
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Literal, get_args
+
+import onnx
+
+from jr_onnx.errors import ModelError, OptionError, OutputError
+from jr_onnx.modelfile.atomic import COPY_STEP, Progress, atomic_file, copy_range
+from jr_onnx.modelfile.tensors import all_tensors
+
+ExternalMode = Literal["share", "link", "copy"]
+EXTERNAL_MODES: tuple[ExternalMode, ...] = get_args(ExternalMode)
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One external data file of a model.
+
+    Attributes:
+        location: as the model writes it, relative to the model's folder.
+        path: the file.
+        size: its size in bytes.
+    """
+
+    location: str
+    path: Path
+    size: int
+
+
+def data_files(model: onnx.ModelProto, folder: Path) -> tuple[DataFile, ...]:
+    """The external data files of a model that lies in `folder`, each once.
+
+    Raises:
+        ModelError: a location is absolute, leaves the folder (by `..` or by a symbolic link) or names no file, or a
+            tensor reaches behind the end of its file.
+    """
+    files: dict[str, DataFile] = {}
+    for tensor in all_tensors(model):
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        location = entries.get("location", "")
+        if location not in files:
+            files[location] = _checked(location, folder, tensor.name)
+        _check_range(tensor.name, entries, files[location])
+    return tuple(files.values())
+
+
+def _checked(location: str, folder: Path, tensor: str) -> DataFile:
+    where = f"tensor '{tensor}': external data location '{location}'"
+    parts = (*PurePosixPath(location).parts, *PureWindowsPath(location).parts)
+    if not location or PurePosixPath(location).is_absolute() or PureWindowsPath(location).anchor:
+        raise ModelError(f"{where} is not a relative path; save the model with its data beside it")
+    if ".." in parts or "\0" in location:
+        raise ModelError(f"{where} leaves the model's folder; save the model with its data beside it")
+    path = folder / location
+    try:
+        inside = path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of symbolic links, before Python 3.13
+        raise ModelError(f"{where} cannot be followed: {error}") from error
+    if not inside:
+        raise ModelError(f"{where} is a symbolic link out of the model's folder; put a copy of the file there")
+    if not path.is_file():
+        raise ModelError(f"{where} names no file in {folder}; put the data file beside the model")
+    return DataFile(location, path, path.stat().st_size)
+
+
+def _check_range(tensor: str, entries: dict[str, str], file: DataFile) -> None:
+    where = f"tensor '{tensor}': external data in {file.path}"
+    try:
+        offset, length = int(entries.get("offset", 0)), int(entries.get("length", 0))
+    except ValueError as error:
+        raise ModelError(f"{where} has an offset or length that is no number") from error
+    if offset < 0 or length < 0 or offset + length > file.size:
+        raise ModelError(
+            f"{where}: bytes {offset} to {offset + length} lie outside the file ({file.size} bytes); "
+            "put the whole data file beside the model"
+        )
+
+
+def default_mode(source: Path, output: Path) -> ExternalMode:
+    """`share` within a folder; `link`, which costs nothing, into another one of the same file system; else `copy`."""
+    if _same_folder(source, output):
+        return "share"
+    with contextlib.suppress(OSError):
+        if source.stat().st_dev == output.parent.stat().st_dev:
+            return "link"
+    return "copy"
+
+
+@contextmanager
+def placed(
+    files: tuple[DataFile, ...],
+    mode: ExternalMode,
+    source: Path,
+    output: Path,
+    force: bool,
+    progress: Progress,
+) -> Iterator[None]:
+    """Bring the data files beside `output`; if the context ends with an exception, take away what was brought.
+
+    Raises:
+        OptionError: `share` was asked for, but `output` lies in another folder.
+        OutputError: another file of that name stands there and `force` is not set, or it cannot be written.
+    """
+    if mode == "share" and files and not _same_folder(source, output):
+        raise OptionError(f"--external share: {output.parent} is not the model's folder; use link or copy")
+    made: list[Path] = []
+    try:
+        if mode != "share":
+            for file in files:
+                target = output.parent / file.location
+                if _occupied(target, file.path, force):
+                    continue
+                existed = target.exists()
+                _bring(file, target, mode, progress)
+                if not existed:
+                    made.append(target)
+        yield
+    except BaseException:
+        for path in made:
+            path.unlink(missing_ok=True)
+        raise
+
+
+def _occupied(target: Path, source: Path, force: bool) -> bool:
+    """Whether the very file stands there already."""
+    if not target.exists():
+        return False
+    if target.samefile(source):
+        return True
+    if not force:
+        raise OutputError(f"{target}: another file stands here; write to another folder, or add --force")
+    return False
+
+
+def _bring(file: DataFile, target: Path, mode: ExternalMode, progress: Progress) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if mode == "link":
+            _link(file.path, target)
+            return
+    except OSError as error:
+        raise OutputError(
+            f"{target}: cannot be put here ({error.strerror}); try --external copy or another folder"
+        ) from error
+    with file.path.open("rb") as data, atomic_file(target) as copy:
+        for start in range(0, file.size, COPY_STEP):
+            step = min(COPY_STEP, file.size - start)
+            copy_range(data, copy, start, step)
+            progress(step)
+
+
+def _link(source: Path, target: Path) -> None:
+    if not target.exists():
+        os.link(source.resolve(), target)
+        return
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    os.link(source.resolve(), temporary)
+    temporary.replace(target)
+
+
+def _same_folder(source: Path, output: Path) -> bool:
+    return source.parent.resolve() == output.parent.resolve()

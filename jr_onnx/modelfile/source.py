@@ -1,0 +1,111 @@
+"""An ONNX model opened for reading: its skeleton as protos, and its bytes for splicing."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import onnx
+from google.protobuf.message import DecodeError, EncodeError
+
+from jr_onnx.errors import ModelError
+from jr_onnx.modelfile.skeleton import skeleton_of
+from jr_onnx.modelfile.splice import Message
+from jr_onnx.modelfile.wire import Buffer
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model's bytes, and the skeleton that was parsed from them.
+
+    Attributes:
+        buffer: the serialized model; for a file, a view of its memory map.
+        skeleton: the model without payloads over 4 KiB. For analysis only: what is written comes from `buffer`.
+        digest: SHA-256 of the serialized skeleton, in hexadecimal. It identifies the model's structure without
+            reading its weights.
+        path: where the bytes come from; None for a model in memory.
+        file: the open file; None for a model in memory.
+    """
+
+    buffer: Buffer
+    skeleton: onnx.ModelProto
+    digest: str
+    path: Path | None = None
+    file: BinaryIO | None = None
+
+    def root(self) -> Message:
+        """The ModelProto message, to record edits on."""
+        return Message(self.buffer, 0, len(self.buffer))
+
+
+@contextmanager
+def open_file(path: Path) -> Iterator[Source]:
+    """The model in a file, memory-mapped while the context lasts.
+
+    Raises:
+        ModelError: there is no such file, it cannot be read, or it holds no ONNX model. Every other ModelError that
+            is raised while the context lasts is raised again with the path in front.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            if not path.is_file():
+                raise ModelError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
+            file = stack.enter_context(path.open("rb"))
+            buffer = stack.enter_context(_mapped(file.fileno()))
+        except OSError as error:
+            raise ModelError(f"{path}: {error.strerror}") from error
+        try:
+            yield _read(buffer, path, file)
+        except ModelError as error:
+            raise ModelError(f"{path}: {error}") from error
+
+
+def open_proto(model: onnx.ModelProto) -> Source:
+    """The model in memory.
+
+    Raises:
+        ModelError: the model is too large for protobuf to serialize (2 GB); save it and convert the file.
+    """
+    try:
+        serialized = model.SerializeToString()
+    except (EncodeError, ValueError) as error:
+        raise ModelError(f"the model cannot be serialized ({error}); save it and convert the file") from error
+    return _read(serialized)
+
+
+@contextmanager
+def _mapped(descriptor: int) -> Iterator[Buffer]:
+    try:
+        mapped = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+    except ValueError:  # an empty file cannot be mapped
+        yield b""
+        return
+    with mapped:
+        yield mapped
+
+
+def _read(buffer: Buffer, path: Path | None = None, file: BinaryIO | None = None) -> Source:
+    if not len(buffer):
+        raise ModelError("is empty; export or copy the model again")
+    serialized = skeleton_of(buffer)
+    skeleton = onnx.ModelProto()
+    try:
+        skeleton.ParseFromString(serialized)
+    except DecodeError as error:
+        raise ModelError(f"not an ONNX model: {error}") from error
+    if not skeleton.HasField("graph"):
+        raise ModelError("not an ONNX model, or one without a graph")
+    if not skeleton.ir_version:
+        raise ModelError("not an ONNX model: it has no IR version")
+    if skeleton.ir_version > onnx.IR_VERSION:
+        raise ModelError(
+            f"IR version {skeleton.ir_version} is unknown to onnx {onnx.__version__} "
+            f"(newest: {onnx.IR_VERSION}); pip install --upgrade onnx"
+        )
+    return Source(buffer, skeleton, hashlib.sha256(serialized).hexdigest(), path, file)

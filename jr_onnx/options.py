@@ -1,0 +1,61 @@
+"""What the user asked for, in one value that the whole pipeline reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from jr_onnx.errors import OptionError
+from jr_onnx.lowering.forms import TARGETS, Target
+from jr_onnx.policy import Jump, JumpReluPolicy
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked for.
+
+    Attributes:
+        policy: which site gets which jump.
+        target: what JumpReLU is written as.
+        include: globs; where there are any, only sites that one of them matches are converted.
+        exclude: globs; sites that one of them matches are left alone.
+        jump_input: the name of the graph input that the jump becomes; None for a constant jump.
+        clip: convert Clip with minimum 0 too.
+        inline: write the function body into the graph instead of calling the function.
+        allow_empty: a model without a site is no error.
+    """
+
+    policy: JumpReluPolicy
+    target: Target = "custom-op"
+    include: tuple[str, ...] = field(default=())
+    exclude: tuple[str, ...] = field(default=())
+    jump_input: str | None = None
+    clip: bool = False
+    inline: bool = False
+    allow_empty: bool = False
+
+
+def make_options(
+    jump: Jump | None,
+    policy: JumpReluPolicy | None,
+    target: Target,
+    include: Sequence[str],
+    exclude: Sequence[str],
+    jump_input: str | None,
+    clip: bool,
+    inline: bool,
+    allow_empty: bool,
+) -> Options:
+    """The options from the arguments of `jr_onnx.convert` and `jr_onnx.graphsurgeon.harden`.
+
+    Raises:
+        OptionError: they contradict each other, or the target is unknown.
+    """
+    if (jump is None) == (policy is None):
+        raise OptionError("give either a jump or a policy (which has a default jump of its own)")
+    if target not in TARGETS:
+        raise OptionError(f"unknown target {target!r}; it is one of {', '.join(TARGETS)}")
+    if inline and target != "custom-op":
+        raise OptionError(f"--inline is for the target custom-op; {target} calls no function anyway")
+    chosen = policy if policy is not None else JumpReluPolicy(default=jump)
+    return Options(chosen, target, tuple(include), tuple(exclude), jump_input, clip, inline, allow_empty)

@@ -1,0 +1,157 @@
+"""Which site gets which jump: a default, and rules that match sites by name."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import math
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from jr_onnx.errors import OptionError
+
+#: One number, or one number a channel.
+Jump = float | tuple[float, ...]
+
+
+def matches(pattern: str, path: str, node_name: str) -> bool:
+    """Whether a glob (`*`, `?`, `[abc]`; `*` crosses `/`) or a literal name is the node's name or its scope path."""
+    return any(text and (text == pattern or fnmatchcase(text, pattern)) for text in (path, node_name))
+
+
+@dataclass(frozen=True)
+class PolicyRule:
+    """What is done with the sites whose name or scope path `match` matches: a jump, or None to leave them alone."""
+
+    match: str
+    jump: Jump | None
+
+
+@dataclass(frozen=True)
+class JumpReluPolicy:
+    """A jump for every site.
+
+    The first rule that matches a site decides; a site that none matches gets the default, or is left alone where
+    there is none.
+
+    Attributes:
+        default: the jump of every site that no rule matches.
+        rules: tried in order.
+    """
+
+    default: Jump | None = None
+    rules: tuple[PolicyRule, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        for jump in (self.default, *(rule.jump for rule in self.rules)):
+            check_jump(jump)
+
+    def rule_for(self, path: str, node_name: str) -> PolicyRule | None:
+        """The rule that decides about a site, if one does."""
+        return next((rule for rule in self.rules if matches(rule.match, path, node_name)), None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The policy as its file says it."""
+        rules = [{"match": r.match, **({"skip": True} if r.jump is None else {"jump": r.jump})} for r in self.rules]
+        return {"default": self.default, "rules": rules}
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the policy's meaning, in hexadecimal: comments and layout of its file do not count."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
+
+def check_jump(jump: Jump | None) -> None:
+    """Refuse what is not a finite number >= 0, or a list of such.
+
+    Raises:
+        OptionError: naming the value.
+    """
+    values = jump if isinstance(jump, tuple) else () if jump is None else (jump,)
+    if isinstance(jump, tuple) and not jump:
+        raise OptionError("jump: an empty list; give one number a channel")
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise OptionError(f"jump {value!r} is not a number; give a finite number >= 0")
+        if not 0 <= value < math.inf or value > sys.float_info.max:
+            raise OptionError(f"jump {value!r} must be a finite number >= 0")
+
+
+def read_policy(path: Path) -> JumpReluPolicy:
+    """A policy from a YAML file.
+
+        default: 0.5
+        rules:
+          - match: "layer1/*"
+            jump: 0.2
+          - match: "stem/Relu"
+            jump: [0.1, 0.2, 0.3]     # one a channel
+          - match: "head/*"
+            skip: true
+
+    Raises:
+        OptionError: the file cannot be read, is not YAML, or has an unknown key or a value that makes no sense.
+    """
+    import yaml  # only who has a policy file pays for it
+
+    try:
+        content = yaml.safe_load(path.read_bytes())
+    except OSError as error:
+        raise OptionError(f"{path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise OptionError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    try:
+        return _parse(content)
+    except OptionError as error:
+        raise OptionError(f"{path}: {error}") from error
+
+
+def _parse(content: object) -> JumpReluPolicy:
+    policy = _mapping(content, "the policy", ("default", "rules"))
+    rules = policy.get("rules") or []
+    if not isinstance(rules, list):
+        raise OptionError("rules: must be a list of 'match:' entries")
+    parsed = tuple(_parse_rule(rule, f"rule {number}") for number, rule in enumerate(rules, 1))
+    default = policy.get("default")
+    if default is None and not parsed:
+        raise OptionError("the policy has neither a default nor a rule; write 'default: 0.5'")
+    return JumpReluPolicy(None if default is None else _parse_jump(default), parsed)
+
+
+def _parse_rule(content: object, where: str) -> PolicyRule:
+    rule = _mapping(content, where, ("match", "jump", "skip"))
+    match = rule.get("match")
+    if not isinstance(match, str) or not match:
+        raise OptionError(f"{where}: needs 'match:' with a name or a glob")
+    skip = rule.get("skip", False)
+    if not isinstance(skip, bool):
+        raise OptionError(f"{where}: skip: must be true or false, not {skip!r}")
+    if skip == ("jump" in rule):
+        raise OptionError(f"{where}: give either 'jump:' or 'skip: true'")
+    return PolicyRule(match, None if skip else _parse_jump(rule["jump"]))
+
+
+def _parse_jump(value: object) -> Jump:
+    jump: Any = tuple(value) if isinstance(value, list) else value
+    check_jump(jump if jump is not None else ())
+    return tuple(map(float, jump)) if isinstance(jump, tuple) else float(jump)
+
+
+def _mapping(content: object, where: str, keys: tuple[str, ...]) -> Mapping[str, Any]:
+    if not isinstance(content, dict):
+        raise OptionError(f"{where}: must be a mapping with {' or '.join(keys)}")
+    for key in content:
+        if key not in keys:
+            raise OptionError(f"{where}: unknown key {key!r}{did_you_mean(str(key), keys)}; it knows {', '.join(keys)}")
+    return content
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """ " (did you mean 'x' or 'y'?)" with the nearest known names; empty where none is near."""
+    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    return f" (did you mean {' or '.join(repr(n) for n in near)}?)" if near else ""

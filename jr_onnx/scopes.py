@@ -1,0 +1,122 @@
+"""Every list of nodes in a model: the main graph, the bodies in it at any depth, and the model-local functions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import cast
+
+import onnx
+
+#: How to reach a body from the scope around it: node index, attribute index, index in `graphs` (None for `g`).
+Step = tuple[int, int, int | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Scope:
+    """A list of nodes that share a name space.
+
+    Attributes:
+        path: "" for the main graph, "If_3/then_branch" for a body, "domain::name" for a function.
+        graph: the graph; None for a function.
+        function: the function; None for a graph.
+        parent: the scope around a body; its values can be used in here.
+        step: where in `parent` this body stands.
+        index: which of `ModelProto.functions` a function is.
+        opsets: domain -> version, as imported by the model or by the function around; "" is ONNX's own domain.
+    """
+
+    path: str
+    graph: onnx.GraphProto | None
+    function: onnx.FunctionProto | None
+    parent: Scope | None
+    step: Step | None
+    index: int | None
+    opsets: Mapping[str, int]
+
+    @property
+    def nodes(self) -> Sequence[onnx.NodeProto]:
+        holder = self.graph or self.function
+        return () if holder is None else cast("Sequence[onnx.NodeProto]", holder.node)
+
+    @property
+    def opset(self) -> int:
+        """The version of ONNX's own operators in here; 0 where none is imported."""
+        return self.opsets.get("", 0)
+
+    @cached_property
+    def outermost(self) -> Scope:
+        """The main graph or the function that this scope lies in."""
+        return self.parent.outermost if self.parent is not None else self
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """One label a node that tells it from its neighbours: its name, or with #index where that does not."""
+        names = Counter(node.name for node in self.nodes)
+        labels = []
+        for index, node in enumerate(self.nodes):
+            label = node.name
+            if not label or names[label] > 1:
+                label = f"{label or node.op_type}#{index}"
+                while label in names:
+                    label += "#"
+            labels.append(label)
+        return tuple(labels)
+
+    def path_of(self, index: int) -> str:
+        """The scope path of a node: "If_3/then_branch/Relu_1"."""
+        return f"{self.path}/{self.labels[index]}" if self.path else self.labels[index]
+
+    def bodies(self) -> Iterator[Scope]:
+        """The graphs in the attributes of this scope's nodes."""
+        for index, node in enumerate(self.nodes):
+            for position, attribute in enumerate(node.attribute):
+                for number, graph in _graphs_of(attribute):
+                    name = attribute.name if number is None else f"{attribute.name}[{number}]"
+                    path = f"{self.path_of(index)}/{name}"
+                    yield Scope(path, graph, None, self, (index, position, number), None, self.opsets)
+
+
+def all_scopes(model: onnx.ModelProto) -> Iterator[Scope]:
+    """Every scope of a model; each comes before the bodies in it, the main graph comes first, the functions last."""
+    opsets = _opsets(model.opset_import)
+    yield from _with_bodies(Scope("", model.graph, None, None, None, None, opsets))
+    for index, function in enumerate(model.functions):
+        # What a function does not import itself it does not have; the checker's rule, and onnxruntime's.
+        path = function_name(function.domain, function.name, function.overload)
+        yield from _with_bodies(Scope(path, None, function, None, None, index, _opsets(function.opset_import)))
+
+
+def function_name(domain: str, name: str, overload: str) -> str:
+    """How messages name a function, or the operator of a node that calls one."""
+    return f"{domain}::{name}" + (f":{overload}" if overload else "")
+
+
+def own_domain(domain: str) -> str:
+    """ "" for ONNX's own domain under either of its names."""
+    return "" if domain == "ai.onnx" else domain
+
+
+def graphs_in(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs in a node's attributes: the branches of If, the bodies of Loop and Scan."""
+    for attribute in node.attribute:
+        for _, graph in _graphs_of(attribute):
+            yield graph
+
+
+def _graphs_of(attribute: onnx.AttributeProto) -> Iterator[tuple[int | None, onnx.GraphProto]]:
+    if attribute.HasField("g"):
+        yield None, attribute.g
+    yield from enumerate(attribute.graphs)
+
+
+def _with_bodies(scope: Scope) -> Iterator[Scope]:
+    yield scope
+    for body in scope.bodies():
+        yield from _with_bodies(body)
+
+
+def _opsets(imports: Sequence[onnx.OperatorSetIdProto]) -> dict[str, int]:
+    return {own_domain(opset.domain): opset.version for opset in imports}

@@ -1,0 +1,195 @@
+"""Where a model has a ReLU: every site in every scope, and what looks like one but is left alone, with the reason.
+
+site                                                          converted to
+Relu                                                          JumpReLU in its place
+JumpReLU, or any form of it that jr-onnx wrote before         JumpReLU with the new jump in its place
+FusedConv, FusedGemm, nchwc.Conv with activation Relu         JumpReLU behind it
+Clip with minimum 0 (ReLU6), if asked for                     JumpReLU behind it
+RNN, GRU, LSTM with Relu among the activations                ThresholdedRelu there, with activation_alpha
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import onnx
+
+from jr_onnx.element_types import NUMPY_TYPES, type_name
+from jr_onnx.lowering.forms import ALL_FORMS, DOMAIN, Form
+from jr_onnx.lowering.recognise import Match, recognise
+from jr_onnx.matchers import MATCHERS, Found, SiteKind, operator_name
+from jr_onnx.scopes import Scope, own_domain
+from jr_onnx.value_types import Dimension, ValueTypes
+from jr_onnx.wiring import Wiring
+
+
+@dataclass(frozen=True)
+class Site:
+    """One place in a model where JumpReLU can be put.
+
+    Attributes:
+        path: the scope path, which tells the site from all others: "If_3/then_branch/Relu_1".
+        name: the node's name; may be empty.
+        op_type: the node's operator, with its domain where that is not ONNX's own.
+        kind: what stands there.
+        element_type: `TensorProto.DataType` of the input and the output; 0 where it is not known.
+        shape: of the input and the output; None where the rank is unknown.
+        opset: the version of ONNX's operators in this scope.
+        input: the value that the site reads.
+        output: the value that the site gives.
+        problem: why the site cannot be converted; empty if it can.
+        scope: where it stands.
+        nodes: the indices of the nodes that make it up; the last gives the output.
+        hardened: the form of JumpReLU that stands there already.
+        rectified: whether the input of JumpReLU is never negative.
+        blocked: whether the value is in onnxruntime's blocked NCHWc layout, in which there is no axis of channels.
+    """
+
+    path: str
+    name: str
+    op_type: str
+    kind: SiteKind
+    element_type: int
+    shape: tuple[Dimension, ...] | None
+    opset: int
+    input: str
+    output: str
+    problem: str
+    scope: Scope = field(repr=False)
+    nodes: tuple[int, ...] = field(repr=False)
+    hardened: Match | None = field(repr=False)
+    rectified: bool = False
+    blocked: bool = False
+
+
+@dataclass(frozen=True)
+class LeftAlone:
+    """A node that looks like a ReLU and is not converted, and why."""
+
+    path: str
+    name: str
+    op_type: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Survey:
+    """All that was found in a model, in the order of its nodes."""
+
+    sites: tuple[Site, ...]
+    left_alone: tuple[LeftAlone, ...]
+
+
+def survey(model: onnx.ModelProto, scopes: tuple[Scope, ...], *, clip: bool, hardened: bool) -> Survey:
+    """Find the sites of a model; payloads of tensors are not needed.
+
+    Args:
+        model: the model, or its skeleton.
+        scopes: all its scopes.
+        clip: whether Clip with minimum 0 is a site.
+        hardened: whether the model was written by jr-onnx before, so that standard operators may be a JumpReLU.
+
+    """
+    types = ValueTypes(model, scopes)
+    sites: list[Site] = []
+    left: list[LeftAlone] = []
+    wirings: dict[Scope | None, Wiring] = {}
+    for scope in scopes:
+        if (scope.outermost.function or onnx.FunctionProto()).domain == DOMAIN:
+            continue  # the body of jr_onnx::JumpReLU itself
+        wiring = wirings[scope] = Wiring(scope, wirings.get(scope.parent), hardened=hardened)
+        for item in _in_scope(wiring, types, clip=clip):
+            (sites if isinstance(item, Site) else left).append(item)  # type: ignore[arg-type]
+    return Survey(tuple(sites), tuple(left))
+
+
+def _in_scope(wiring: Wiring, types: ValueTypes, *, clip: bool) -> Iterator[Site | LeftAlone]:
+    scope = wiring.scope
+    known = _hardened(wiring)
+    inside = {index for match in known.values() for index in match.nodes[:-1]}
+    covered = {match.x for match in known.values()}
+    for index, node in enumerate(scope.nodes):
+        if index in inside:
+            continue
+        found: Found | str | None
+        if index in known:
+            match = known[index]
+            found = Found(SiteKind.HARDENED, match.x, match.y, match.nodes, match.rectified, match)
+        elif node.output and node.output[0] in covered and _only_covered(wiring, node.output[0], known):
+            continue  # its JumpReLU stands behind it, and is a site of its own
+        else:
+            matcher = MATCHERS.get((own_domain(node.domain), node.op_type))
+            found = matcher(wiring, index) if matcher else None
+            if isinstance(found, Found) and found.kind is SiteKind.CLIP and not clip:
+                found = "a Clip is converted with --clip only"
+        if isinstance(found, str):
+            yield LeftAlone(scope.path_of(index), node.name, operator_name(node), found)
+        elif found is not None:
+            yield _typed(found, scope, index, types)
+
+
+def _hardened(wiring: Wiring) -> Mapping[int, Match]:
+    """The JumpReLUs of a scope, by the index of the node that gives their output."""
+    forms = ALL_FORMS if wiring.hardened else tuple(f for f in ALL_FORMS if f.ops[0].domain == DOMAIN)
+    endings: dict[tuple[str, str], list[Form]] = defaultdict(list)
+    for form in forms:
+        endings[form.ops[-1].domain, form.ops[-1].op_type].append(form)
+    known = {}
+    for index, node in enumerate(wiring.scope.nodes):
+        for form in endings.get((own_domain(node.domain), node.op_type), ()):
+            match = recognise(form, wiring, index)
+            if match is not None:
+                known[index] = match
+                break
+    return known
+
+
+def _only_covered(wiring: Wiring, value: str, known: Mapping[int, Match]) -> bool:
+    """Whether everything that takes a value is part of a JumpReLU of it."""
+    takers = {index for match in known.values() if match.x == value for index in match.nodes}
+    return set(wiring.consumers[value]) <= takers
+
+
+def _typed(found: Found, scope: Scope, index: int, types: ValueTypes) -> Site | LeftAlone:
+    node = scope.nodes[index]
+    path, operator = scope.path_of(index), operator_name(node)
+    if not types.is_called(scope):
+        return LeftAlone(path, node.name, operator, "its function is never called")
+    candidates = types.lookup(scope, found.output) or types.lookup(scope, found.input)
+    element_types = sorted({candidate.element_type for candidate in candidates})
+    shapes = {candidate.shape for candidate in candidates}
+    if len(element_types) == 1 and element_types[0] not in NUMPY_TYPES:
+        return LeftAlone(path, node.name, operator, f"{type_name(element_types[0])} is not floating point")
+    return Site(
+        path=path,
+        name=scope.nodes[found.hardened.carrier if found.hardened else index].name,
+        op_type=operator,
+        kind=found.kind,
+        element_type=element_types[0] if len(element_types) == 1 else 0,
+        shape=shapes.pop() if len(shapes) == 1 else None,
+        opset=scope.opset,
+        input=found.input,
+        output=found.output,
+        problem=_type_problem(found, element_types),
+        scope=scope,
+        nodes=found.nodes,
+        hardened=found.hardened,
+        rectified=found.rectified or found.kind.stays,
+        blocked=node.domain == "com.microsoft.nchwc",
+    )
+
+
+def _type_problem(found: Found, element_types: list[int]) -> str:
+    if not element_types:
+        return (
+            f"the element type of '{found.input}' cannot be inferred; "
+            "add it to the model's value_info, or leave the node out with --exclude"
+        )
+    if len(element_types) > 1:
+        return (
+            f"its function is called with {' and '.join(map(type_name, element_types))}, but a jump has one type; "
+            "write the function into the graph first (onnx.inliner.inline_local_functions)"
+        )
+    return ""

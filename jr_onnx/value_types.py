@@ -1,0 +1,201 @@
+"""The element type and the shape of any value in a model, as declared, or else as ONNX's shape inference finds them.
+
+A model-local function declares no types: its values have those of its calls, so its body is inferred once for each
+combination of input types that it is called with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import onnx
+import onnx.shape_inference
+
+from jr_onnx.scopes import Scope, all_scopes, own_domain
+
+#: A dimension: its size, its symbolic name, or None where nothing is known.
+Dimension = int | str | None
+
+
+@dataclass(frozen=True)
+class ValueType:
+    """A tensor's element type (`TensorProto.DataType`) and its shape; the shape is None where the rank is unknown."""
+
+    element_type: int
+    shape: tuple[Dimension, ...] | None
+
+
+Table = dict[str, ValueType]
+
+# Operators that onnxruntime puts into the models it saves, and that ONNX's shape inference does not know: for the
+# inference an operator of ONNX stands in for each, with so many of its inputs.
+# Source: onnxruntime, docs/ContribOperators.md, and core/graph/contrib_ops/nchwc_schema_defs.cc.
+_STAND_INS: Mapping[tuple[str, str], tuple[str, int]] = {
+    ("com.microsoft", "FusedConv"): ("Conv", 3),
+    ("com.microsoft", "FusedGemm"): ("Gemm", 3),
+    ("com.microsoft", "Gelu"): ("Identity", 1),
+    ("com.microsoft", "FastGelu"): ("Identity", 1),
+    ("com.microsoft", "BiasGelu"): ("Identity", 1),
+    ("com.microsoft", "QuickGelu"): ("Identity", 1),
+    ("com.microsoft.nchwc", "Conv"): ("Conv", 3),
+    ("com.microsoft.nchwc", "MaxPool"): ("MaxPool", 1),
+    ("com.microsoft.nchwc", "AveragePool"): ("AveragePool", 1),
+    ("com.microsoft.nchwc", "GlobalMaxPool"): ("GlobalMaxPool", 1),
+    ("com.microsoft.nchwc", "GlobalAveragePool"): ("GlobalAveragePool", 1),
+    ("com.microsoft.nchwc", "ReorderInput"): ("Identity", 1),
+    ("com.microsoft.nchwc", "ReorderOutput"): ("Identity", 1),
+}
+
+
+class ValueTypes:
+    """Types looked up by scope and name. Inference runs only if a value is asked for that is not declared."""
+
+    def __init__(self, model: onnx.ModelProto, scopes: tuple[Scope, ...]) -> None:
+        """`scopes` are all scopes of `model`, in the order of `all_scopes`."""
+        self._model = model
+        self._scopes = scopes
+        self._declared = {scope: _declared(scope) for scope in scopes}
+
+    def lookup(self, scope: Scope, name: str) -> tuple[ValueType, ...]:
+        """The types of a value as seen from a scope.
+
+        One type as a rule; none where it is unknown; several in a function that is called with several.
+        """
+        for around in _outwards(scope):
+            if name in self._declared[around]:
+                return (self._declared[around][name],)
+        for around in _outwards(scope):
+            if around in self._inferred and name in self._inferred[around]:
+                return tuple(self._inferred[around][name])
+        return ()
+
+    def is_called(self, scope: Scope) -> bool:
+        """Whether a scope is part of the main graph, or of a function that the main graph calls, at any remove."""
+        return scope.outermost.function is None or scope.outermost in self._inferred
+
+    @cached_property
+    def _inferred(self) -> dict[Scope, dict[str, dict[ValueType, None]]]:
+        """Scope -> name -> the types it has, in order of appearance; only functions can have several."""
+        found: dict[Scope, dict[str, dict[ValueType, None]]] = {}
+        graphs = [scope for scope in self._scopes if scope.outermost.function is None]
+        inferred = _infer(self._model)
+        tables = {a: _declared(b) for a, b in zip(graphs, all_scopes(inferred), strict=False)}
+        self._record(tables, found, set())
+        return found
+
+    @cached_property
+    def _functions(self) -> dict[tuple[str, str, str], Scope]:
+        keyed = ((scope.function, scope) for scope in self._scopes)
+        return {(own_domain(f.domain), f.name, f.overload): scope for f, scope in keyed if f is not None}
+
+    def _record(
+        self,
+        tables: dict[Scope, Table],
+        found: dict[Scope, dict[str, dict[ValueType, None]]],
+        done: set[object],
+    ) -> None:
+        """Take the types of the scopes in `tables` into `found`, and follow the calls that are made in them."""
+        for scope, table in tables.items():
+            types = found.setdefault(scope, {})
+            for name, value_type in table.items():
+                types.setdefault(name, {})[value_type] = None
+        for scope in tables:
+            for node in scope.nodes:
+                function = self._functions.get((own_domain(node.domain), node.op_type, node.overload))
+                if function is None:
+                    continue
+                inputs = tuple(_visible(tables, scope, name) for name in node.input)
+                call = (function, inputs, tuple(a.SerializeToString() for a in node.attribute))
+                if call not in done:
+                    done.add(call)
+                    self._record(self._instantiate(function, node, inputs), found, done)
+
+    def _instantiate(
+        self, scope: Scope, call: onnx.NodeProto, inputs: tuple[ValueType | None, ...]
+    ) -> dict[Scope, Table]:
+        """The types in a function, and in the bodies in it, for one call."""
+        function = scope.function
+        if function is None:
+            return {}
+        model = onnx.ModelProto(ir_version=self._model.ir_version, functions=self._model.functions)
+        model.opset_import.extend(function.opset_import)
+        for name, value_type in zip(function.input, inputs, strict=False):
+            if value_type is not None:
+                model.graph.input.append(_value_info(name, value_type))
+        model.graph.node.extend(function.node)
+        _bind_attributes(model.graph.node, {a.name: a for a in (*function.attribute_proto, *call.attribute)})
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in function.output)
+        inside = [other for other in self._scopes if other.outermost is scope]
+        return {a: _declared(b) for a, b in zip(inside, all_scopes(_infer(model)), strict=False)}
+
+
+def _infer(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with inferred types; where inference gives up, the model as it was."""
+    known = onnx.ModelProto()
+    known.CopyFrom(model)
+    for scope in all_scopes(known):
+        for node in scope.nodes:
+            if (node.domain, node.op_type) in _STAND_INS:
+                node.op_type, inputs = _STAND_INS[node.domain, node.op_type]
+                node.domain = ""
+                del node.input[inputs:]
+    try:
+        return onnx.shape_inference.infer_shapes(known)
+    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
+        # What stays unknown is reported node by node, where it matters.
+        return known
+
+
+def _declared(scope: Scope) -> Table:
+    table: Table = {}
+    graph, function = scope.graph, scope.function
+    if graph is not None:
+        table.update(_types_of((*graph.value_info, *graph.output, *graph.input)))
+        tensors = (*graph.initializer, *(sparse.values for sparse in graph.sparse_initializer))
+        table.update({t.name: ValueType(t.data_type, tuple(t.dims)) for t in tensors})
+    elif function is not None:
+        table.update(_types_of(function.value_info))
+    return table
+
+
+def _types_of(values: Iterable[onnx.ValueInfoProto]) -> Iterator[tuple[str, ValueType]]:
+    for value in values:
+        tensor = value.type.tensor_type
+        if tensor.elem_type:
+            shape = tuple(_dimension(dim) for dim in tensor.shape.dim) if tensor.HasField("shape") else None
+            yield value.name, ValueType(tensor.elem_type, shape)
+
+
+def _dimension(dim: onnx.TensorShapeProto.Dimension) -> Dimension:
+    if dim.HasField("dim_value"):
+        return int(dim.dim_value)
+    return str(dim.dim_param) or None
+
+
+def _value_info(name: str, value_type: ValueType) -> onnx.ValueInfoProto:
+    return onnx.helper.make_tensor_value_info(name, value_type.element_type, value_type.shape)
+
+
+def _visible(tables: dict[Scope, Table], scope: Scope, name: str) -> ValueType | None:
+    return next((tables[s][name] for s in _outwards(scope) if s in tables and name in tables[s]), None)
+
+
+def _outwards(scope: Scope) -> Iterator[Scope]:
+    current: Scope | None = scope
+    while current is not None:
+        yield current
+        current = current.parent
+
+
+def _bind_attributes(nodes: Iterable[onnx.NodeProto], values: Mapping[str, onnx.AttributeProto]) -> None:
+    """Put the call's attributes where a function's nodes refer to them, in bodies too."""
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.ref_attr_name in values:
+                name = attribute.name
+                attribute.CopyFrom(values[attribute.ref_attr_name])
+                attribute.name = name
+            for graph in (attribute.g, *attribute.graphs):
+                _bind_attributes(graph.node, values)

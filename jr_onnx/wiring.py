@@ -1,0 +1,82 @@
+"""Who gives and who takes a value within one scope, and which values are constants."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx.numpy_helper
+
+from jr_onnx.element_types import FLOAT
+from jr_onnx.scopes import Scope
+from jr_onnx.structure import used_names
+
+
+class Wiring:
+    """The edges of one scope. Values of the scopes around it are found through `outer`.
+
+    `hardened` says that the model was written by jr-onnx before, so that standard operators may be a JumpReLU.
+    """
+
+    def __init__(self, scope: Scope, outer: Wiring | None, *, hardened: bool) -> None:
+        self.scope = scope
+        self.outer = outer
+        self.hardened = hardened
+
+    @cached_property
+    def producers(self) -> dict[str, int]:
+        """Value -> the index of the node that gives it."""
+        return {name: index for index, node in enumerate(self.scope.nodes) for name in node.output if name}
+
+    @cached_property
+    def consumers(self) -> dict[str, list[int]]:
+        """Value -> the indices of the nodes that take it, in attributes' graphs too; -1 is the scope's output."""
+        consumers: dict[str, list[int]] = defaultdict(list)
+        for index, node in enumerate(self.scope.nodes):
+            for name in used_names(node):
+                consumers[name].append(index)
+        for name in self._outputs():
+            consumers[name].append(-1)
+        return consumers
+
+    def _outputs(self) -> Sequence[str]:
+        scope = self.scope
+        if scope.graph is not None:
+            return [value.name for value in scope.graph.output]
+        return list(scope.function.output) if scope.function is not None else []
+
+    def producer(self, name: str) -> tuple[int, onnx.NodeProto] | None:
+        """The node of this scope that gives a value."""
+        index = self.producers.get(name)
+        return None if index is None else (index, self.scope.nodes[index])
+
+    def constant(self, name: str) -> npt.NDArray[Any] | None:
+        """The value of an initializer or of a Constant node, here or outside; None where it is not constant.
+
+        An initializer that is also a graph input can be overridden (from IR version 4 on), but its default counts.
+        """
+        tensor = self._tensors.get(name)
+        if tensor is None:
+            return self.outer.constant(name) if self.outer and name not in self.producers else None
+        try:
+            return np.asarray(onnx.numpy_helper.to_array(tensor))
+        except (ValueError, TypeError, RuntimeError):  # a payload that is not in the skeleton, or is external
+            return None
+
+    @cached_property
+    def _tensors(self) -> dict[str, onnx.TensorProto]:
+        tensors = {}
+        if self.scope.graph is not None:
+            tensors = {t.name: t for t in self.scope.graph.initializer if not t.data_location}
+        for node in self.scope.nodes:
+            for attribute in node.attribute if node.op_type == "Constant" else ():
+                if attribute.name == "value" and attribute.HasField("t"):
+                    tensors[node.output[0]] = attribute.t
+                elif attribute.name == "value_float":
+                    tensors[node.output[0]] = onnx.TensorProto(data_type=FLOAT, float_data=[attribute.f])
+        return tensors
