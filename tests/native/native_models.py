@@ -101,7 +101,8 @@ def edge_values(element_type: int, jump: float) -> Array:
     limits = np.finfo(dtype)
     at = dtype.type(jump)
     above = [0, limits.smallest_subnormal, limits.tiny, 1, limits.max, np.inf, np.nan, at]
-    around = [np.nextafter(at, dtype.type(np.inf)), np.nextafter(at, dtype.type(-np.inf))]
+    with np.errstate(over="ignore"):
+        around = [np.nextafter(at, dtype.type(np.inf)), np.nextafter(at, dtype.type(-np.inf))]
     positive = np.array([*above, *around], dtype)
     return np.concatenate([positive, -positive])
 
