@@ -86,6 +86,8 @@ def runner(model: onnx.ModelProto, x: np.ndarray, y: np.ndarray, threads: int) -
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    # Else the threads of the sessions that wait would spin on the cores of the one that runs.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     jr_onnx.runtime.register(options)
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     binding = session.io_binding()

@@ -118,12 +118,12 @@ struct Walk {
   Walk(const Layout& over, int64_t element)
       : layout(over), place(element % over.inner), channel(element / over.inner % over.channels) {}
   int64_t left() const { return layout.inner - place; }
-  void next_row() {
+  // By no more than what is left of the row.
+  void advance(int64_t elements) {
+    place += elements;
+    if (place < layout.inner) return;
     place = 0;
     if (++channel == layout.channels) channel = 0;
-  }
-  void next_element() {
-    if (++place == layout.inner) next_row();
   }
 };
 
@@ -144,22 +144,26 @@ void kernel(const void* x_data, const void* jump_data, void* y_data, const Layou
     }
     return;
   }
-  if (layout.inner >= Vector<Element>::lanes) {
+  constexpr int64_t lanes = Vector<Element>::lanes;
+  if (layout.inner >= 4 * lanes) {
     for (int64_t i = begin, next; i < end; i = next) {
       next = smaller(end, i + walk.left());
       run<Type>(x + i, y + i, next - i, SameJump<Type>(jump[walk.channel]));
-      walk.next_row();
+      walk.advance(next - i);
     }
     return;
   }
-  // Rows shorter than a vector: lay the jumps out, one an element, a block at a time.
+  // Short rows: lay the jumps out, one an element, a block at a time. Each row is written in whole vectors;
+  // what goes beyond its end is written again by the next row.
   constexpr int64_t block = 512;
-  Element jumps[block];
+  Element jumps[block + lanes];
   for (int64_t i = begin, next; i < end; i = next) {
     next = smaller(end, i + block);
-    for (int64_t k = 0; k < next - i; ++k) {
-      jumps[k] = jump[walk.channel];
-      walk.next_element();
+    for (int64_t filled = 0, row; filled < next - i; filled += row) {
+      row = smaller(next - i - filled, walk.left());
+      const auto same = Type::splat(jump[walk.channel]);
+      for (int64_t k = 0; k < row; k += lanes) store(jumps + filled + k, same);
+      walk.advance(row);
     }
     run<Type>(x + i, y + i, next - i, JumpEach<Type>{jumps});
   }
