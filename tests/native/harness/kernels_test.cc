@@ -95,10 +95,17 @@ void test_sizes(const Format<Bits>& format, const jr::cpu::Variant& variant, Bit
 
 template <class Bits>
 void test_channels(const Format<Bits>& format, const jr::cpu::Variant& variant, Bits jump) {
-  const Layout layouts[] = {
-      {60, 5, 1},          {60, 5, 4},         {1 * 3 * 1, 3, 1},     {2 * 3 * 49, 3, 49},
-      {2 * 64 * 7, 64, 7}, {4 * 100, 100, 1},  {3 * 33 * 65, 33, 65}, {1200, 2, 600},
-      {5 * 700, 700, 1},   {2 * 9 * 31, 9, 31}};
+  const Layout layouts[] = {{60, 5, 1},
+                            {60, 5, 4},
+                            {1 * 3 * 1, 3, 1},
+                            {2 * 3 * 49, 3, 49},
+                            {2 * 64 * 7, 64, 7},
+                            {4 * 100, 100, 1},
+                            {3 * 33 * 65, 33, 65},
+                            {1200, 2, 600},
+                            {4 * 5 * 200, 5, 200},
+                            {5 * 700, 700, 1},
+                            {2 * 9 * 31, 9, 31}};
   for (const Layout& layout : layouts) {
     const std::vector<Bits> x = mixed(format, layout.count, jump);
     const std::vector<Bits> jumps = mixed(format, layout.channels, jump);
