@@ -46,9 +46,8 @@ struct Half {
   static Lanes ordered(Lanes bits) { return bits ^ ((bits >> 15) & 0x7FFF); }
 
   static Lanes apply(Lanes x, Lanes jump) {
-    Lanes limit = ordered(jump);
-    limit -= limit == -1;            // a jump of -0 zeroes +0 too (a true comparison is -1)
-    const Lanes place = ordered(x);  // NaN is above the limit or below the lowest number: it goes through,
+    const Lanes limit = ordered(jump);  // +0 is above a limit of -0: it goes through, and is +0
+    const Lanes place = ordered(x);     // NaN is above the limit or below the lowest number: it goes through,
     const Lanes nan_jump = (limit < lowest) | (limit > static_cast<int16_t>(~lowest));  // as all do for NaN
     return x & ((place > limit) | (place < lowest) | nan_jump);
   }

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -152,12 +153,13 @@ print(peak() - before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
-def test_a_chain_runs_in_place(tmp_path: object) -> None:
+def test_a_chain_runs_in_place(tmp_path: Path) -> None:
     """Two tensors for four nodes of 64 MiB: one that the first three write, and the output, which onnxruntime gives
     out and so never shares. (Versions before 1.19 do not ask whether a custom op may run in place: three.)"""
-    path = f"{tmp_path}/chain.onnx"
+    path = tmp_path / "chain.onnx"
     onnx.save(jump_model(FLOAT, np.asarray(0.5, np.float32), [16 << 20], depth=4), path)
-    ran = subprocess.run([sys.executable, "-c", PEAK, path], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", PEAK, path]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     peak = int(ran.stdout)
     version = tuple(int(part) for part in re.findall(r"\d+", onnxruntime.__version__)[:2])
     tensors = 3 if version < (1, 19) else 2

@@ -163,7 +163,7 @@ def test_missing_kernels_are_an_error_that_names_both_ways_out(model: Path) -> N
     assert runtime.session(model, providers=CPU, kernels=False)
 
 
-def test_importing_the_package_imports_neither_onnxruntime_nor_torch() -> None:
+def test_importing_the_package_imports_neither_onnxruntime_nor_torch(tmp_path: Path) -> None:
     code = "import sys, jr_onnx.runtime; print({'onnxruntime', 'torch'} & set(sys.modules))"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "set()"
