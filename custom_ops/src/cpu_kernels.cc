@@ -46,9 +46,11 @@ struct Half {
   static Lanes ordered(Lanes bits) { return bits ^ ((bits >> 15) & 0x7FFF); }
 
   static Lanes apply(Lanes x, Lanes jump) {
-    const Lanes limit = ordered(jump);  // +0 is above a limit of -0: it goes through, and is +0
-    const Lanes place = ordered(x);     // NaN is above the limit or below the lowest number: it goes through,
-    const Lanes nan_jump = (limit < lowest) | (limit > static_cast<int16_t>(~lowest));  // as all do for NaN
+    const Lanes limit = ordered(jump);
+    const Lanes place = ordered(x);
+    // A NaN in X is above the limit or below the lowest number, and for a NaN as jump everything goes
+    // through. So does +0 where the jump is -0: it is a +0 already.
+    const Lanes nan_jump = (limit < lowest) | (limit > static_cast<int16_t>(~lowest));
     return x & ((place > limit) | (place < lowest) | nan_jump);
   }
 };
