@@ -1,10 +1,11 @@
 """Put JumpReLU in place of ReLU in an exported ONNX model; see README.md for what that buys and what it does not."""
 
 from jr_onnx.conversion import convert
-from jr_onnx.errors import JrOnnxError, ModelError, OptionError, OutputError
+from jr_onnx.errors import JrOnnxError, ModelError, OptionError, OutputError, RuntimeMissingError
 from jr_onnx.inspection import find_sites, inspect
 from jr_onnx.policy import JumpReluPolicy, PolicyRule, read_policy
 from jr_onnx.report import ConversionReport, InspectionReport
+from jr_onnx.runtime import NodePlacement, library_path, placement, register, session
 from jr_onnx.sites.survey import Site
 from jr_onnx.version import __version__
 
@@ -14,13 +15,19 @@ __all__ = [
     "JrOnnxError",
     "JumpReluPolicy",
     "ModelError",
+    "NodePlacement",
     "OptionError",
     "OutputError",
     "PolicyRule",
+    "RuntimeMissingError",
     "Site",
     "__version__",
     "convert",
     "find_sites",
     "inspect",
+    "library_path",
+    "placement",
     "read_policy",
+    "register",
+    "session",
 ]
