@@ -32,7 +32,7 @@ INLINE_GB, LARGE_GB, EXTERNAL_GB, QUICK_GB = 1.7, 2.5, 10.0, 0.02
 
 MEGABYTE, GIGABYTE = 1e6, 1e9
 
-#: What issue 2 promises: the ratio to the copy, megabytes, seconds.
+#: The goals: the ratio to the copy, megabytes, seconds.
 RATIO_GOAL, MEMORY_GOAL, EXTERNAL_GOAL, SMALL_GOAL = 1.25, 150.0, 1.0, 0.6
 
 

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 
 import jr_onnx
@@ -23,7 +24,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 
 from architectures import resnet50
 
+KERNELS = "custom-op, kernels"
 TARGETS = {
+    KERNELS: {"target": "custom-op"},
     "custom-op, function body": {"target": "custom-op"},
     "custom-op --inline": {"target": "custom-op", "inline": True},
     "subgraph": {"target": "subgraph"},
@@ -39,13 +42,15 @@ def sessions(threads: int, jump: float) -> dict[str, onnxruntime.InferenceSessio
         hardened = jr_onnx.convert(original, jump=jump, **options).model
         assert hardened is not None
         models[name] = hardened
+    return {name: _session(model, threads, kernels=name == KERNELS) for name, model in models.items()}
+
+
+def _session(model: onnx.ModelProto, threads: int, *, kernels: bool) -> onnxruntime.InferenceSession:
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = threads
-    providers = ["CPUExecutionProvider"]
-    return {
-        name: onnxruntime.InferenceSession(model.SerializeToString(), settings, providers=providers)
-        for name, model in models.items()
-    }
+    if kernels:
+        jr_onnx.register(settings)
+    return onnxruntime.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
 
 
 def measure(ready: dict[str, onnxruntime.InferenceSession], batch: int, rounds: int) -> dict[str, list[float]]:

@@ -1,6 +1,7 @@
 """`jr-onnx`: the commands, and what an error looks like.
 
-Exit codes: 0 done; 1 a self-test of `info` failed; 2 a mistake of the user, in one line on stderr; 130 interrupted. A bug keeps its traceback.
+Exit codes: 0 done; 1 a self-test of `info` failed; 2 a mistake of the user, in one line on stderr; 130 interrupted. A
+bug keeps its traceback.
 """
 
 from __future__ import annotations
