@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from support import (
     BOOL,
     FLOAT,
+    NONE,
     TARGETS,
     assert_same_but_for_the_sign_of_zero,
     branch,
@@ -111,5 +112,6 @@ def test_any_relus_converted_in_any_steps_give_what_numpy_gives(case: Case) -> N
         # Quarters, of which sums, differences and small products are exact.
         feeds = {"x": np.array([-1, 0, 0.25, 0.5, 0.75, 1], np.float32), "condition": np.asarray(condition)}
         want = evaluate(with_oracle(case.model, jumps.get), feeds)
-        for got, expected in zip(run(model, feeds), want, strict=True):
+        # Unoptimized: some of these graphs onnxruntime optimizes into a circle, hardened or not.
+        for got, expected in zip(run(model, feeds, NONE), want, strict=True):
             assert_same_but_for_the_sign_of_zero(got, expected)
