@@ -134,6 +134,8 @@ def _check_output(output: Path, source: Path, data: tuple[DataFile, ...], force:
                 raise OutputError(f"{output}: is where the model's external data lies; choose another output with -o")
     except OSError as error:
         raise OutputError(f"{output}: cannot be written: {error.strerror}") from error
+    except ValueError as error:  # a null character
+        raise OutputError(f"{str(output)!r}: is no name for a file: {error}") from error
 
 
 def _write(work: _Work, path: Path, output: Path, mode: ExternalMode | None, force: bool, progress: Progress) -> None:

@@ -169,7 +169,7 @@ def _attribute(value: object) -> object:
 def _edit_graph(graph: gs.Graph, edit: ModelEdit) -> None:
     graph.inputs = [tensor for tensor in graph.inputs if tensor.name not in edit.dropped | edit.dropped_inputs]
     if edit.drops_function:
-        graph.functions = [function for function in graph.functions if function.domain != DOMAIN]
+        graph.functions = [f for f in graph.functions if f.unique_id != (DOMAIN, OP_TYPE)]
     if edit.function is not None:
         _add_function(graph, edit.function)
     if edit.ir_version is not None:
@@ -236,7 +236,11 @@ def jump_relu(self: gs.Graph, x: gs.Tensor, jump: float | gs.Tensor) -> gs.Tenso
     )
     (y,) = self.layer(op=OP_TYPE, domain=DOMAIN, inputs=[x, given], outputs=["jump_relu"])
     y.dtype, y.shape = x.dtype, x.shape
-    if all((function.domain, function.name) != (DOMAIN, OP_TYPE) for function in self.functions):
+    for function in self.functions:
+        casts = [node.attrs["to"] for node in function.nodes if node.op == "Cast"]
+        if function.unique_id == (DOMAIN, OP_TYPE) and any(to != element_type for to in casts):
+            raise ModelError(f"jump_relu: at opset {self.opset} one graph takes one dtype; use opset 9 or newer")
+    if all(function.unique_id != (DOMAIN, OP_TYPE) for function in self.functions):
         body = body_for(element_type, self.opset)
         if body is None:
             raise ModelError(f"jump_relu: opset {self.opset} has no operators for it; use a newer opset")

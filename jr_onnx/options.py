@@ -55,6 +55,8 @@ def make_options(
         raise OptionError("give either a jump or a policy (which has a default jump of its own)")
     if target not in TARGETS:
         raise OptionError(f"unknown target {target!r}; it is one of {', '.join(TARGETS)}")
+    if isinstance(include, str) or isinstance(exclude, str):
+        raise OptionError("include and exclude are lists of globs, not one string")
     if inline and target != "custom-op":
         raise OptionError(f"--inline is for the target custom-op; {target} calls no function anyway")
     chosen = policy if policy is not None else JumpReluPolicy(default=as_jump(jump))

@@ -21,6 +21,7 @@ from jr_onnx.forms.table import (
     choose_form,
 )
 from jr_onnx.graph.scopes import Scope, all_scopes
+from jr_onnx.metadata import jump_input_of
 from jr_onnx.options import Options
 from jr_onnx.policy import Jump, did_you_mean, matches
 from jr_onnx.sites.matchers import SiteKind
@@ -208,7 +209,7 @@ def _plan_site(site: Site, jump: Jump, options: Options, body: Form | None, unco
     if site.kind is SiteKind.RECURRENT:
         if isinstance(jump, tuple):
             raise OptionError(f"node '{site.path}': the activation of {site.op_type} takes one jump, not one a channel")
-        return PlannedSite(site, jump, round_jump(rounded[0], FLOAT), RECURRENT, "activations are attributes", None)
+        return PlannedSite(site, jump, round_jump(rounded[0], FLOAT), RECURRENT, "an activation is an attribute", None)
     forms, reason = PREFERENCES[options.target], ""
     if options.target == "custom-op" and (options.inline or site.element_type in uncovered):
         forms = tuple(form for form in forms if form is not JUMP_RELU)
@@ -248,6 +249,11 @@ def jump_shape(site: Site, channels: int) -> tuple[int, ...]:
 def _notes(model: onnx.ModelProto, sites: tuple[PlannedSite, ...], options: Options) -> Iterable[str]:
     if any(planned.site.kind is SiteKind.HARDENED for planned in sites):
         yield "the model was hardened before: its jumps are replaced"
+    before = jump_input_of(model)
+    if before is not None and before != options.jump_input:
+        yield f"the model has a jump input, '{before}'; it goes with its last site (--jump-input keeps it)"
+    if options.jump_input is not None:
+        yield f"the jump is the input '{options.jump_input}', with the given value as its default"
     for planned in sites:
         pairs = zip(_numbers(planned.asked), _numbers(planned.jump), strict=True)
         vanished = next((asked for asked, rounded in pairs if asked and not rounded), None)

@@ -30,6 +30,10 @@ class PolicyRule:
     match: str
     jump: Jump | None
 
+    def __post_init__(self) -> None:
+        if self.jump is not None:
+            object.__setattr__(self, "jump", as_jump(self.jump))
+
 
 @dataclass(frozen=True)
 class JumpReluPolicy:
@@ -47,9 +51,8 @@ class JumpReluPolicy:
     rules: tuple[PolicyRule, ...] = field(default=())
 
     def __post_init__(self) -> None:
-        for jump in (self.default, *(rule.jump for rule in self.rules)):
-            if jump is not None:
-                as_jump(jump)
+        if self.default is not None:
+            object.__setattr__(self, "default", as_jump(self.default))
 
     def rule_for(self, path: str, node_name: str) -> PolicyRule | None:
         """The rule that decides about a site, if one does."""
@@ -109,7 +112,7 @@ def read_policy(path: Path) -> JumpReluPolicy:
         content = yaml.safe_load(path.read_bytes())
     except OSError as error:
         raise OptionError(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
         raise OptionError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     try:
         return _parse(content)

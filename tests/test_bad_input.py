@@ -606,7 +606,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     faulthandler.cancel_dump_traceback_later()
 
 
-@settings(max_examples=4000, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=3000, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 2**64 - 1), st.sampled_from(COMMANDS))
 def test_a_damaged_model_is_refused_in_one_line_or_converted_whole(
     workplace: Path, seed: int, command: tuple[str, list[str]]

@@ -181,7 +181,7 @@ def test_the_table_shows_scopes_types_forms_and_jumps(command: Any, mixed: Path)
     assert "left alone: relu6 (Clip): a Clip is converted with --clip only" in result.lines
     assert "left alone: own (ThresholdedRelu): the model's own threshold: alpha = 1.5" in result.lines
     assert "left alone: whole (Relu): int64 is not floating point" in result.lines
-    assert "note: ThresholdedRelu NaN becomes 0" in result.lines
+    assert "note: ThresholdedRelu differs from the definition: NaN becomes 0" in result.lines
     assert result.lines[-2].startswith(f"wrote {mixed.with_name('mixed.jumprelu.onnx')} (")
     assert "measure what it buys" in result.lines[-1]
 
@@ -195,7 +195,8 @@ def test_the_reason_for_another_form_is_printed(command: Any, tmp_path: Path) ->
     path = tmp_path / "double.onnx"
     onnx.save(relu_model(onnx.TensorProto.DOUBLE), path)
     result = command("convert", path, "--jump", "0.5", "--target", "standard")
-    assert "note: Where(LessOrEqual): onnxruntime has no ThresholdedRelu for double on CPU" in result.lines
+    why = "onnxruntime has no ThresholdedRelu for double on CPU"
+    assert f"note: Where(LessOrEqual) is written instead, because {why}" in result.lines
 
 
 def test_a_new_ir_version_is_printed(command: Any, tmp_path: Path) -> None:

@@ -315,7 +315,7 @@ def test_metadata_say_where_a_model_comes_from() -> None:
     assert entries["author"] == "me"
     assert entries["jr_onnx.target"] == "standard"
     assert entries["jr_onnx.jump"] == "0.1"
-    assert entries["jr_onnx.sites.survey"] == "1"
+    assert entries["jr_onnx.sites"] == "1"
     assert len(entries["jr_onnx.source_sha256"]) == 64
     assert "jr_onnx.version" in entries
 

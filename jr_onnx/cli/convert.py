@@ -75,7 +75,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "--external",
         choices=EXTERNAL_MODES,
-        help="how external data gets beside OUT; default: share in the same folder, else link, or copy where it must",
+        help="how external data gets beside OUT; default: share in the same folder, else copy (onnx loads no links)",
     )
     parser.add_argument("--allow-empty", action="store_true", help="a model without a ReLU is no error")
     parser.add_argument("--dry-run", action="store_true", help="print the plan, write nothing")
@@ -128,8 +128,10 @@ def _text(report: ConversionReport) -> str:
     lines += [f"left alone: {left.path} ({left.op_type}): {left.reason}" for left in report.left_alone[:_LISTED]]
     if len(report.left_alone) > _LISTED:
         lines.append(f"left alone: {len(report.left_alone) - _LISTED} more (--json lists all)")
-    why = {f"{site.lowering}: {site.reason}": None for site in report.sites if site.reason}
-    differs = {f"{site.lowering} {site.differs}": None for site in report.sites if site.differs}
+    why = {f"{site.lowering} is written instead, because {site.reason}": None for site in report.sites if site.reason}
+    differs = {
+        f"{site.lowering} differs from the definition: {site.differs}": None for site in report.sites if site.differs
+    }
     lines += [f"note: {text}" for text in (*why, *differs, *report.notes)]
     if report.ir_version != report.ir_version_before:
         lines.append(f"note: IR version {report.ir_version_before} -> {report.ir_version}")

@@ -41,3 +41,8 @@ def function_proto(body: Form, opset: int, element_type: int) -> onnx.FunctionPr
 def body_for(element_type: int, opset: int) -> Form | None:
     """The preferred body for one element type; None where the opset has no operators for it."""
     return choose_form(BODIES, element_type, opset, scalar=False, constant=False)[0]
+
+
+def is_jump_relu(function: onnx.FunctionProto | None) -> bool:
+    """Whether a function is jr_onnx::JumpReLU, and not another one of that domain."""
+    return function is not None and (function.domain, function.name) == (DOMAIN, OP_TYPE)

@@ -32,7 +32,9 @@ def with_threshold(node: onnx.NodeProto, jump: float) -> tuple[dict[str, Attribu
 
     A node that is marked already gets the new jump where it had the old one.
     """
-    marked = {int(place) for place in (mark_of(node, ACTIVATIONS) or "").split(",") if place.isdecimal()}
+    marked = {
+        int(place) for place in (mark_of(node, ACTIVATIONS) or "").split(",") if place.isdecimal() and len(place) < 4
+    }
     attributes = {attribute.name: attribute for attribute in node.attribute}
     given = deque(attributes["activation_alpha"].floats if "activation_alpha" in attributes else ())
     names: list[bytes] = []

@@ -14,7 +14,7 @@ def taken_names(scopes: Iterable[Scope]) -> set[str]:
     for scope in scopes:
         if scope.graph is not None:
             taken.update(defined_names(scope.graph))
-            taken.update(value.name for value in scope.graph.output)
+            taken.update(value.name for value in (*scope.graph.output, *scope.graph.value_info))
         if scope.function is not None:
             taken.update((*scope.function.input, *scope.function.output))
         for node in scope.nodes:
@@ -27,12 +27,14 @@ class Namer:
 
     def __init__(self, taken: set[str]) -> None:
         self._taken = taken
+        self._last: dict[str, int] = {}
 
     def fresh(self, wanted: str) -> str:
         """The wanted name, or with _1, _2, ... where it is taken."""
-        name, number = wanted, 0
+        name, number = wanted, self._last.get(wanted, 0)
         while name in self._taken:
             number += 1
             name = f"{wanted}_{number}"
+        self._last[wanted] = number
         self._taken.add(name)
         return name

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 import onnx
 
 from jr_onnx.errors import ModelError
-from jr_onnx.graph.scopes import function_name, graphs_in, own_domain
+from jr_onnx.graph.scopes import Scope, function_name, graphs_in, own_domain
 from jr_onnx.marks import PREFIX
 
 #: How deep functions may call each other, and how many nodes a model may have once every call is written out. Newer
@@ -47,6 +47,13 @@ def initializer_names(graph: onnx.GraphProto) -> Iterator[str]:
     """The names of a graph's initializers, dense and sparse."""
     yield from (tensor.name for tensor in graph.initializer)
     yield from (tensor.values.name for tensor in graph.sparse_initializer)
+
+
+def outputs_of(scope: Scope) -> set[str]:
+    """The values that a graph or a function gives to the outside."""
+    if scope.graph is not None:
+        return {value.name for value in scope.graph.output}
+    return set(scope.function.output) if scope.function is not None else set()
 
 
 def check_structure(model: onnx.ModelProto) -> None:

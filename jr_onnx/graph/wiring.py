@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +13,7 @@ import onnx.numpy_helper
 
 from jr_onnx.element_types import FLOAT
 from jr_onnx.graph.scopes import Scope
-from jr_onnx.graph.structure import used_names
+from jr_onnx.graph.structure import outputs_of, used_names
 
 
 class Wiring:
@@ -36,15 +35,9 @@ class Wiring:
         for index, node in enumerate(self.scope.nodes):
             for name in used_names(node):
                 consumers[name].append(index)
-        for name in self._outputs():
+        for name in outputs_of(self.scope):
             consumers[name].append(-1)
         return consumers
-
-    def _outputs(self) -> Sequence[str]:
-        scope = self.scope
-        if scope.graph is not None:
-            return [value.name for value in scope.graph.output]
-        return list(scope.function.output) if scope.function is not None else []
 
     def producer(self, name: str) -> tuple[int, onnx.NodeProto] | None:
         """The node of this scope that gives a value."""

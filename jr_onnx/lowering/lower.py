@@ -11,13 +11,13 @@ import onnx
 
 from jr_onnx.element_types import DOUBLE, FLOAT, NUMPY_TYPES, round_jump, type_name
 from jr_onnx.errors import OptionError
-from jr_onnx.forms.function import function_proto
+from jr_onnx.forms.function import function_proto, is_jump_relu
 from jr_onnx.forms.recurrent import with_threshold
 from jr_onnx.forms.table import DOMAIN, FUNCTIONS_IR_VERSION, JUMP_RELU, OP_TYPE, RECURRENT
 from jr_onnx.forms.write import Binding, NewNode, heir_position, without_relu, write_ops
 from jr_onnx.graph.names import Namer, taken_names
 from jr_onnx.graph.scopes import Scope
-from jr_onnx.graph.structure import initializer_names
+from jr_onnx.graph.structure import initializer_names, outputs_of
 from jr_onnx.lowering.edits import ModelEdit
 from jr_onnx.marks import PREFIX
 from jr_onnx.metadata import jump_input_of
@@ -83,6 +83,8 @@ class Lowering:
         reached = [p for p in self._plan.sites if p.form is not RECURRENT]
         if not reached:
             raise OptionError("--jump-input: there is no site that a graph input can reach; leave it out")
+        if not name.isprintable():
+            raise OptionError(f"--jump-input: {name!r} is no name for an input; give another")
         if not name or self._namer.fresh(name) != name:
             raise OptionError(f"--jump-input: the model has a value '{name}' already; give another name")
         types = {p.site.element_type for p in reached}
@@ -165,18 +167,23 @@ class Lowering:
 
     def _set_function(self) -> None:
         callers = {p.site.scope.outermost for p in self._plan.sites if p.form is JUMP_RELU}
+        users = set(callers)  # of the domain, in which there may be functions of the model's own
         for scope in self._plan.scopes:
             edit = self._edit.scopes.get(scope)
             kept = (node for i, node in enumerate(scope.nodes) if edit is None or i not in edit.replaced)
-            if any((node.domain, node.op_type) == (DOMAIN, OP_TYPE) for node in kept):
-                callers.add(scope.outermost)
+            for node in kept:
+                if node.domain == DOMAIN:
+                    users.add(scope.outermost)
+                    if node.op_type == OP_TYPE:
+                        callers.add(scope.outermost)
         if self._plan.body is not None:
             element_type = next(p.site.element_type for p in self._plan.sites if p.form is JUMP_RELU)
             self._edit.function = function_proto(self._plan.body, self._main.opset, element_type)
         self._edit.drops_function = self._edit.function is not None or not callers
+        others = any(f.domain == DOMAIN and not is_jump_relu(f) for f in self._model.functions)
         for scope in self._plan.scopes:
-            # A model that holds the function must import its domain, even if only other functions call it.
-            wanted = bool(callers) if scope is self._main else scope in callers
+            # A model that holds a function must import its domain, even if only other functions call it.
+            wanted = bool(users) or others if scope is self._main else scope in users
             if scope.parent is None and wanted != (DOMAIN in scope.opsets) and not _is_ours(scope):
                 self._edit.at(scope).imports = wanted
 
@@ -195,6 +202,7 @@ def _orphans(model: onnx.ModelProto, plan: Plan) -> set[str]:
         for index, node in enumerate(scope.nodes)
         if (scope, index) not in replaced and not _is_ours(scope)
     ]
+    takers += [(set(), outputs_of(scope)) for scope in plan.scopes]
     while ours:
         used = {name for outputs, inputs in takers if not outputs or not outputs <= ours for name in inputs}
         kept = ours & used
@@ -210,7 +218,7 @@ def _all_outputs(scopes: Iterable[Scope]) -> Iterable[str]:
 
 def _is_ours(scope: Scope) -> bool:
     """Whether this is the function jr_onnx::JumpReLU."""
-    return scope.outermost.function is not None and scope.outermost.function.domain == DOMAIN
+    return is_jump_relu(scope.outermost.function)
 
 
 def _scalar(planned: PlannedSite) -> float:

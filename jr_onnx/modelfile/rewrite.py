@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx
 
+from jr_onnx.forms.function import is_jump_relu
 from jr_onnx.forms.table import DOMAIN, DOMAIN_VERSION
 from jr_onnx.forms.write import NewNode, tensor_of, to_proto
 from jr_onnx.graph.scopes import Scope
@@ -28,7 +29,7 @@ def rewrite(source: Source, edit: ModelEdit) -> list[Piece]:
     _edit_values(graph, source.skeleton.graph, edit)
     if edit.drops_function:
         for field, function in zip(root.fields(schema.MODEL_FUNCTIONS), source.skeleton.functions, strict=True):
-            if function.domain == DOMAIN:
+            if is_jump_relu(function):
                 root.replace(field, b"")
     if edit.function is not None:
         root.append(encode_field(schema.MODEL_FUNCTIONS, edit.function.SerializeToString()))

@@ -42,8 +42,8 @@ def library_path() -> Path:
         if path.is_file():
             return path
     raise RuntimeMissingError(
-        "jr-onnx was installed without its kernels (they need a C++ compiler, on Linux); install them by installing "
-        "jr-onnx again with a compiler, or use session(..., kernels=False), which needs none"
+        f"jr-onnx was installed without its kernels, or is its bare source tree ({jr_onnx.__path__[0]}); install it "
+        "again where there is a C++ compiler, run Python outside the tree, or use session(..., kernels=False)"
     )
 
 

@@ -93,7 +93,9 @@ def _clip(wiring: Wiring, index: int) -> Verdict:
         lowest = constant
     else:
         return None
-    return Found(SiteKind.CLIP, node.input[0], node.output[0], (index,)) if not lowest.any() else None
+    return (
+        Found(SiteKind.CLIP, node.input[0], node.output[0], (index,)) if lowest.size == 1 and not lowest.any() else None
+    )
 
 
 def _recurrent(wiring: Wiring, index: int) -> Verdict:
@@ -156,6 +158,7 @@ MATCHERS: Mapping[tuple[str, str], Callable[[Wiring, int], Verdict]] = {
     ("", "ThresholdedRelu"): _thresholded,
     ("com.microsoft", "FusedConv"): _fused,
     ("com.microsoft", "FusedGemm"): _fused,
+    ("com.microsoft", "NhwcFusedConv"): _fused,
     ("com.microsoft.nchwc", "Conv"): _fused,
     ("", "QuantizeLinear"): _quantizer(2, linear_input_only=True),
     ("", "QLinearConv"): _quantizer(7, linear_input_only=False),

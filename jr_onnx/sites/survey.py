@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 import onnx
 
 from jr_onnx.element_types import NUMPY_TYPES, type_name
+from jr_onnx.forms.function import is_jump_relu
 from jr_onnx.forms.recognise import Match, recognise
-from jr_onnx.forms.table import ALL_FORMS, DOMAIN, LOWEST_OPSET, Form
+from jr_onnx.forms.table import ALL_FORMS, LOWEST_OPSET, Form
 from jr_onnx.graph.scopes import Scope, own_domain
 from jr_onnx.graph.value_types import Dimension, ValueTypes
 from jr_onnx.graph.wiring import Wiring
@@ -97,7 +98,7 @@ def survey(model: onnx.ModelProto, scopes: tuple[Scope, ...], *, clip: bool) -> 
     left: list[LeftAlone] = []
     wirings: dict[Scope | None, Wiring] = {}
     for scope in scopes:
-        if (scope.outermost.function or onnx.FunctionProto()).domain == DOMAIN:
+        if is_jump_relu(scope.outermost.function):
             continue  # the body of jr_onnx::JumpReLU itself
         wiring = wirings[scope] = Wiring(scope, wirings.get(scope.parent))
         for item in _in_scope(wiring, types, clip=clip):

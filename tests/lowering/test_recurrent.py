@@ -290,7 +290,7 @@ def test_the_models_own_threshold_alone_is_left_alone() -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_report_says_that_the_jump_is_an_attribute_whatever_the_target(target: str) -> None:
     (site,) = report_of(Network("RNN", ["Relu"]).model, 0.3, **TARGETS[target]).sites
-    assert (site.lowering, site.reason) == ("ThresholdedRelu activation", "activations are attributes")
+    assert (site.lowering, site.reason) == ("ThresholdedRelu activation", "an activation is an attribute")
     assert site.jump == float(np.float32(0.3))
     assert site.differs == "NaN becomes 0"
 
