@@ -283,7 +283,7 @@ def test_external_data_are_not_loaded(mode: str, tmp_path: Path, other: Path) ->
     assert code == 0
     assert output.stat().st_size < 1000
     assert memory < 150e6
-    assert seconds < 2 or mode == "copy"
+    assert seconds < 4 or mode == "copy"
 
 
 @linux_only
@@ -292,7 +292,7 @@ def test_a_large_model_in_one_file_is_not_loaded(tmp_path: Path) -> None:
     source, output = tmp_path / "model.onnx", tmp_path / "hardened.onnx"
     strange_models.write_sparse_model(source, payload)
     code, seconds, memory = measured("inspect", source)
-    assert (code, seconds < 2, memory < 150e6) == (0, True, True)
+    assert (code, seconds < 4, memory < 150e6) == (0, True, True)
     code, _, memory = measured("convert", source, "--jump", "0.5", "-o", output)
     assert (code, memory < 150e6) == (0, True)
     assert output.stat().st_size > payload
