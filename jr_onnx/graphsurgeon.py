@@ -23,20 +23,20 @@ import onnx_graphsurgeon as gs
 
 from jr_onnx.element_types import NUMPY_TYPES, round_jump
 from jr_onnx.errors import ModelError, OptionError
+from jr_onnx.forms.function import body_for, function_proto
+from jr_onnx.forms.table import DOMAIN, DOMAIN_VERSION, FUNCTIONS_IR_VERSION, OP_TYPE, Target
+from jr_onnx.forms.write import NewNode
+from jr_onnx.graph.scopes import Scope
+from jr_onnx.graph.structure import check_structure
 from jr_onnx.lowering.edits import ModelEdit, ScopeEdit
-from jr_onnx.lowering.forms import DOMAIN, DOMAIN_VERSION, FUNCTIONS_IR_VERSION, OP_TYPE, Target
-from jr_onnx.lowering.function import body_for, function_proto
 from jr_onnx.lowering.lower import Lowering
-from jr_onnx.lowering.nodes import NewNode
 from jr_onnx.modelfile.skeleton import PAYLOAD_LIMIT
 from jr_onnx.modelfile.tensors import all_tensors
 from jr_onnx.options import make_options
 from jr_onnx.plan import make_plan
 from jr_onnx.policy import Jump, JumpReluPolicy
 from jr_onnx.report import ConvertedSite, converted_site
-from jr_onnx.scopes import Scope
-from jr_onnx.sites import LeftAlone
-from jr_onnx.structure import check_structure
+from jr_onnx.sites.survey import LeftAlone
 
 
 @dataclass(frozen=True)

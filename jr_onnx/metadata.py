@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import onnx
 
-from jr_onnx import __version__
 from jr_onnx.options import Options
+from jr_onnx.version import __version__
 
 #: All keys that jr-onnx writes begin with this, and so do the names of the values it adds.
 PREFIX = "jr_onnx."

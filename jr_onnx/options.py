@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from jr_onnx.errors import OptionError
-from jr_onnx.lowering.forms import TARGETS, Target
+from jr_onnx.forms.table import TARGETS, Target
 from jr_onnx.policy import Jump, JumpReluPolicy
 
 

@@ -10,7 +10,7 @@ import onnx
 
 from jr_onnx.element_types import FLOAT, round_jump, type_name
 from jr_onnx.errors import ModelError, OptionError
-from jr_onnx.lowering.forms import (
+from jr_onnx.forms.table import (
     BODIES,
     JUMP_RELU,
     LOWEST_OPSET,
@@ -20,12 +20,12 @@ from jr_onnx.lowering.forms import (
     Form,
     choose_form,
 )
-from jr_onnx.matchers import SiteKind
+from jr_onnx.graph.scopes import Scope, all_scopes
 from jr_onnx.metadata import was_hardened
 from jr_onnx.options import Options
 from jr_onnx.policy import Jump, did_you_mean, matches
-from jr_onnx.scopes import Scope, all_scopes
-from jr_onnx.sites import LeftAlone, Site, survey
+from jr_onnx.sites.matchers import SiteKind
+from jr_onnx.sites.survey import LeftAlone, Site, survey
 
 
 @dataclass(frozen=True)

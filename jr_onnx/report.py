@@ -10,10 +10,10 @@ from typing import Any
 import onnx
 
 from jr_onnx.element_types import type_name
+from jr_onnx.graph.value_types import Dimension
 from jr_onnx.plan import PlannedSite
 from jr_onnx.policy import Jump
-from jr_onnx.sites import LeftAlone, Site
-from jr_onnx.value_types import Dimension
+from jr_onnx.sites.survey import LeftAlone, Site
 
 
 @dataclass(frozen=True)

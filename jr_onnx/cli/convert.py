@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from jr_onnx.cli.progress import progress_bar
 from jr_onnx.cli.table import bytes_text, count, jump_text, table
-from jr_onnx.convert import ENDING, convert
+from jr_onnx.conversion import ENDING, convert
 from jr_onnx.errors import OptionError
-from jr_onnx.lowering.forms import TARGETS
+from jr_onnx.forms.table import TARGETS
 from jr_onnx.modelfile.external import EXTERNAL_MODES
 from jr_onnx.policy import read_policy
 from jr_onnx.report import ConversionReport

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jr_onnx.cli.table import count, table
-from jr_onnx.inspect import inspect
+from jr_onnx.inspection import inspect
 from jr_onnx.report import InspectedNode, InspectionReport
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from jr_onnx import __version__
 from jr_onnx.cli import convert, inspect
 from jr_onnx.errors import JrOnnxError
+from jr_onnx.version import __version__
 
 USAGE_ERROR, INTERRUPTED = 2, 130
 

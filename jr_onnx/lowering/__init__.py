@@ -1,1 +1,1 @@
-"""How JumpReLU is written in ONNX: one table of forms, to write them, to recognise them, for both kinds of graph."""
+"""From a plan to edits of a model, which are carried out elsewhere: on a file's bytes, or on a graphsurgeon graph."""

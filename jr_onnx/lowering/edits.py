@@ -8,8 +8,8 @@ from typing import Any
 import numpy.typing as npt
 import onnx
 
-from jr_onnx.lowering.nodes import NewNode
-from jr_onnx.scopes import Scope
+from jr_onnx.forms.write import NewNode
+from jr_onnx.graph.scopes import Scope
 
 
 @dataclass

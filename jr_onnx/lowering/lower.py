@@ -11,17 +11,17 @@ import onnx
 
 from jr_onnx.element_types import DOUBLE, FLOAT, NUMPY_TYPES, round_jump, type_name
 from jr_onnx.errors import OptionError
+from jr_onnx.forms.function import function_proto
+from jr_onnx.forms.recurrent import with_threshold
+from jr_onnx.forms.table import DOMAIN, FUNCTIONS_IR_VERSION, JUMP_RELU, OP_TYPE, RECURRENT
+from jr_onnx.forms.write import Binding, NewNode, heir_position, without_relu, write_ops
+from jr_onnx.graph.names import Namer, taken_names
+from jr_onnx.graph.scopes import Scope
+from jr_onnx.graph.structure import initializer_names
 from jr_onnx.lowering.edits import ModelEdit
-from jr_onnx.lowering.forms import DOMAIN, FUNCTIONS_IR_VERSION, JUMP_RELU, OP_TYPE, RECURRENT
-from jr_onnx.lowering.function import function_proto
-from jr_onnx.lowering.names import Namer, taken_names
-from jr_onnx.lowering.nodes import Binding, NewNode, heir_position, without_relu, write_ops
-from jr_onnx.lowering.recurrent import with_threshold
 from jr_onnx.metadata import PREFIX, jump_input_of, was_hardened
 from jr_onnx.options import Options
 from jr_onnx.plan import Plan, PlannedSite, jump_shape
-from jr_onnx.scopes import Scope
-from jr_onnx.structure import initializer_names
 
 #: From this IR version on an initializer need not be a graph input, and one that is can be overridden.
 _FREE_INITIALIZERS = 4

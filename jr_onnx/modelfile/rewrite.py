@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import onnx
 
+from jr_onnx.forms.table import DOMAIN, DOMAIN_VERSION
+from jr_onnx.forms.write import NewNode, tensor_of, to_proto
+from jr_onnx.graph.scopes import Scope
 from jr_onnx.lowering.edits import ModelEdit, ScopeEdit
-from jr_onnx.lowering.forms import DOMAIN, DOMAIN_VERSION
-from jr_onnx.lowering.nodes import NewNode, tensor_of, to_proto
 from jr_onnx.metadata import PREFIX
 from jr_onnx.modelfile import schema
 from jr_onnx.modelfile.source import Source
 from jr_onnx.modelfile.splice import Message, Piece
 from jr_onnx.modelfile.wire import VARINT, Field, encode_field, encode_integer
-from jr_onnx.scopes import Scope
 
 
 def rewrite(source: Source, edit: ModelEdit) -> list[Piece]:

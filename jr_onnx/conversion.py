@@ -11,8 +11,9 @@ from pathlib import Path
 import onnx
 
 from jr_onnx.errors import OptionError, OutputError
+from jr_onnx.forms.table import Target
+from jr_onnx.graph.structure import check_structure
 from jr_onnx.lowering.edits import ModelEdit
-from jr_onnx.lowering.forms import Target
 from jr_onnx.lowering.lower import Lowering
 from jr_onnx.metadata import provenance
 from jr_onnx.modelfile.atomic import Progress, atomic_file, write_pieces
@@ -24,7 +25,6 @@ from jr_onnx.options import Options, make_options
 from jr_onnx.plan import Plan, make_plan
 from jr_onnx.policy import Jump, JumpReluPolicy
 from jr_onnx.report import ConversionReport, converted_site
-from jr_onnx.structure import check_structure
 
 #: What the name of an output ends with if none is given.
 ENDING = ".jumprelu.onnx"

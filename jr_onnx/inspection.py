@@ -7,13 +7,13 @@ from pathlib import Path
 
 import onnx
 
-from jr_onnx.matchers import SiteKind
+from jr_onnx.graph.scopes import all_scopes
+from jr_onnx.graph.structure import check_structure
 from jr_onnx.metadata import PREFIX, was_hardened
 from jr_onnx.modelfile.source import Source, open_file, open_proto
 from jr_onnx.report import InspectionReport, inspected_nodes
-from jr_onnx.scopes import all_scopes
-from jr_onnx.sites import Site, Survey, survey
-from jr_onnx.structure import check_structure
+from jr_onnx.sites.matchers import SiteKind
+from jr_onnx.sites.survey import Site, Survey, survey
 
 _HOW = {
     SiteKind.RELU: "JumpReLU in its place",

@@ -13,7 +13,7 @@ from functools import cached_property
 import onnx
 import onnx.shape_inference
 
-from jr_onnx.scopes import Scope, all_scopes, own_domain
+from jr_onnx.graph.scopes import Scope, all_scopes, own_domain
 
 #: A dimension: its size, its symbolic name, or None where nothing is known.
 Dimension = int | str | None

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from jr_onnx.lowering.forms import Form, Op
-from jr_onnx.lowering.nodes import heir_position, without_relu
-from jr_onnx.scopes import own_domain
-from jr_onnx.wiring import Wiring
+from jr_onnx.forms.table import Form, Op
+from jr_onnx.forms.write import heir_position, without_relu
+from jr_onnx.graph.scopes import own_domain
+from jr_onnx.graph.wiring import Wiring
 
 
 @dataclass(frozen=True)

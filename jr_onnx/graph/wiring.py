@@ -13,8 +13,8 @@ import onnx
 import onnx.numpy_helper
 
 from jr_onnx.element_types import FLOAT
-from jr_onnx.scopes import Scope
-from jr_onnx.structure import used_names
+from jr_onnx.graph.scopes import Scope
+from jr_onnx.graph.structure import used_names
 
 
 class Wiring:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import onnx
 
-from jr_onnx.lowering.forms import BODIES, DOMAIN, OP_TYPE, Form, Op, choose_form
-from jr_onnx.lowering.nodes import Binding, to_proto, write_ops
+from jr_onnx.forms.table import BODIES, DOMAIN, OP_TYPE, Form, Op, choose_form
+from jr_onnx.forms.write import Binding, to_proto, write_ops
 
 #: Zero of the type of the jump, without naming that type.
 _ZERO = Op("Sub", ("jump", "jump"), "zero")

@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 import onnx
 
 from jr_onnx.element_types import NUMPY_TYPES, type_name
-from jr_onnx.lowering.forms import ALL_FORMS, DOMAIN, Form
-from jr_onnx.lowering.recognise import Match, recognise
-from jr_onnx.matchers import MATCHERS, Found, SiteKind, operator_name
-from jr_onnx.scopes import Scope, own_domain
-from jr_onnx.value_types import Dimension, ValueTypes
-from jr_onnx.wiring import Wiring
+from jr_onnx.forms.recognise import Match, recognise
+from jr_onnx.forms.table import ALL_FORMS, DOMAIN, Form
+from jr_onnx.graph.scopes import Scope, own_domain
+from jr_onnx.graph.value_types import Dimension, ValueTypes
+from jr_onnx.graph.wiring import Wiring
+from jr_onnx.sites.matchers import MATCHERS, Found, SiteKind, operator_name
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 import onnx
 
 from jr_onnx.errors import ModelError
-from jr_onnx.scopes import graphs_in
+from jr_onnx.graph.scopes import graphs_in
 
 
 def used_names(node: onnx.NodeProto) -> Iterator[str]:

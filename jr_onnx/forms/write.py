@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnx
 
 from jr_onnx.element_types import NUMPY_TYPES
-from jr_onnx.lowering.forms import Fill, Op
+from jr_onnx.forms.table import Fill, Op
 
 AttributeValue = int | float | list[bytes] | list[float] | npt.NDArray[Any]
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import onnx
 
-from jr_onnx.lowering.nodes import AttributeValue
+from jr_onnx.forms.write import AttributeValue
 
 #: The activations that take an alpha, and its default.
 _ALPHAS: Mapping[bytes, float] = {

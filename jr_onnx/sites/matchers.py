@@ -9,9 +9,9 @@ from enum import Enum
 import numpy as np
 import onnx
 
-from jr_onnx.lowering.recognise import Match
-from jr_onnx.scopes import own_domain
-from jr_onnx.wiring import Wiring
+from jr_onnx.forms.recognise import Match
+from jr_onnx.graph.scopes import own_domain
+from jr_onnx.graph.wiring import Wiring
 
 
 class SiteKind(Enum):
@@ -31,7 +31,7 @@ class SiteKind(Enum):
 
 @dataclass(frozen=True)
 class Found:
-    """A site before its types are looked up; the attributes are those of `jr_onnx.sites.Site`."""
+    """A site before its types are looked up; the attributes are those of `jr_onnx.sites.survey.Site`."""
 
     kind: SiteKind
     input: str

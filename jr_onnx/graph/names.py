@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import onnx
-
-from jr_onnx.scopes import Scope
-from jr_onnx.structure import defined_names, used_names
+from jr_onnx.graph.scopes import Scope
+from jr_onnx.graph.structure import defined_names, used_names
 
 
 def taken_names(scopes: Iterable[Scope]) -> set[str]:
@@ -38,8 +36,3 @@ class Namer:
             name = f"{wanted}_{number}"
         self._taken.add(name)
         return name
-
-
-def functions_named(model: onnx.ModelProto, domain: str) -> list[int]:
-    """The indices of the model-local functions of a domain."""
-    return [index for index, function in enumerate(model.functions) if function.domain == domain]
