@@ -1,5 +1,7 @@
 """Put JumpReLU in place of ReLU in an exported ONNX model; see README.md for what that buys and what it does not."""
 
+from jr_onnx.checking.check import check
+from jr_onnx.checking.findings import CheckReport, Finding
 from jr_onnx.conversion import convert
 from jr_onnx.errors import JrOnnxError, ModelError, OptionError, OutputError
 from jr_onnx.inspection import find_sites, inspect
@@ -9,7 +11,9 @@ from jr_onnx.sites.survey import Site
 from jr_onnx.version import __version__
 
 __all__ = [
+    "CheckReport",
     "ConversionReport",
+    "Finding",
     "InspectionReport",
     "JrOnnxError",
     "JumpReluPolicy",
@@ -19,6 +23,7 @@ __all__ = [
     "PolicyRule",
     "Site",
     "__version__",
+    "check",
     "convert",
     "find_sites",
     "inspect",

@@ -8,7 +8,7 @@ onnxruntime's rnn_helpers.cc.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import onnx
 
@@ -30,16 +30,26 @@ def with_threshold(node: onnx.NodeProto, jump: float, *, hardened: bool) -> dict
 
     `hardened`: the model was hardened before, so its ThresholdedRelu are JumpReLU and get the new jump.
     """
-    attributes = {attribute.name: attribute for attribute in node.attribute}
-    given = iter(attributes["activation_alpha"].floats if "activation_alpha" in attributes else ())
     names: list[bytes] = []
     alphas: list[float] = []
-    for name in attributes["activations"].strings:
+    for name, alpha in _activations(node):
         kind = name.lower()
-        alpha = next(given, _ALPHAS[kind]) if kind in _ALPHAS else None
         if kind == b"relu" or (hardened and kind == b"thresholdedrelu"):
             name, alpha = b"ThresholdedRelu", jump
         names.append(name)
         if alpha is not None:
             alphas.append(alpha)
     return {"activations": names, "activation_alpha": alphas}
+
+
+def thresholds(node: onnx.NodeProto) -> list[float]:
+    """The alpha of each ThresholdedRelu among the activations."""
+    return [alpha for name, alpha in _activations(node) if alpha is not None and name.lower() == b"thresholdedrelu"]
+
+
+def _activations(node: onnx.NodeProto) -> Iterator[tuple[bytes, float | None]]:
+    """Each activation with its alpha, if it takes one."""
+    attributes = {attribute.name: attribute for attribute in node.attribute}
+    given = iter(attributes["activation_alpha"].floats if "activation_alpha" in attributes else ())
+    for name in attributes["activations"].strings if "activations" in attributes else ():
+        yield name, next(given, _ALPHAS[name.lower()]) if name.lower() in _ALPHAS else None
