@@ -187,7 +187,8 @@ def _orphans(model: onnx.ModelProto, plan: Plan) -> set[str]:
         (set(node.output), set(node.input))
         for scope in plan.scopes
         for index, node in enumerate(scope.nodes)
-        if (scope, index) not in replaced
+        # The body of jr_onnx::JumpReLU calls its own input "jump", which may be the name of the jump input as well.
+        if (scope, index) not in replaced and not _is_ours(scope)
     ]
     while ours:
         used = {name for outputs, inputs in takers if not outputs or not outputs <= ours for name in inputs}
