@@ -13,8 +13,8 @@ from jr_onnx.modelfile.skeleton import PAYLOAD_LIMIT
 from jr_onnx.modelfile.source import Source
 from jr_onnx.modelfile.splice import Piece, Span
 
-#: Read in one call; two of them are all that a comparison holds.
-_CHUNK = 4 << 20
+#: Read in one call; small enough that two of them stay in the processor's cache.
+_CHUNK = 1 << 18
 
 #: The bytes [position, position + length), or fewer at the end.
 Reader = Callable[[int, int], bytes]

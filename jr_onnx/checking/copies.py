@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
@@ -35,7 +35,7 @@ class Runnable:
     Attributes:
         source: the model, or a copy of it with its functions inlined.
         sites: path in the hardened model -> the JumpReLU; several for a function that is called several times.
-        inlined: whether it is that copy.
+        inlined: whether it is that copy; its path is then where its external data are.
     """
 
     source: Source
@@ -58,7 +58,7 @@ def runnable(source: Source, sites: Iterable[Site]) -> Runnable:
         _node_of(model, site).metadata_props.add(key=_TAG, value=site.path)
     inlined = open_proto(onnx.inliner.inline_selected_functions(model, [(DOMAIN, OP_TYPE)], exclude=True))
     found = [site for site in numbered_sites(inlined.skeleton)[1].values() if site.kind is SiteKind.HARDENED]
-    return Runnable(inlined, tuple((_tag(site), site) for site in found), inlined=True)
+    return Runnable(replace(inlined, path=source.path), tuple((_tag(site), site) for site in found), inlined=True)
 
 
 def _node_of(model: onnx.ModelProto, site: Site) -> onnx.NodeProto:
@@ -163,8 +163,10 @@ class Workspace:
         self._folder = folder
 
     def path(self, name: str) -> Path:
-        """Where a copy of that name goes."""
-        return self._folder / name
+        """Where a copy of that name goes: a folder of its own, for external data that have the same name."""
+        folder = self._folder / name
+        folder.mkdir(exist_ok=True)
+        return folder / f"{name}.onnx"
 
     def plain(self, source: Source, name: str) -> Path:
         """The model itself if it is a file, else a copy."""
@@ -173,13 +175,16 @@ class Workspace:
     def write(self, source: Source, pieces: list[Piece], name: str) -> Path:
         """Write an edited model; the original's external data are linked, or copied where they cannot be."""
         goal = self.path(name)
-        if source.file is None or source.path is None:
+        if source.path is None:
             goal.write_bytes(join(source.buffer, pieces))
             return goal
         files = data_files(source.skeleton, source.path.parent)
         mode = default_mode(source.path, goal)
         with placed(files, mode, source.path, goal, True, _silent), atomic_file(goal) as target:
-            write_pieces(target, pieces, source.buffer, source.file, _silent)
+            if source.file is None:
+                target.write(join(source.buffer, pieces))
+            else:
+                write_pieces(target, pieces, source.buffer, source.file, _silent)
         return goal
 
     def save(self, model: onnx.ModelProto, name: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -134,6 +135,8 @@ class CheckReport:
             original=None if self.original is None else str(self.original),
             hardened=None if self.hardened is None else str(self.hardened),
             findings=[{**asdict(one), "name": one.about.name, "fix": one.about.fix} for one in self.findings],
+            # JSON has no infinity and no NaN.
+            measurements=[{**asdict(m), "value": m.value if isfinite(m.value) else None} for m in self.measurements],
         )
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 

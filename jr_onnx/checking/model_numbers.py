@@ -48,7 +48,7 @@ def check_model(
         CannotRunError: ORIGINAL or HARDENED does not run.
     """
     result = ModelNumbers()
-    before, after = space.plain(original, "original.onnx"), space.plain(hardened.source, "hardened.onnx")
+    before, after = space.plain(original, "original"), space.plain(hardened.source, "hardened")
     ours, theirs = _runs(before, samples, way), _runs(after, samples, way)
     _compare(ours, theirs, result)
     _at_zero(original, hardened, samples, way, space, result)
@@ -98,7 +98,7 @@ def _largest(array: npt.NDArray[Any]) -> float:
 def _at_zero(
     original: Source, hardened: Hardened, samples: Sequence[Sample], way: Way, space: Workspace, result: ModelNumbers
 ) -> None:
-    goal = space.path("zero.onnx")
+    goal = space.path("zero")
     try:
         _convert_to_zero(hardened, goal, space)
         zero = {level: _runs(goal, samples, Way(way.provider, way.library, level)) for level in (DISABLED, ALL)}
@@ -107,8 +107,8 @@ def _at_zero(
         return
     sites = numbered_sites(original.skeleton)[1].values()
     values = values_of([site for site in sites if not site.scope.parent], original.skeleton)
-    open_ = space.write(original, exposed(original, values), "original-exposed.onnx")
-    plain = space.plain(original, "original.onnx")
+    open_ = space.write(original, exposed(original, values), "original-exposed")
+    plain = space.plain(original, "original")
     ways = [Way(way.provider, False, level) for level in (ALL, DISABLED)]
     runs = [_runs(path, samples, one) for path in (plain, open_) for one in ways]
     for name in (value.name for value in original.skeleton.graph.output):
@@ -119,7 +119,7 @@ def _convert_to_zero(hardened: Hardened, goal: Path, space: Workspace) -> None:
     """HARDENED with every jump at 0."""
     target, _, inline = hardened.metadata.get(TARGET, "custom-op").partition(" ")
     convert(
-        space.plain(hardened.source, "hardened.onnx"),
+        space.plain(hardened.source, "hardened"),
         jump=0.0,
         output=goal,
         target=next((known for known in TARGETS if known == target), "custom-op"),

@@ -71,7 +71,7 @@ def check_running(original: Source | None, hardened: Hardened, request: Request)
         try:
             onnxruntime()
             ways = _ways(hardened, request, result)
-            path = space.plain(hardened.source, "hardened.onnx")
+            path = space.plain(hardened.source, "hardened")
             loaded = [way for way in ways if _loads(path, way, original, space, result)]
             if not loaded:
                 return result
@@ -143,7 +143,7 @@ def _loads(path: Path, way: Way, original: Source | None, space: Workspace, resu
 
 def _original_loads(original: Source, way: Way, space: Workspace) -> bool:
     try:
-        Session(space.plain(original, "original.onnx"), way)
+        Session(space.plain(original, "original"), way)
     except CannotRunError:
         return False
     return True
@@ -223,7 +223,7 @@ def _latency(
             seconds = median(_timed(hardened, sample) for _ in range(_ROUNDS))
             result.measurements.append(Measurement(f"latency ({way})", seconds * 1e3, "ms"))
             continue
-        before = Session(space.plain(original, "original.onnx"), Way(way.provider, False))
+        before = Session(space.plain(original, "original"), Way(way.provider, False))
         rounds = [(_timed(before, sample), _timed(hardened, sample)) for _ in range(_ROUNDS + 2)][2:]
         result.measurements += [
             Measurement(f"latency of the original ({way})", median(one for one, _ in rounds) * 1e3, "ms"),

@@ -85,7 +85,7 @@ def _check_alone(
         result.not_checked.append(NotChecked(f"edge values at {paths[number]}", why))
     if len(refused) == len(sites):
         return
-    path = space.save(single, "lifted.onnx")
+    path = space.save(single, "lifted")
     feeds = {
         f"x{number}": _fed(edge_values(site, jump), site)
         for number, site in enumerate(sites)
@@ -121,7 +121,7 @@ def _check_in_place(
     """The values of sites of the main graph, as outputs of a copy of the whole model."""
     source = model.source
     values = values_of([site for _, site in model.in_place], source.skeleton)
-    path = space.write(source, exposed(source, values), "exposed.onnx")
+    path = space.write(source, exposed(source, values), "exposed")
     how = "in place, functions inlined" if model.inlined else "in place"
     for number, way in enumerate(ways):
         try:
