@@ -10,7 +10,6 @@ import onnx
 from jr_onnx.checking import rules
 from jr_onnx.checking.expected import Hardened, recorded_jump
 from jr_onnx.checking.findings import Finding, NotChecked, finding
-from jr_onnx.checking.jumps import jump_of
 from jr_onnx.element_types import NUMPY_TYPES, round_jump
 from jr_onnx.errors import OptionError
 from jr_onnx.forms.function import function_proto
@@ -18,6 +17,7 @@ from jr_onnx.forms.table import BODIES, DOMAIN, OP_TYPE, TARGETS
 from jr_onnx.graph.scopes import all_scopes, function_name, own_domain
 from jr_onnx.metadata import JUMP, POLICY, SITES, SOURCE, TARGET, VERSION
 from jr_onnx.policy import JumpReluPolicy
+from jr_onnx.sites.jumps import jump_of
 from jr_onnx.sites.matchers import SiteKind
 from jr_onnx.sites.survey import Site
 
@@ -40,7 +40,7 @@ def check_alone(hardened: Hardened, policy: JumpReluPolicy | None) -> Iterator[F
 
 def converted_sites(hardened: Hardened) -> tuple[Site, ...]:
     """The sites that are JumpReLU, in the activations of RNN, GRU and LSTM too."""
-    sites = hardened.sites.values()
+    sites = hardened.side.sites.values()
     return tuple(site for site in sites if site.kind is SiteKind.HARDENED or jump_of(site) is not None)
 
 
@@ -114,7 +114,7 @@ def _body(model: onnx.ModelProto) -> Iterator[Finding]:
 
 def _imports(hardened: Hardened) -> Iterator[Finding]:
     seen: set[tuple[str, str]] = set()
-    for scope in hardened.scopes:
+    for scope in hardened.side.scopes:
         for node in scope.nodes:
             domain, where = own_domain(node.domain), scope.outermost.path
             if domain not in scope.opsets and (domain, where) not in seen:

@@ -26,7 +26,6 @@ from jr_onnx.checking.findings import (
     finding,
     in_order,
 )
-from jr_onnx.checking.jumps import jump_of
 from jr_onnx.checking.payloads import compare_external, compare_inline
 from jr_onnx.checking.structure import compare
 from jr_onnx.checking.validity import check_external, check_validity
@@ -35,6 +34,7 @@ from jr_onnx.metadata import POLICY, TARGET
 from jr_onnx.modelfile.external import DataFile, data_files
 from jr_onnx.modelfile.source import Source, open_file, open_proto
 from jr_onnx.policy import Jump, JumpReluPolicy
+from jr_onnx.sites.jumps import jump_of
 from jr_onnx.sites.survey import Site
 
 CPU = "CPUExecutionProvider"
@@ -147,7 +147,7 @@ class _Work:
         expected = self._expected(original, read)
         if expected is None:
             return
-        self.findings += compare(expected, read)
+        self.findings += compare(expected.side, read.side)
         self.findings += compare_inline(
             expected.buffer, expected.buffer.read, self.hardened.buffer, reader_of(self.hardened)
         )

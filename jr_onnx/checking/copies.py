@@ -9,8 +9,7 @@ from pathlib import Path
 import onnx
 import onnx.inliner
 
-from jr_onnx.checking.expected import numbered_sites
-from jr_onnx.checking.jumps import constant_value, wiring_of
+from jr_onnx.comparison.side import read_side
 from jr_onnx.element_types import BFLOAT16, FLOAT
 from jr_onnx.forms.table import DOMAIN, OP_TYPE
 from jr_onnx.forms.write import tensor_of
@@ -21,6 +20,7 @@ from jr_onnx.modelfile.external import data_files, default_mode, placed
 from jr_onnx.modelfile.source import Source, open_proto
 from jr_onnx.modelfile.splice import Piece, join
 from jr_onnx.modelfile.wire import encode_field
+from jr_onnx.sites.jumps import constant_value, wiring_of
 from jr_onnx.sites.matchers import SiteKind
 from jr_onnx.sites.survey import Site
 
@@ -54,10 +54,10 @@ def runnable(source: Source, sites: Iterable[Site]) -> Runnable:
     if all(site.scope.outermost.function is None for _, site in known):
         return Runnable(source, known, inlined=False)
     model = onnx.ModelProto.FromString(source.buffer[0 : len(source.buffer)])
-    for site in numbered_sites(source.skeleton)[1].values():
+    for site in read_side(source.skeleton).sites.values():
         _node_of(model, site).metadata_props.add(key=_TAG, value=site.path)
     inlined = open_proto(onnx.inliner.inline_selected_functions(model, [(DOMAIN, OP_TYPE)], exclude=True))
-    found = [site for site in numbered_sites(inlined.skeleton)[1].values() if site.kind is SiteKind.HARDENED]
+    found = [site for site in read_side(inlined.skeleton).sites.values() if site.kind is SiteKind.HARDENED]
     return Runnable(replace(inlined, path=source.path), tuple((_tag(site), site) for site in found), inlined=True)
 
 

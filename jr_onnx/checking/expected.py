@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 import onnx
 
 from jr_onnx.checking.bytestream import Spliced
-from jr_onnx.checking.jumps import jump_of
+from jr_onnx.comparison.side import Side, read_side
 from jr_onnx.forms.table import JUMP_RELU, RELU_GREATER, TARGETS, THRESHOLDED_RELU
-from jr_onnx.graph.scopes import Scope, all_scopes
 from jr_onnx.graph.structure import check_structure
 from jr_onnx.lowering.lower import Lowering
 from jr_onnx.metadata import (
@@ -32,8 +31,9 @@ from jr_onnx.modelfile.source import Source
 from jr_onnx.options import Options
 from jr_onnx.plan import Plan, make_plan
 from jr_onnx.policy import Jump, JumpReluPolicy, PolicyRule
+from jr_onnx.sites.jumps import jump_of
 from jr_onnx.sites.matchers import SiteKind
-from jr_onnx.sites.survey import Site, survey
+from jr_onnx.sites.survey import Site
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,12 @@ class Hardened:
     """The hardened model as it was found.
 
     Attributes:
-        sites: its sites by scope number and output; among them what is no JumpReLU yet.
+        side: surveyed.
         metadata: what jr-onnx recorded in it.
     """
 
     source: Source
-    scopes: tuple[Scope, ...]
-    sites: Mapping[tuple[int, str], Site]
+    side: Side
     metadata: Mapping[str, str]
 
     @property
@@ -58,12 +57,12 @@ class Hardened:
     @property
     def jump_relus(self) -> tuple[Site, ...]:
         """The sites that are a JumpReLU."""
-        return tuple(site for site in self.sites.values() if site.kind is SiteKind.HARDENED)
+        return tuple(site for site in self.side.sites.values() if site.kind is SiteKind.HARDENED)
 
     @property
     def recurrent(self) -> tuple[Site, ...]:
         """RNN, GRU and LSTM: with a threshold in their activations if they are hardened."""
-        return tuple(site for site in self.sites.values() if site.kind is SiteKind.RECURRENT)
+        return tuple(site for site in self.side.sites.values() if site.kind is SiteKind.RECURRENT)
 
 
 @dataclass(frozen=True)
@@ -73,16 +72,12 @@ class Expected:
     Attributes:
         plan: for ORIGINAL.
         buffer: the file that `convert` would write.
-        model: the skeleton of that file.
-        scopes: the scopes of `model`.
-        sites: the sites of `model`, by scope number and output.
+        side: the skeleton of that file, surveyed.
     """
 
     plan: Plan = field(repr=False)
     buffer: Spliced = field(repr=False)
-    model: onnx.ModelProto = field(repr=False)
-    scopes: tuple[Scope, ...] = field(repr=False)
-    sites: Mapping[tuple[int, str], Site] = field(repr=False)
+    side: Side
 
 
 @dataclass(frozen=True)
@@ -102,20 +97,7 @@ def read_hardened(source: Source) -> Hardened:
         ModelError: it is not a sound graph.
     """
     check_structure(source.skeleton)
-    scopes, sites = numbered_sites(source.skeleton)
-    return Hardened(source, scopes, sites, hardened_metadata(source.skeleton))
-
-
-def numbered_sites(model: onnx.ModelProto) -> tuple[tuple[Scope, ...], dict[tuple[int, str], Site]]:
-    """The scopes of a model, and its sites by scope number and output.
-
-    A conversion adds and removes no scope but the function jr_onnx::JumpReLU, behind all others, so the same numbers
-    mean the same scopes in both models; and it keeps the name of what a site gives.
-    """
-    scopes = tuple(all_scopes(model))
-    number = {scope: index for index, scope in enumerate(scopes)}
-    found = survey(model, scopes, clip=True, hardened=True)
-    return scopes, {(number[site.scope], site.output): site for site in found.sites}
+    return Hardened(source, read_side(source.skeleton), hardened_metadata(source.skeleton))
 
 
 def make_expected(original: Source, hardened: Hardened, policy: JumpReluPolicy | None) -> Expected:
@@ -137,7 +119,7 @@ def make_expected(original: Source, hardened: Hardened, policy: JumpReluPolicy |
     edit.metadata = _metadata(provenance(options, len(plan.sites), original.digest), hardened, policy)
     buffer = Spliced(original, rewrite(original, edit))
     skeleton = onnx.ModelProto.FromString(skeleton_of(buffer))
-    return Expected(plan, buffer, skeleton, *numbered_sites(skeleton))
+    return Expected(plan, buffer, read_side(skeleton))
 
 
 def recorded_jump(metadata: Mapping[str, str]) -> float | None:
@@ -181,8 +163,8 @@ def _likely_target(hardened: Hardened) -> tuple[str, str]:
 def _recorded_jumps(original: onnx.ModelProto, hardened: Hardened) -> _RecordedJumps:
     """For each site of ORIGINAL that is a JumpReLU in HARDENED, the jump that it has there."""
     jumps: dict[str, Jump] = {}
-    for key, site in numbered_sites(original)[1].items():
-        there = hardened.sites.get(key)
+    for key, site in read_side(original).sites.items():
+        there = hardened.side.sites.get(key)
         values = None if there is None else jump_of(there)
         if values is not None:
             jumps[site.path] = tuple(map(float, values.flat)) if values.ndim else float(values)

@@ -18,10 +18,11 @@ import numpy.typing as npt
 
 from jr_onnx.checking import rules
 from jr_onnx.checking.copies import Workspace, exposed, values_of
-from jr_onnx.checking.expected import Hardened, numbered_sites
+from jr_onnx.checking.expected import Hardened
 from jr_onnx.checking.findings import Finding, Measurement, finding
 from jr_onnx.checking.samples import Sample
 from jr_onnx.checking.sessions import ALL, DISABLED, Arrays, CannotRunError, Session, Way
+from jr_onnx.comparison.side import read_side
 from jr_onnx.conversion import convert
 from jr_onnx.errors import JrOnnxError
 from jr_onnx.forms.table import TARGETS
@@ -105,7 +106,7 @@ def _at_zero(
     except (JrOnnxError, CannotRunError) as error:
         result.findings.append(finding(rules.NOT_RUN, f"outputs at jump 0: {error}"))
         return
-    sites = numbered_sites(original.skeleton)[1].values()
+    sites = read_side(original.skeleton).sites.values()
     values = values_of([site for site in sites if not site.scope.parent], original.skeleton)
     open_ = space.write(original, exposed(original, values), "original-exposed")
     plain = space.plain(original, "original")

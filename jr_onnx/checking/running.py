@@ -99,7 +99,7 @@ def _runnable(hardened: Hardened, result: RunResult) -> Runnable | None:
         )
     if not hardened.jump_relus:
         return None
-    return runnable(hardened.source, hardened.sites.values())
+    return runnable(hardened.source, hardened.side.sites.values())
 
 
 def _ways(hardened: Hardened, request: Request, result: RunResult) -> list[Way]:

@@ -13,12 +13,12 @@ import onnx
 from jr_onnx.checking import rules
 from jr_onnx.checking.copies import Runnable, Workspace, as_float, exposed, lifted, values_of
 from jr_onnx.checking.findings import Finding, NotChecked, finding
-from jr_onnx.checking.jumps import jump_of
 from jr_onnx.checking.samples import SCALES, Sample, Sampler
 from jr_onnx.checking.sessions import Arrays, CannotRunError, Session, Way
 from jr_onnx.checking.site_values import edge_values, effective_form, wrong_value
 from jr_onnx.element_types import BFLOAT16
 from jr_onnx.forms.table import BODIES, DOMAIN, Form
+from jr_onnx.sites.jumps import jump_of
 from jr_onnx.sites.survey import Site
 
 #: Fed to the whole model: whatever becomes of them on their way, each site must do the right thing with it.

@@ -27,10 +27,12 @@ def _same(one: Message, other: Message, name: str) -> bool:
     return bool(getattr(one, name) == getattr(other, name))
 
 
-def missing_and_new(ours: Mapping[str, object], theirs: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-    """Names that only one side has, each with the verb for it."""
-    yield from ((name, "is missing") for name in ours if name not in theirs)
-    yield from ((name, "is new") for name in theirs if name not in ours)
+def in_one_only(
+    ours: Mapping[str, object], theirs: Mapping[str, object]
+) -> Iterator[tuple[str, str | None, str | None]]:
+    """Names that only one side has, as (name, ours, theirs): "" on the side that has it, None on the other."""
+    yield from ((name, "", None) for name in ours if name not in theirs)
+    yield from ((name, None, "") for name in theirs if name not in ours)
 
 
 def type_text(value: onnx.TensorProto | onnx.ValueInfoProto) -> str:
