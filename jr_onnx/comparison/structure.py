@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 
 import onnx
+from google.protobuf.message import Message
 
 from jr_onnx.comparison.difference import Difference, Kind
 from jr_onnx.comparison.fields import differing_fields, in_one_only, type_text
@@ -70,12 +71,7 @@ def _metadata(ours: onnx.ModelProto, theirs: onnx.ModelProto) -> Iterator[Differ
         yield Difference(kind, f"metadata '{key}'", wanted.get(key), found.get(key))
 
 
-def _other(
-    whose: str,
-    ours: onnx.ModelProto | onnx.GraphProto,
-    theirs: onnx.ModelProto | onnx.GraphProto,
-    skip: Collection[str],
-) -> Iterator[Difference]:
+def _other(whose: str, ours: Message, theirs: Message, skip: Collection[str]) -> Iterator[Difference]:
     for name in differing_fields(ours, theirs, skip):
         yield Difference(Kind.OTHER, f"{whose} {name}", "", "")
 
