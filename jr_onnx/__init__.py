@@ -3,6 +3,7 @@
 from jr_onnx.checking.check import check
 from jr_onnx.checking.findings import CheckReport, Finding
 from jr_onnx.conversion import convert
+from jr_onnx.diffing.diff import DiffReport, diff
 from jr_onnx.errors import JrOnnxError, ModelError, OptionError, OutputError
 from jr_onnx.inspection import find_sites, inspect
 from jr_onnx.policy import JumpReluPolicy, PolicyRule, read_policy
@@ -13,6 +14,7 @@ from jr_onnx.version import __version__
 __all__ = [
     "CheckReport",
     "ConversionReport",
+    "DiffReport",
     "Finding",
     "InspectionReport",
     "JrOnnxError",
@@ -25,6 +27,7 @@ __all__ = [
     "__version__",
     "check",
     "convert",
+    "diff",
     "find_sites",
     "inspect",
     "read_policy",

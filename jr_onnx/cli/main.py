@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from jr_onnx.cli import check, convert, inspect
+from jr_onnx.cli import check, convert, diff, inspect
 from jr_onnx.errors import JrOnnxError
 from jr_onnx.version import __version__
 
@@ -35,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"jr-onnx {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
-    for command in (convert, inspect, check):
+    for command in (convert, inspect, check, diff):
         command.add_parser(commands)
     return parser
 

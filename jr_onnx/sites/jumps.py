@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ def jump_of(site: Site) -> npt.NDArray[Any] | None:
     return np.asarray(alpha.f if alpha is not None else 1.0, NUMPY_TYPES[site.element_type])
 
 
+@lru_cache(maxsize=8)  # sites come scope by scope, and each scope's tables take a look at all of its nodes
 def wiring_of(scope: Scope) -> Wiring:
     """The edges of a scope and of those around it."""
     return Wiring(scope, None if scope.parent is None else wiring_of(scope.parent), hardened=True)

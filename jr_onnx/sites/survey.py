@@ -109,7 +109,9 @@ def _in_scope(wiring: Wiring, types: ValueTypes, *, clip: bool) -> Iterator[Site
     scope = wiring.scope
     known = _hardened(wiring)
     inside = {index for match in known.values() for index in match.nodes[:-1]}
-    covered = {match.x for match in known.values()}
+    covered: dict[str, set[int]] = defaultdict(set)
+    for match in known.values():
+        covered[match.x].update(match.nodes)
     for index, node in enumerate(scope.nodes):
         if index in inside:
             continue
@@ -117,7 +119,11 @@ def _in_scope(wiring: Wiring, types: ValueTypes, *, clip: bool) -> Iterator[Site
         if index in known:
             match = known[index]
             found = Found(SiteKind.HARDENED, match.x, match.y, match.nodes, match.rectified, match)
-        elif node.output and node.output[0] in covered and _only_covered(wiring, node.output[0], known):
+        elif (
+            node.output
+            and node.output[0] in covered
+            and set(wiring.consumers[node.output[0]]) <= covered[node.output[0]]
+        ):
             continue  # its JumpReLU stands behind it, and is a site of its own
         else:
             matcher = MATCHERS.get((own_domain(node.domain), node.op_type))
@@ -144,12 +150,6 @@ def _hardened(wiring: Wiring) -> Mapping[int, Match]:
                 known[index] = match
                 break
     return known
-
-
-def _only_covered(wiring: Wiring, value: str, known: Mapping[int, Match]) -> bool:
-    """Whether everything that takes a value is part of a JumpReLU of it."""
-    takers = {index for match in known.values() if match.x == value for index in match.nodes}
-    return set(wiring.consumers[value]) <= takers
 
 
 def _typed(found: Found, scope: Scope, index: int, types: ValueTypes) -> Site | LeftAlone:
