@@ -169,15 +169,16 @@ def test_a_provider_that_is_not_there_is_a_finding() -> None:
     [
         (SimpleNamespace(node="node_relu", provider="CPUExecutionProvider", copies=("MemcpyToHost",)), "JR503"),
         (SimpleNamespace(node="node_relu", provider="OtherExecutionProvider", copies=()), "JR502"),
+        (None, "JR502"),
     ],
 )
 def test_where_a_kernel_ran_is_held_against_what_was_asked_for(
-    place: SimpleNamespace, rule: str, monkeypatch: pytest.MonkeyPatch
+    place: SimpleNamespace | None, rule: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake = SimpleNamespace(
         register=lambda _: None,
         session=lambda _, **__: SimpleNamespace(run=lambda *_: None),
-        placement=lambda _: (place,),
+        placement=lambda _: (place,) * 4 if place else (),
     )
     monkeypatch.setattr(running, "library_problem", lambda: "")
     for module in (running, sessions):

@@ -32,6 +32,7 @@ from jr_onnx.checking.sites_numbers import SiteNumbers, check_sites
 from jr_onnx.errors import JrOnnxError
 from jr_onnx.forms.table import JUMP_RELU
 from jr_onnx.modelfile.source import Source
+from jr_onnx.sites.survey import Site
 
 _ROUNDS = 15
 
@@ -86,7 +87,8 @@ def check_running(original: Source | None, hardened: Hardened, request: Request)
         samples = _real_samples(sampler, request)
         for way in loaded:
             _whole(original, hardened, samples, way, space, result)
-        _placements(path, loaded, samples[0], result)
+        always = [site for site in hardened.jump_relus if not site.scope.path and _has_kernel(site)]
+        _placements(path, loaded, samples[0], len(always), result)
         if request.latency:
             _latency(original, path, samples[0], loaded, space, result)
     return result
@@ -104,7 +106,7 @@ def _runnable(hardened: Hardened, result: RunResult) -> Runnable | None:
 
 def _ways(hardened: Hardened, request: Request, result: RunResult) -> list[Way]:
     """Each provider, without the library and with it where a JumpReLU could use it."""
-    has_kernels = any(site.hardened and site.hardened.form is JUMP_RELU for site in hardened.jump_relus)
+    has_kernels = any(map(_has_kernel, hardened.jump_relus))
     problem = library_problem() if has_kernels and request.library else ""
     if problem:
         result.not_run("with the kernel library", f"{problem} (--no-library leaves it out)")
@@ -120,6 +122,10 @@ def _ways(hardened: Hardened, request: Request, result: RunResult) -> list[Way]:
             continue
         ways += [Way(name, library) for library in libraries]
     return ways
+
+
+def _has_kernel(site: Site) -> bool:
+    return site.hardened is not None and site.hardened.form is JUMP_RELU
 
 
 def _loads(path: Path, way: Way, original: Source | None, space: Workspace, result: RunResult) -> bool:
@@ -183,8 +189,11 @@ def _whole(
     result.checked.append(f"outputs against the original's, at the jump and at jump 0 ({way})")
 
 
-def _placements(path: Path, ways: Sequence[Way], sample: Sample, result: RunResult) -> None:
-    """Where each JumpReLU ran; without the library there is none, because onnxruntime runs the function's nodes."""
+def _placements(path: Path, ways: Sequence[Way], sample: Sample, least: int, result: RunResult) -> None:
+    """Where each JumpReLU ran; without the library there is none, because onnxruntime runs the function's nodes.
+
+    Those of the main graph, `least` of them, run always; branches and bodies may not be reached.
+    """
     for way in ways:
         if not way.library:
             continue
@@ -205,6 +214,9 @@ def _placements(path: Path, ways: Sequence[Way], sample: Sample, result: RunResu
             if place.copies:
                 text = f"copies between devices around it: {', '.join(place.copies)}"
                 result.findings.append(finding(rules.COPIES, text, place.node))
+        if len(places) < least:
+            text = f"only {len(places)} of the main graph's {least} JumpReLU ran by kernel ({way})"
+            result.findings.append(finding(rules.PLACEMENT, text))
         result.checked.append(f"{len(places)} JumpReLU ran on {way.provider} by kernel")
 
 

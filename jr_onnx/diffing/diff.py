@@ -27,7 +27,7 @@ class SiteChange:
     """A site that is another one in the second model.
 
     Attributes:
-        path: the scope path in the second model.
+        path: the scope path in the first model.
         scope: the path of the scope alone; empty for the main graph.
         element_type: ONNX's name of it.
         before: what it is in the first model: the operator, or the form of JumpReLU.
@@ -120,8 +120,8 @@ def _report(first: Source, second: Source, ours: Side, theirs: Side) -> DiffRepo
     changed = [pair for pair in both if _described(pair[0]) != _described(pair[1])]
     sites = tuple(
         SiteChange(
-            path=there.path,
-            scope=there.scope.path,
+            path=here.path,
+            scope=here.scope.path,
             element_type=type_name(there.element_type),
             before=_described(here)[0],
             after=_described(there)[0],
@@ -132,7 +132,7 @@ def _report(first: Source, second: Source, ours: Side, theirs: Side) -> DiffRepo
         )
         for here, there in changed
     )
-    shown = {site.path for site in sites}
+    shown = {there.path for _, there in changed}
     others = tuple(
         OtherChange(one.kind.value, one.subject, one.ours, one.theirs, one.node)
         for one in differences(ours, theirs)
