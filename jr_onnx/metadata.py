@@ -42,7 +42,9 @@ def provenance(options: Options, sites: int, source_digest: str) -> dict[str, st
 
 def hardened_metadata(model: onnx.ModelProto) -> dict[str, str]:
     """What jr-onnx has recorded in a model; empty if it has not written it."""
-    return {entry.key: entry.value for entry in model.metadata_props if entry.key.startswith(PREFIX)}
+    # Protobuf gives what is not UTF-8 as bytes; such a key is none of ours.
+    entries = {str(entry.key): str(entry.value) for entry in model.metadata_props}
+    return {key: value for key, value in entries.items() if key.startswith(PREFIX)}
 
 
 def was_hardened(model: onnx.ModelProto) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -349,6 +350,30 @@ def test_a_model_that_was_only_serialized_again_is_clean(tmp_path: Path) -> None
     path = tmp_path / "again.onnx"
     onnx.save(hardened(), path)
     assert not jr_onnx.check(small(), path, run=False).findings
+
+
+def test_no_flipped_or_lost_byte_passes(tmp_path: Path) -> None:
+    original, converted = small(), hardened().SerializeToString()
+    version = converted.index(b"jr_onnx.version") + len("jr_onnx.version") + 2
+    path = tmp_path / "damaged.onnx"
+    draw = random.Random(0)
+    for _ in range(400):
+        place = draw.choice([draw.randrange(2500), draw.randrange(len(converted) - 2500, len(converted))])
+        if place in range(version, version + len(jr_onnx.__version__)):
+            continue  # another version may have made the same file
+        damaged = bytearray(converted)
+        if draw.random() < 0.7:
+            damaged[place] ^= 1 << draw.randrange(8)
+        else:
+            del damaged[place]
+        path.write_bytes(damaged)
+        try:
+            report = jr_onnx.check(original, path, run=False)
+        except jr_onnx.JrOnnxError:
+            continue
+        assert report.findings, (
+            f"byte {place}: {converted[place - 9 : place + 9]!r}, {damaged[place - 9 : place + 9]!r}"
+        )
 
 
 def test_every_rule_is_documented_and_the_document_is_the_table() -> None:

@@ -31,7 +31,8 @@ WITHOUT_ORIGINAL = (
 
 def check_alone(hardened: Hardened, policy: JumpReluPolicy | None) -> Iterator[Finding]:
     """All that can be said without the original."""
-    yield from _record(hardened)
+    yield from _missing(hardened)
+    yield from check_record(hardened)
     yield from _count(hardened)
     yield from _jumps(hardened, policy)
     yield from _body(hardened.model)
@@ -44,27 +45,32 @@ def converted_sites(hardened: Hardened) -> tuple[Site, ...]:
     return tuple(site for site in sites if site.kind is SiteKind.HARDENED or jump_of(site) is not None)
 
 
-def _record(hardened: Hardened) -> Iterator[Finding]:
+def _missing(hardened: Hardened) -> Iterator[Finding]:
     recorded = hardened.metadata
     for key in (VERSION, TARGET, SITES, SOURCE):
         if not recorded.get(key):
             yield finding(rules.METADATA, f"metadata '{key}' is missing")
     if JUMP not in recorded and POLICY not in recorded:
         yield finding(rules.METADATA, f"metadata '{JUMP}' is missing")
-    if JUMP in recorded and recorded_jump(recorded) is None:
-        yield finding(rules.METADATA, f"metadata '{JUMP}' is '{recorded[JUMP]}', which is no number")
-    target = recorded.get(TARGET, "")
+
+
+def check_record(hardened: Hardened) -> Iterator[Finding]:
+    """Entries of the record that cannot be true of any file."""
+    recorded = hardened.metadata
+    jump, target, sites = (recorded.get(key, "") for key in (JUMP, TARGET, SITES))
+    if jump and recorded_jump(recorded) is None:
+        yield finding(rules.METADATA, f"metadata '{JUMP}' is '{jump}', which is no jump")
     if target and target.removesuffix(" inline") not in TARGETS:
         yield finding(rules.METADATA, f"metadata '{TARGET}' is '{target}', which is no target")
+    if sites and not sites.isdecimal():
+        yield finding(rules.METADATA, f"metadata '{SITES}' is '{sites}', which is no number")
 
 
 def _count(hardened: Hardened) -> Iterator[Finding]:
     text, found = hardened.metadata.get(SITES), len(converted_sites(hardened))
-    if text is None:
+    if text is None or not text.isdecimal():
         return
-    if not text.isdigit():
-        yield finding(rules.METADATA, f"metadata '{SITES}' is '{text}', which is no number")
-    elif found < int(text):
+    if found < int(text):
         yield finding(rules.UNCONVERTED, f"the file records {text} sites and has {found} JumpReLU")
     elif found > int(text) and POLICY not in hardened.metadata:
         yield finding(rules.UNPLANNED, f"the file records {text} sites and has {found} JumpReLU")

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import onnx
 
 from jr_onnx.checking import rules
-from jr_onnx.checking.alone import WITHOUT_ORIGINAL, check_alone, converted_sites
+from jr_onnx.checking.alone import WITHOUT_ORIGINAL, check_alone, check_record, converted_sites
 from jr_onnx.checking.bytestream import reader_of
 from jr_onnx.checking.expected import Expected, Hardened, make_expected, read_hardened, recorded_jump
 from jr_onnx.checking.findings import (
@@ -147,6 +147,7 @@ class _Work:
         expected = self._expected(original, read)
         if expected is None:
             return
+        self.findings += check_record(read)
         self.findings += compare(expected.side, read.side)
         self.findings += compare_inline(
             expected.buffer, expected.buffer.read, self.hardened.buffer, reader_of(self.hardened)

@@ -10,6 +10,7 @@ import onnx
 
 from jr_onnx.checking.bytestream import Spliced
 from jr_onnx.comparison.side import Side, read_side
+from jr_onnx.errors import OptionError
 from jr_onnx.forms.table import JUMP_RELU, RELU_GREATER, TARGETS, THRESHOLDED_RELU
 from jr_onnx.graph.structure import check_structure
 from jr_onnx.lowering.lower import Lowering
@@ -30,7 +31,7 @@ from jr_onnx.modelfile.skeleton import skeleton_of
 from jr_onnx.modelfile.source import Source
 from jr_onnx.options import Options
 from jr_onnx.plan import Plan, make_plan
-from jr_onnx.policy import Jump, JumpReluPolicy, PolicyRule
+from jr_onnx.policy import Jump, JumpReluPolicy, PolicyRule, check_jump
 from jr_onnx.sites.jumps import jump_of
 from jr_onnx.sites.matchers import SiteKind
 from jr_onnx.sites.survey import Site
@@ -123,11 +124,13 @@ def make_expected(original: Source, hardened: Hardened, policy: JumpReluPolicy |
 
 
 def recorded_jump(metadata: Mapping[str, str]) -> float | None:
-    """The one jump that a file records; None where it records none, or a policy."""
+    """The one jump that a file records; None where it records none, a policy, or what is no jump."""
     try:
-        return float(metadata[JUMP])
-    except (KeyError, ValueError):
+        jump = float(metadata[JUMP])
+        check_jump(jump)
+    except (KeyError, ValueError, OptionError):
         return None
+    return jump
 
 
 def _options(original: onnx.ModelProto, hardened: Hardened, policy: JumpReluPolicy | None) -> Options:

@@ -108,15 +108,20 @@ def _node(
     if _operator(ours) != _operator(theirs):
         yield Difference(Kind.OPERATOR, "operator", operator_name(ours), operator_name(theirs), path)
         return
+    found = [*_wiring(ours, theirs, path, repeated), *_attributes(ours, theirs, path, is_jump=is_jump)]
+    found += [Difference(Kind.OPERATOR, f"its {n}", "", "", path) for n in differing_fields(ours, theirs, _HANDLED)]
+    if not found and not any(graphs_in(ours)):
+        found.append(Difference(Kind.OTHER, "how it is encoded", "", "", path))
+    yield from found
+
+
+def _wiring(ours: onnx.NodeProto, theirs: onnx.NodeProto, path: str, repeated: set[str]) -> Iterator[Difference]:
     for kind, wanted, found in (("inputs", ours.input, theirs.input), ("outputs", ours.output, theirs.output)):
         if list(wanted) != list(found):
             yield Difference(Kind.EDGE, kind, _names(wanted), _names(found), path)
     if ours.name != theirs.name:
         also = ", as another node is called" if theirs.name in repeated else ""
         yield Difference(Kind.NODE_NAME, "name", f"'{ours.name}'", f"'{theirs.name}'{also}", path)
-    yield from _attributes(ours, theirs, path, is_jump=is_jump)
-    for name in differing_fields(ours, theirs, _HANDLED):
-        yield Difference(Kind.OPERATOR, f"its {name}", "", "", path)
 
 
 def _attributes(ours: onnx.NodeProto, theirs: onnx.NodeProto, path: str, *, is_jump: bool) -> Iterator[Difference]:

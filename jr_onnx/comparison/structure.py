@@ -53,15 +53,15 @@ def _imports(
 ) -> Iterator[Difference]:
     wanted = {own_domain(opset.domain): str(opset.version) for opset in ours}
     found = {own_domain(opset.domain): str(opset.version) for opset in theirs}
-    for domain in sorted({*wanted, *found}):
+    for domain in sorted({*wanted, *found}, key=str):
         if wanted.get(domain) != found.get(domain):
             name = f"{subject} '{domain or 'ai.onnx'}'"
             yield Difference(Kind.OPSETS, name, wanted.get(domain), found.get(domain))
 
 
 def _metadata(ours: onnx.ModelProto, theirs: onnx.ModelProto) -> Iterator[Difference]:
-    wanted = {entry.key: entry.value for entry in ours.metadata_props}
-    found = {entry.key: entry.value for entry in theirs.metadata_props}
+    wanted = {str(entry.key): str(entry.value) for entry in ours.metadata_props}
+    found = {str(entry.key): str(entry.value) for entry in theirs.metadata_props}
     for key in dict.fromkeys((*wanted, *found)):
         if wanted.get(key) == found.get(key):
             continue
