@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -57,7 +58,9 @@ def _missing(hardened: Hardened) -> Iterator[Finding]:
 def check_record(hardened: Hardened) -> Iterator[Finding]:
     """Entries of the record that cannot be true of any file."""
     recorded = hardened.metadata
-    jump, target, sites = (recorded.get(key, "") for key in (JUMP, TARGET, SITES))
+    jump, target, sites, version = (recorded.get(key, "") for key in (JUMP, TARGET, SITES, VERSION))
+    if version and not re.fullmatch(r"\d+\.\d+\.\d+\S*", version):
+        yield finding(rules.METADATA, f"metadata '{VERSION}' is '{version}', which is no version")
     if jump and recorded_jump(recorded) is None:
         yield finding(rules.METADATA, f"metadata '{JUMP}' is '{jump}', which is no jump")
     if target and target.removesuffix(" inline") not in TARGETS:

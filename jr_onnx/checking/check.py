@@ -211,7 +211,7 @@ class _Work:
 
 def _described(site: Site) -> CheckedSite:
     values = jump_of(site)
-    if values is None:
+    if values is None or not values.size:
         jump = "not a constant"
     else:
         low, high = float(np.min(values)), float(np.max(values))

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx.inliner
 
@@ -26,6 +27,8 @@ from jr_onnx.sites.survey import Site
 
 #: Where a site of a function says what it is called, in the copy in which functions are inlined.
 _TAG = "jr_onnx.check.path"
+
+_FACTOR = "jr_onnx.check.factor"
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,28 @@ def exposed(source: Source, values: Mapping[str, int]) -> list[Piece]:
             graph.append(encode_field(schema.GRAPH_NODE, cast.SerializeToString()))
         value = onnx.helper.make_tensor_value_info(output, element_type, None)
         graph.append(encode_field(schema.GRAPH_OUTPUT, value.SerializeToString()))
+    return root.pieces()
+
+
+def nudged(source: Source, sites: Iterable[Site], factor: float) -> list[Piece]:
+    """The model with the outputs of some nodes of its main graph multiplied, in float, and rounded again."""
+    root = source.root()
+    graph = root.child(schema.MODEL_GRAPH)
+    fields = graph.fields(schema.GRAPH_NODE)
+    for site in sites:
+        node, given, wide = onnx.NodeProto(), f"{site.output}/jr_onnx.check.given", f"{site.output}/jr_onnx.check.wide"
+        node.CopyFrom(site.scope.nodes[site.nodes[-1]])
+        node.output[:] = [given if name == site.output else name for name in node.output]
+        behind = (
+            onnx.helper.make_node("Cast", [given], [wide], to=FLOAT),
+            onnx.helper.make_node("Mul", [wide, _FACTOR], [f"{wide}.nudged"]),
+            onnx.helper.make_node("Cast", [f"{wide}.nudged"], [site.output], to=site.element_type),
+        )
+        encoded = (encode_field(schema.GRAPH_NODE, one.SerializeToString()) for one in (node, *behind))
+        graph.replace(fields[site.nodes[-1]], b"".join(encoded))
+    constant = tensor_of(_FACTOR, np.asarray(factor, np.float32))
+    first = onnx.helper.make_node("Constant", [], [_FACTOR], value=constant)
+    graph.insert(fields[0].start, encode_field(schema.GRAPH_NODE, first.SerializeToString()))
     return root.pieces()
 
 

@@ -184,10 +184,16 @@ def _globs(metadata: Mapping[str, str], key: str) -> tuple[str, ...]:
 
 def _metadata(entries: dict[str, str], hardened: Hardened, policy: JumpReluPolicy | None) -> dict[str, str]:
     """The entries as the version that made the file wrote them, and with the digest of the policy that it had."""
-    for key in (VERSION, POLICY, JUMP) if policy is None else (VERSION,):
-        if key in hardened.metadata and (key in entries or key == POLICY):
-            entries[key] = hardened.metadata[key]
-    if POLICY in hardened.metadata and policy is None:
-        entries.pop(JUMP, None)
+    recorded = hardened.metadata
+    kept = {VERSION}
+    if policy is None:
+        kept.add(POLICY)
+        if recorded_jump(recorded) is None:
+            # No jump, or what is none: a finding of its own.
+            entries.pop(JUMP, None)
+            kept.add(JUMP)
+            if not recorded.keys() & {JUMP, POLICY}:
+                entries[JUMP] = "the jump"
+    entries.update({key: recorded[key] for key in kept if key in recorded})
     order = list(hardened.metadata)
     return dict(sorted(entries.items(), key=lambda entry: order.index(entry[0]) if entry[0] in order else len(order)))

@@ -2,8 +2,10 @@
 
 The tolerance at jump 0 is measured on ORIGINAL alone. onnxruntime may compute it in several ways that all are right:
 with and without its optimisations, and with the values around each Relu handed out (which keeps it from fusing the Relu
-away, as JumpReLU does). As far as these runs lie apart, and one rounding of the largest output on top, HARDENED at jump
-0 may lie from ORIGINAL, and no further.
+away, as JumpReLU does). Where a Relu is float16 or bfloat16, onnxruntime may leave out its rounding (it computes
+in float, and drops casts that meet): there ORIGINAL also runs with the outputs of these Relus one unit in the last
+place larger and smaller. As far as these runs lie apart, and one rounding of the largest output on top, HARDENED at
+jump 0 may lie from ORIGINAL, and no further.
 """
 
 from __future__ import annotations
@@ -17,17 +19,23 @@ import numpy as np
 import numpy.typing as npt
 
 from jr_onnx.checking import rules
-from jr_onnx.checking.copies import Workspace, exposed, values_of
+from jr_onnx.checking.copies import Workspace, exposed, nudged, values_of
 from jr_onnx.checking.expected import Hardened
 from jr_onnx.checking.findings import Finding, Measurement, finding
 from jr_onnx.checking.samples import Sample
 from jr_onnx.checking.sessions import ALL, DISABLED, Arrays, CannotRunError, Session, Way
 from jr_onnx.comparison.side import read_side
 from jr_onnx.conversion import convert
+from jr_onnx.element_types import BFLOAT16, FLOAT16
 from jr_onnx.errors import JrOnnxError
 from jr_onnx.forms.table import TARGETS
 from jr_onnx.metadata import JUMP_INPUT, TARGET
 from jr_onnx.modelfile.source import Source
+from jr_onnx.sites.matchers import SiteKind
+from jr_onnx.sites.survey import Site
+
+#: One unit in the last place, relative, of the types that a CPU computes in float.
+_HALF = {FLOAT16: 2.0**-10, BFLOAT16: 2.0**-7}
 
 Outputs = Mapping[str, npt.NDArray[Any]]
 
@@ -111,9 +119,20 @@ def _at_zero(
     open_ = space.write(original, exposed(original, values), "original-exposed")
     plain = space.plain(original, "original")
     ways = [Way(way.provider, False, level) for level in (ALL, DISABLED)]
-    runs = [_runs(path, samples, one) for path in (plain, open_) for one in ways]
+    paths = [plain, open_, *_nudged(original, [site for site in sites if site.element_type in _HALF], space)]
+    runs = [_runs(path, samples, one) for path in paths for one in ways]
     for name in (value.name for value in original.skeleton.graph.output):
         _judge_zero(name, runs, zero, result)
+
+
+def _nudged(original: Source, sites: Sequence[Site], space: Workspace) -> list[Path]:
+    """Copies of ORIGINAL in which the half-precision Relus of the main graph give a little more, and a little less."""
+    main = [site for site in sites if not site.scope.path and site.kind is not SiteKind.RECURRENT]
+    if not main:
+        return []
+    unit = max(_HALF[site.element_type] for site in main)
+    factors = {"more": 1 + unit, "less": 1 - unit}
+    return [space.write(original, nudged(original, main, by), f"original-{name}") for name, by in factors.items()]
 
 
 def _convert_to_zero(hardened: Hardened, goal: Path, space: Workspace) -> None:

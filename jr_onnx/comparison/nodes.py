@@ -144,10 +144,13 @@ def _graphs_only(ours: onnx.AttributeProto, theirs: onnx.AttributeProto) -> bool
 
 
 def _value(attribute: onnx.AttributeProto) -> str:
-    text = str(onnx.helper.get_attribute_value(attribute)) if attribute.type else "nothing"
-    if attribute.type == onnx.AttributeProto.TENSOR:
-        tensor = attribute.t
-        return f"{onnx.numpy_helper.to_array(tensor).tolist()!r}" if len(tensor.raw_data) <= 16 else "another tensor"
+    try:
+        value = onnx.helper.get_attribute_value(attribute)
+        if attribute.type == onnx.AttributeProto.TENSOR:
+            value = onnx.numpy_helper.to_array(attribute.t).tolist() if len(attribute.t.raw_data) <= 16 else "a tensor"
+    except (ValueError, TypeError, KeyError, RuntimeError):
+        value = "damaged"
+    text = str(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

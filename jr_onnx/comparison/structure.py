@@ -26,6 +26,15 @@ _PLACE = {"external_data", "data_location"}
 
 def differences(ours: Side, theirs: Side) -> Iterator[Difference]:
     """All differences between the skeletons of two models."""
+    found = False
+    for difference in _named_differences(ours, theirs):
+        found = True
+        yield difference
+    if not found and ours.model != theirs.model:
+        yield Difference(Kind.OTHER, "how the model is encoded", "", "")
+
+
+def _named_differences(ours: Side, theirs: Side) -> Iterator[Difference]:
     yield from _sites(ours, theirs)
     if ours.model.ir_version != theirs.model.ir_version:
         yield Difference(Kind.IR_VERSION, "IR version", str(ours.model.ir_version), str(theirs.model.ir_version))

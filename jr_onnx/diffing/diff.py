@@ -149,7 +149,7 @@ def _described(site: Site) -> tuple[str, str | None]:
         return site.op_type, None
     form = site.hardened.form.name if site.hardened is not None else f"{site.op_type}, ThresholdedRelu"
     values = jump_of(site)
-    if values is None:
+    if values is None or not values.size:
         return form, None
     numbers = np.ravel(values).astype(np.float64)
     low, high = float(numbers.min()), float(numbers.max())

@@ -49,7 +49,7 @@ def constant_value(wiring: Wiring, name: str) -> npt.NDArray[Any] | None:
     node = produced[1]
     to = attribute_of(node, "to")
     value = wiring.constant(node.input[0]) if node.op_type == "Cast" and to is not None else None
-    return None if value is None or to is None else value.astype(NUMPY_TYPES[to.i])
+    return value.astype(NUMPY_TYPES[to.i]) if value is not None and to is not None and to.i in NUMPY_TYPES else None
 
 
 def _threshold(node: onnx.NodeProto) -> npt.NDArray[Any] | None:
