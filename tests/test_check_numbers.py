@@ -59,12 +59,13 @@ def test_sites_in_functions_are_inlined_and_those_in_bodies_lifted() -> None:
 
 
 @pytest.mark.parametrize("element_type", ["float16", "double", "bfloat16"])
+@pytest.mark.parametrize("opset", [16, 18, 22])
 @pytest.mark.parametrize("target", ["custom-op", "subgraph", "standard"])
-def test_every_element_type_is_compared_in_its_own_bits(element_type: str, target: str) -> None:
+def test_every_element_type_is_compared_in_its_own_bits(element_type: str, target: str, opset: int) -> None:
     # onnxruntime has no bfloat16 Conv or Relu on CPU, so a Cast stands on both sides of the site there.
     kind = int(onnx.TensorProto.DataType.Value(element_type.upper()))
     model = parsed(f"""
-        <ir_version: 10, opset_import: ["": 22]>
+        <ir_version: 8, opset_import: ["": {opset}]>
         g (float[N, 4] x) => (float[N, 4] y)
         {{ a = Cast <to = {kind}> (x) [site] b = Relu(a) y = Cast <to = 1> (b) }}
     """)
@@ -75,6 +76,17 @@ def test_every_element_type_is_compared_in_its_own_bits(element_type: str, targe
     else:
         assert not report.findings, shown(report)
         assert report.sites[0].values >= 15 + 3 * 8  # edge values alone, and three runs in place
+
+
+@pytest.mark.parametrize("opset", [7, 8, 9, 11])
+def test_function_bodies_of_old_opsets_are_held_to_what_they_document(opset: int) -> None:
+    model = parsed(f"""
+        <ir_version: 3, opset_import: ["": {opset}]>
+        g (float[N, 4] x) => (float[N, 4] y) {{ [site] y = Relu(x) }}
+    """)
+    report = check(model, hardened(model))
+    assert not report.findings, shown(report)
+    assert report.sites[0].form == "JumpReLU"
 
 
 def test_one_jump_a_channel_is_compared_channel_by_channel() -> None:
@@ -156,6 +168,14 @@ def test_without_the_library_a_report_is_not_clean_unless_that_is_wanted(monkeyp
     assert "there is none" in report.findings[0].message
     assert not check(DIGITS, model).findings
     assert not check(DIGITS, hardened(onnx.load(DIGITS), target="standard"), library=True).findings
+
+
+@pytest.mark.skipif(bool(sessions.library_problem()), reason=sessions.library_problem())
+@pytest.mark.parametrize("path", [DIGITS, *(path for path in MODELS if path.stem.startswith(("half", "functions")))])
+def test_with_the_library_every_site_runs_by_kernel_and_gives_the_same_bits(path: Path) -> None:
+    report = jr_onnx.check(path, hardened(onnx.load(path)))
+    assert not report.findings, shown(report)
+    assert any(f"{len(report.sites)} JumpReLU ran on CPUExecutionProvider by kernel" in one for one in report.checked)
 
 
 def test_a_provider_that_is_not_there_is_a_finding() -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from google.protobuf.message import DecodeError, EncodeError
+
 from jr_onnx.checking import rules
 from jr_onnx.checking.copies import Runnable, Workspace, runnable
 from jr_onnx.checking.expected import Hardened
@@ -101,7 +103,12 @@ def _runnable(hardened: Hardened, result: RunResult) -> Runnable | None:
         )
     if not hardened.jump_relus:
         return None
-    return runnable(hardened.source, hardened.side.sites.values())
+    try:
+        return runnable(hardened.source, hardened.side.sites.values())
+    except (DecodeError, EncodeError, ValueError, RuntimeError) as error:
+        # Over 2 GB, or with functions that onnx does not inline.
+        result.not_run("values of the sites, for which functions are inlined", " ".join(str(error).split()))
+        return None
 
 
 def _ways(hardened: Hardened, request: Request, result: RunResult) -> list[Way]:

@@ -65,7 +65,7 @@ class Wiring:
             return self.outer.constant(name) if self.outer and name not in self.producers else None
         try:
             return np.asarray(onnx.numpy_helper.to_array(tensor))
-        except (ValueError, TypeError, RuntimeError):  # a payload that is not in the skeleton, or is external
+        except (ValueError, TypeError, KeyError, RuntimeError):  # a payload that is not in the skeleton, or is external
             return None
 
     @cached_property
