@@ -175,7 +175,8 @@ def test_without_the_library_a_report_is_not_clean_unless_that_is_wanted(monkeyp
 def test_with_the_library_every_site_runs_by_kernel_and_gives_the_same_bits(path: Path) -> None:
     report = jr_onnx.check(path, hardened(onnx.load(path)))
     assert not report.findings, shown(report)
-    assert any(f"{len(report.sites)} JumpReLU ran on CPUExecutionProvider by kernel" in one for one in report.checked)
+    ran = next(one for one in report.checked if one.endswith("JumpReLU ran on CPUExecutionProvider by kernel"))
+    assert int(ran.split()[0]) >= len(report.sites)  # more where a function is called more than once
 
 
 def test_a_provider_that_is_not_there_is_a_finding() -> None:
