@@ -4,10 +4,11 @@ from jr_onnx.checking.check import check
 from jr_onnx.checking.findings import CheckReport, Finding
 from jr_onnx.conversion import convert
 from jr_onnx.diffing.diff import DiffReport, diff
-from jr_onnx.errors import JrOnnxError, ModelError, OptionError, OutputError
+from jr_onnx.errors import JrOnnxError, ModelError, OptionError, OutputError, RuntimeMissingError
 from jr_onnx.inspection import find_sites, inspect
 from jr_onnx.policy import JumpReluPolicy, PolicyRule, read_policy
 from jr_onnx.report import ConversionReport, InspectionReport
+from jr_onnx.runtime import NodePlacement, library_path, placement, register, session
 from jr_onnx.sites.survey import Site
 from jr_onnx.version import __version__
 
@@ -20,9 +21,11 @@ __all__ = [
     "JrOnnxError",
     "JumpReluPolicy",
     "ModelError",
+    "NodePlacement",
     "OptionError",
     "OutputError",
     "PolicyRule",
+    "RuntimeMissingError",
     "Site",
     "__version__",
     "check",
@@ -30,5 +33,9 @@ __all__ = [
     "diff",
     "find_sites",
     "inspect",
+    "library_path",
+    "placement",
     "read_policy",
+    "register",
+    "session",
 ]

@@ -16,7 +16,8 @@ from jr_onnx.graph.structure import check_structure
 from jr_onnx.lowering.edits import ModelEdit
 from jr_onnx.lowering.lower import Lowering
 from jr_onnx.metadata import provenance
-from jr_onnx.modelfile.atomic import Progress, atomic_file, write_pieces
+from jr_onnx.modelfile.atomic import atomic_file
+from jr_onnx.modelfile.copying import Progress, write_pieces
 from jr_onnx.modelfile.external import DataFile, ExternalMode, data_files, default_mode, placed
 from jr_onnx.modelfile.rewrite import rewrite
 from jr_onnx.modelfile.source import Source, open_file, open_proto
@@ -67,7 +68,7 @@ def convert(
         clip: put JumpReLU behind Clip with minimum 0 (ReLU6) as well.
         inline: with the target custom-op, write the function's body into the graph instead of calling it.
         external: how external data gets beside the output: share, link or copy. By default shared in the same folder,
-            linked in another one of the same file system, else copied.
+            and copied into another one; onnx 1.21 and newer refuse to load data that are linked.
         allow_empty: a model without a site is no error.
         dry_run: plan only.
         force: the output may be the input itself, and may replace other external data files.
@@ -92,7 +93,7 @@ def convert(
         work = _prepare(source, options)
         mode = (external or default_mode(path, goal)) if work.data else None
         if not dry_run:
-            _check_output(goal, path, force)
+            _check_output(goal, path, work.data, force)
             _write(work, path, goal, mode, force, progress)
         return _report(work, options, goal, started, written=not dry_run, model=None, mode=mode)
 
@@ -114,18 +115,23 @@ def _prepare(source: Source, options: Options) -> _Work:
     data = data_files(skeleton, source.path.parent) if source.path is not None else ()
     plan = make_plan(skeleton, options)
     edit = Lowering(skeleton, plan, options).edit()
-    edit.metadata = provenance(options, len(plan.sites), source.digest)
+    edit.metadata = provenance(options, len(plan.sites), source.digest, edit.jump_input)
     return _Work(source, data, plan, edit, rewrite(source, edit))
 
 
-def _check_output(output: Path, source: Path, force: bool) -> None:
+def _check_output(output: Path, source: Path, data: tuple[DataFile, ...], force: bool) -> None:
     try:
         if not output.parent.is_dir():
             raise OutputError(f"{output.parent}: no such folder; make it, or choose another output with -o")
         if output.is_dir():
             raise OutputError(f"{output}: is a folder; name a file in it with -o")
+        if output.exists() and not output.is_file():
+            raise OutputError(f"{output}: is no regular file; choose another output with -o")
         if output.exists() and output.samefile(source) and not force:
             raise OutputError(f"{output}: is the input itself; choose another output with -o, or add --force")
+        for file in data:
+            if output == output.parent / file.location or (output.exists() and output.samefile(file.path)):
+                raise OutputError(f"{output}: is where the model's external data lies; choose another output with -o")
     except OSError as error:
         raise OutputError(f"{output}: cannot be written: {error.strerror}") from error
 
@@ -138,7 +144,7 @@ def _write(work: _Work, path: Path, output: Path, mode: ExternalMode | None, for
         if mode is not None:
             stack.enter_context(placed(work.data, mode, path, output, force, progress))
         target = stack.enter_context(atomic_file(output))
-        write_pieces(target, work.pieces, source.buffer, source.file, progress)
+        write_pieces(target, work.pieces, source.file, progress)
 
 
 def _report(

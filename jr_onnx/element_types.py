@@ -50,13 +50,16 @@ def round_jump(jump: float, element_type: int) -> float:
     if not math.isfinite(jump) or jump < 0:
         raise OptionError(f"jump {jump!r} must be a finite number >= 0")
     dtype = NUMPY_TYPES[element_type]
+    exact = Fraction(jump)
+    largest = ml_dtypes.finfo(dtype).max  # type: ignore[no-untyped-call]
     with np.errstate(over="ignore"):
-        guess = np.asarray(jump, np.float64).astype(dtype)
+        guess = np.minimum(np.asarray(jump, np.float64).astype(dtype), largest)
         around = [np.nextafter(guess, dtype.type(0)), guess, np.nextafter(guess, dtype.type(np.inf))]
-    if not np.isfinite(guess):
+    # From half a step above the largest value on, rounding to nearest gives infinity.
+    step = Fraction(float(largest)) - Fraction(float(np.nextafter(largest, dtype.type(0))))
+    if exact >= Fraction(float(largest)) + step / 2:
         raise OptionError(f"jump {jump!r} is too large for {type_name(element_type)}; choose a smaller jump")
     finite = [value for value in around if np.isfinite(value)]
-    exact = Fraction(jump)
     best = min(finite, key=lambda value: (abs(Fraction(float(value)) - exact), _is_odd(value)))
     return abs(float(best))
 

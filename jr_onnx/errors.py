@@ -17,3 +17,7 @@ class OptionError(JrOnnxError):
 
 class OutputError(JrOnnxError):
     """The output cannot be written where it was asked for."""
+
+
+class RuntimeMissingError(JrOnnxError):
+    """onnxruntime, an execution provider, or the kernel library for it is not there."""

@@ -9,7 +9,7 @@ import onnx
 
 from jr_onnx.graph.scopes import all_scopes
 from jr_onnx.graph.structure import check_structure
-from jr_onnx.metadata import hardened_metadata, was_hardened
+from jr_onnx.metadata import hardened_metadata
 from jr_onnx.modelfile.source import Source, open_file, open_proto
 from jr_onnx.report import InspectionReport, inspected_nodes
 from jr_onnx.sites.matchers import SiteKind
@@ -51,7 +51,7 @@ def inspect(model: str | Path | onnx.ModelProto) -> InspectionReport:
 def _survey(source: Source) -> Survey:
     model = source.skeleton
     check_structure(model)
-    return survey(model, tuple(all_scopes(model)), clip=True, hardened=was_hardened(model))
+    return survey(model, tuple(all_scopes(model)), clip=True)
 
 
 def _report(source: Source) -> InspectionReport:

@@ -6,21 +6,21 @@ import json
 
 import onnx
 
+from jr_onnx.marks import PREFIX
 from jr_onnx.options import Options
 from jr_onnx.version import __version__
 
-#: All keys that jr-onnx writes begin with this, and so do the names of the values it adds.
-PREFIX = "jr_onnx."
 VERSION, TARGET, SITES, SOURCE = f"{PREFIX}version", f"{PREFIX}target", f"{PREFIX}sites", f"{PREFIX}source_sha256"
 JUMP, POLICY, JUMP_INPUT = f"{PREFIX}jump", f"{PREFIX}policy_sha256", f"{PREFIX}jump_input"
 #: What else decides which sites there are; recorded where asked for, so that `jr-onnx check` can make the plan again.
 CLIP, INCLUDE, EXCLUDE = f"{PREFIX}clip", f"{PREFIX}include", f"{PREFIX}exclude"
 
 
-def provenance(options: Options, sites: int, source_digest: str) -> dict[str, str]:
+def provenance(options: Options, sites: int, source_digest: str, jump_input: str | None) -> dict[str, str]:
     """The entries for a conversion, in the order in which they are written.
 
-    `source_digest` is `Source.digest`: SHA-256 of the source's skeleton, for which no weights are read.
+    `source_digest` is `Source.digest`: SHA-256 of the source's skeleton, for which no weights are read. `jump_input` is
+    the graph input that is a jump: a new one, or one that stays from before.
     """
     policy = options.policy
     target = f"{options.target} inline" if options.inline else options.target
@@ -29,8 +29,8 @@ def provenance(options: Options, sites: int, source_digest: str) -> dict[str, st
         entries[POLICY] = policy.digest
     else:
         entries[JUMP] = repr(policy.default)
-    if options.jump_input is not None:
-        entries[JUMP_INPUT] = options.jump_input
+    if jump_input is not None:
+        entries[JUMP_INPUT] = jump_input
     if options.clip:
         entries[CLIP] = "true"
     for key, globs in ((INCLUDE, options.include), (EXCLUDE, options.exclude)):
@@ -45,11 +45,6 @@ def hardened_metadata(model: onnx.ModelProto) -> dict[str, str]:
     # Protobuf gives what is not UTF-8 as bytes; such a key is none of ours.
     entries = {str(entry.key): str(entry.value) for entry in model.metadata_props}
     return {key: value for key, value in entries.items() if key.startswith(PREFIX)}
-
-
-def was_hardened(model: onnx.ModelProto) -> bool:
-    """Whether jr-onnx has written this model."""
-    return any(entry.key == VERSION for entry in model.metadata_props)
 
 
 def jump_input_of(model: onnx.ModelProto) -> str | None:

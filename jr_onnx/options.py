@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from jr_onnx.errors import OptionError
 from jr_onnx.forms.table import TARGETS, Target
-from jr_onnx.policy import Jump, JumpReluPolicy
+from jr_onnx.policy import Jump, JumpReluPolicy, as_jump
 
 
 @dataclass(frozen=True)
@@ -57,5 +57,5 @@ def make_options(
         raise OptionError(f"unknown target {target!r}; it is one of {', '.join(TARGETS)}")
     if inline and target != "custom-op":
         raise OptionError(f"--inline is for the target custom-op; {target} calls no function anyway")
-    chosen = policy if policy is not None else JumpReluPolicy(default=jump)
+    chosen = policy if policy is not None else JumpReluPolicy(default=as_jump(jump))
     return Options(chosen, target, tuple(include), tuple(exclude), jump_input, clip, inline, allow_empty)

@@ -21,11 +21,10 @@ from jr_onnx.forms.table import (
     choose_form,
 )
 from jr_onnx.graph.scopes import Scope, all_scopes
-from jr_onnx.metadata import was_hardened
 from jr_onnx.options import Options
 from jr_onnx.policy import Jump, did_you_mean, matches
 from jr_onnx.sites.matchers import SiteKind
-from jr_onnx.sites.survey import LeftAlone, Site, survey
+from jr_onnx.sites.survey import LeftAlone, Site, Survey, survey
 
 
 @dataclass(frozen=True)
@@ -33,15 +32,24 @@ class PlannedSite:
     """A site that is converted.
 
     Attributes:
-        jump: rounded to the site's element type; several are one a channel.
+        asked: the jump as the user gave it; several are one a channel.
+        jump: the same, rounded to the site's element type.
         form: what is written.
         reason: why it is not the target's preferred form; empty if it is.
+        body: the form of the function's body, if the form is a call of jr_onnx::JumpReLU.
     """
 
     site: Site
+    asked: Jump
     jump: Jump
     form: Form
     reason: str
+    body: Form | None
+
+    @property
+    def differs(self) -> str:
+        """Where the values differ from the definition, without a kernel; empty if nowhere."""
+        return self.body.differs if self.body is not None else self.form.differs
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,7 @@ def make_plan(model: onnx.ModelProto, options: Options) -> Plan:
     scopes = tuple(all_scopes(model))
     for scope in scopes:
         _check_opset(scope)
-    found = survey(model, scopes, clip=options.clip, hardened=was_hardened(model))
+    found = survey(model, scopes, clip=options.clip)
     _check_patterns(options, [*found.sites, *found.left_alone])
     chosen, skipped = _select(found.sites, options)
     for site, _ in chosen:
@@ -81,9 +89,9 @@ def make_plan(model: onnx.ModelProto, options: Options) -> Plan:
         raise ModelError(_nothing_to_do(found.sites, (*found.left_alone, *skipped)))
     if options.jump_input is not None:
         _check_jump_input(chosen)
-    body, uncovered = _choose_body(scopes[0].opset, [site for site, _ in chosen], options)
-    sites = tuple(_plan_site(site, jump, options, uncovered) for site, jump in chosen)
-    notes = tuple(dict.fromkeys(_notes(model, chosen, sites, options)))
+    body, uncovered = _choose_body(scopes[0].opset, [site for site, _ in chosen], _still_called(found, chosen), options)
+    sites = tuple(_plan_site(site, jump, options, body, uncovered) for site, jump in chosen)
+    notes = tuple(dict.fromkeys(_notes(model, sites, options)))
     return Plan(scopes, sites, (*found.left_alone, *skipped), body, notes)
 
 
@@ -121,7 +129,7 @@ def _select(sites: Iterable[Site], options: Options) -> tuple[list[tuple[Site, J
     for site in sites:
         jump, reason = _decide(site, options)
         if jump is None:
-            skipped.append(LeftAlone(site.path, site.name, site.op_type, reason))
+            skipped.append(LeftAlone(site.path, site.scope.path, site.name, site.op_type, reason))
         else:
             chosen.append((site, jump))
     return chosen, skipped
@@ -162,8 +170,15 @@ def _check_jump_input(chosen: list[tuple[Site, Jump]]) -> None:
             )
 
 
-def _choose_body(opset: int, sites: list[Site], options: Options) -> tuple[Form | None, set[int]]:
-    """The body of jr_onnx::JumpReLU, and the element types that it cannot serve.
+def _still_called(found: Survey, chosen: list[tuple[Site, Jump]]) -> set[int]:
+    """The element types with which the function jr_onnx::JumpReLU of a hardened model is called outside the plan."""
+    planned = {site.path for site, _ in chosen}
+    calls = (site for site in found.sites if site.hardened is not None and site.hardened.form is JUMP_RELU)
+    return {site.element_type for site in calls if site.path not in planned}
+
+
+def _choose_body(opset: int, sites: list[Site], kept: set[int], options: Options) -> tuple[Form | None, set[int]]:
+    """The body of jr_onnx::JumpReLU, and the element types that it cannot serve; it must serve those in `kept`.
 
     There is one body for all calls. Where(...) serves several element types at once; Relu*Greater has a Cast in it,
     so it serves one.
@@ -171,15 +186,18 @@ def _choose_body(opset: int, sites: list[Site], options: Options) -> tuple[Form 
     types = Counter(site.element_type for site in sites if site.kind is not SiteKind.RECURRENT)
     if options.target != "custom-op" or options.inline or not types:
         return None, set()
-    candidates = []
+    candidates: list[tuple[Form | None, set[int]]] = [(None, set())]
     for body in BODIES:
-        served = [t for t, _ in types.most_common() if not body.refusal(t, opset, scalar=False, constant=False)]
-        candidates.append((body, set(served[:1] if body is RELU_GREATER else served)))
-    body, covered = max(candidates, key=lambda candidate: len(candidate[1]))
-    return (body if covered else None), set(types) - covered
+        wanted = dict.fromkeys((*kept, *(element_type for element_type, _ in types.most_common())))
+        served = [t for t in wanted if not body.refusal(t, opset, scalar=False, constant=False)]
+        able = set(served[:1] if body is RELU_GREATER else served)
+        if kept <= able:
+            candidates.append((body, able & set(types)))
+    best, covered = max(candidates, key=lambda candidate: len(candidate[1]))
+    return best, set(types) - covered
 
 
-def _plan_site(site: Site, jump: Jump, options: Options, uncovered: set[int]) -> PlannedSite:
+def _plan_site(site: Site, jump: Jump, options: Options, body: Form | None, uncovered: set[int]) -> PlannedSite:
     numbers = jump if isinstance(jump, tuple) else (jump,)
     try:
         rounded = tuple(round_jump(number, site.element_type) for number in numbers)
@@ -190,7 +208,7 @@ def _plan_site(site: Site, jump: Jump, options: Options, uncovered: set[int]) ->
     if site.kind is SiteKind.RECURRENT:
         if isinstance(jump, tuple):
             raise OptionError(f"node '{site.path}': the activation of {site.op_type} takes one jump, not one a channel")
-        return PlannedSite(site, round_jump(rounded[0], FLOAT), RECURRENT, "activations are attributes")
+        return PlannedSite(site, jump, round_jump(rounded[0], FLOAT), RECURRENT, "activations are attributes", None)
     forms, reason = PREFERENCES[options.target], ""
     if options.target == "custom-op" and (options.inline or site.element_type in uncovered):
         forms = tuple(form for form in forms if form is not JUMP_RELU)
@@ -206,7 +224,8 @@ def _plan_site(site: Site, jump: Jump, options: Options, uncovered: set[int]) ->
     if form is None:
         raise ModelError(f"node '{site.path}' ({site.op_type}): {refused}")
     value: Jump = rounded if isinstance(jump, tuple) else rounded[0]
-    return PlannedSite(site, value, form, "; ".join(filter(None, (reason, refused))))
+    why = "; ".join(filter(None, (reason, refused)))
+    return PlannedSite(site, jump, value, form, why, body if form is JUMP_RELU else None)
 
 
 def jump_shape(site: Site, channels: int) -> tuple[int, ...]:
@@ -226,15 +245,15 @@ def jump_shape(site: Site, channels: int) -> tuple[int, ...]:
     return (channels, *(1,) * (len(shape) - 2))
 
 
-def _notes(
-    model: onnx.ModelProto, chosen: list[tuple[Site, Jump]], sites: tuple[PlannedSite, ...], options: Options
-) -> Iterable[str]:
+def _notes(model: onnx.ModelProto, sites: tuple[PlannedSite, ...], options: Options) -> Iterable[str]:
     if any(planned.site.kind is SiteKind.HARDENED for planned in sites):
         yield "the model was hardened before: its jumps are replaced"
-    for (site, asked), planned in zip(chosen, sites, strict=True):
-        vanished = [a for a, r in zip(_numbers(asked), _numbers(planned.jump), strict=True) if a and not r]
-        if vanished:
-            yield f"'{site.path}': jump {vanished[0]:g} is 0 in {type_name(site.element_type)}; it stays a plain Relu"
+    for planned in sites:
+        pairs = zip(_numbers(planned.asked), _numbers(planned.jump), strict=True)
+        vanished = next((asked for asked, rounded in pairs if asked and not rounded), None)
+        if vanished is not None:
+            name = type_name(planned.site.element_type)
+            yield f"'{planned.site.path}': jump {vanished:g} is 0 in {name}; it stays a plain Relu"
     if options.jump_input is not None and any(p.form is RECURRENT for p in sites):
         yield f"RNN, GRU and LSTM keep a fixed jump: activations are attributes, no '{options.jump_input}' gets there"
     if options.inline and model.functions:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import math
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -49,7 +48,8 @@ class JumpReluPolicy:
 
     def __post_init__(self) -> None:
         for jump in (self.default, *(rule.jump for rule in self.rules)):
-            check_jump(jump)
+            if jump is not None:
+                as_jump(jump)
 
     def rule_for(self, path: str, node_name: str) -> PolicyRule | None:
         """The rule that decides about a site, if one does."""
@@ -66,20 +66,26 @@ class JumpReluPolicy:
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
 
 
-def check_jump(jump: Jump | None) -> None:
-    """Refuse what is not a finite number >= 0, or a list of such.
+def as_jump(value: object) -> Jump:
+    """A number, or a list, tuple or array with one number a channel, as a jump.
 
     Raises:
-        OptionError: naming the value.
+        OptionError: it is none of these, or a number in it is negative or not finite.
     """
-    values = jump if isinstance(jump, tuple) else () if jump is None else (jump,)
-    if isinstance(jump, tuple) and not jump:
-        raise OptionError("jump: an empty list; give one number a channel")
-    for value in values:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise OptionError(f"jump {value!r} is not a number; give a finite number >= 0")
-        if not 0 <= value < math.inf or value > sys.float_info.max:
-            raise OptionError(f"jump {value!r} must be a finite number >= 0")
+    plain = value.tolist() if hasattr(value, "tolist") else value  # NumPy's scalars and arrays
+    if isinstance(plain, list | tuple):
+        if not plain:
+            raise OptionError("jump: an empty list; give one number a channel")
+        return tuple(map(_as_number, plain))
+    return _as_number(plain)
+
+
+def _as_number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise OptionError(f"jump {value!r} is not a number; give a finite number >= 0")
+    if not 0 <= value <= sys.float_info.max:
+        raise OptionError(f"jump {value!r} must be a finite number >= 0")
+    return float(value)
 
 
 def read_policy(path: Path) -> JumpReluPolicy:
@@ -120,7 +126,7 @@ def _parse(content: object) -> JumpReluPolicy:
     default = policy.get("default")
     if default is None and not parsed:
         raise OptionError("the policy has neither a default nor a rule; write 'default: 0.5'")
-    return JumpReluPolicy(None if default is None else _parse_jump(default), parsed)
+    return JumpReluPolicy(None if default is None else as_jump(default), parsed)
 
 
 def _parse_rule(content: object, where: str) -> PolicyRule:
@@ -133,13 +139,7 @@ def _parse_rule(content: object, where: str) -> PolicyRule:
         raise OptionError(f"{where}: skip: must be true or false, not {skip!r}")
     if skip == ("jump" in rule):
         raise OptionError(f"{where}: give either 'jump:' or 'skip: true'")
-    return PolicyRule(match, None if skip else _parse_jump(rule["jump"]))
-
-
-def _parse_jump(value: object) -> Jump:
-    jump: Any = tuple(value) if isinstance(value, list) else value
-    check_jump(jump if jump is not None else ())
-    return tuple(map(float, jump)) if isinstance(jump, tuple) else float(jump)
+    return PolicyRule(match, None if skip else as_jump(rule["jump"]))
 
 
 def _mapping(content: object, where: str, keys: tuple[str, ...]) -> Mapping[str, Any]:

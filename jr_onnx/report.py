@@ -143,7 +143,7 @@ def converted_site(planned: PlannedSite) -> ConvertedSite:
         jump=planned.jump,
         lowering=planned.form.name,
         reason=planned.reason,
-        differs=planned.form.differs,
+        differs=planned.differs,
     )
 
 
@@ -164,8 +164,9 @@ def inspected_nodes(sites: Iterable[tuple[Site, str]], left_alone: Iterable[Left
         for site, how in sites
     ]
     for left in left_alone:
-        scope = left.path.rpartition("/")[0]
-        nodes.append(InspectedNode(left.path, scope, left.name, left.op_type, None, None, None, False, left.reason))
+        nodes.append(
+            InspectedNode(left.path, left.scope, left.name, left.op_type, None, None, None, False, left.reason)
+        )
     return tuple(nodes)
 
 

@@ -9,9 +9,14 @@ from jr_onnx.policy import Jump
 
 def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
     """Lines with aligned columns. Never cut or wrapped, so that a pipe gets whole names."""
-    lines = [header, *rows]
+    lines = [header, *(tuple(map(printable, row)) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+
+
+def printable(text: str) -> str:
+    """One line that shows what a terminal would obey: names come from models, and may hold control characters."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def count(number: int, noun: str) -> str:

@@ -16,7 +16,8 @@ from jr_onnx.forms.table import DOMAIN, OP_TYPE
 from jr_onnx.forms.write import tensor_of
 from jr_onnx.graph.structure import defined_names
 from jr_onnx.modelfile import schema
-from jr_onnx.modelfile.atomic import atomic_file, write_pieces
+from jr_onnx.modelfile.atomic import atomic_file
+from jr_onnx.modelfile.copying import write_pieces
 from jr_onnx.modelfile.external import data_files, default_mode, placed
 from jr_onnx.modelfile.source import Source, open_proto
 from jr_onnx.modelfile.splice import Piece, join
@@ -209,7 +210,7 @@ class Workspace:
             if source.file is None:
                 target.write(join(source.buffer, pieces))
             else:
-                write_pieces(target, pieces, source.buffer, source.file, _silent)
+                write_pieces(target, pieces, source.file, _silent)
         return goal
 
     def save(self, model: onnx.ModelProto, name: str) -> Path:

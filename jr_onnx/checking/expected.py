@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import onnx
 
@@ -24,6 +24,7 @@ from jr_onnx.metadata import (
     TARGET,
     VERSION,
     hardened_metadata,
+    jump_input_of,
     provenance,
 )
 from jr_onnx.modelfile.rewrite import rewrite
@@ -31,7 +32,7 @@ from jr_onnx.modelfile.skeleton import skeleton_of
 from jr_onnx.modelfile.source import Source
 from jr_onnx.options import Options
 from jr_onnx.plan import Plan, make_plan
-from jr_onnx.policy import Jump, JumpReluPolicy, PolicyRule, check_jump
+from jr_onnx.policy import Jump, JumpReluPolicy, PolicyRule, as_jump
 from jr_onnx.sites.jumps import jump_of
 from jr_onnx.sites.matchers import SiteKind
 from jr_onnx.sites.survey import Site
@@ -115,9 +116,12 @@ def make_expected(original: Source, hardened: Hardened, policy: JumpReluPolicy |
     model = original.skeleton
     check_structure(model)
     options = _options(model, hardened, policy)
+    if options.jump_input is not None and options.jump_input == jump_input_of(model):
+        options = _without_new_input(model, options)
     plan = make_plan(model, options)
     edit = Lowering(model, plan, options).edit()
-    edit.metadata = _metadata(provenance(options, len(plan.sites), original.digest), hardened, policy)
+    entries = provenance(options, len(plan.sites), original.digest, edit.jump_input)
+    edit.metadata = _metadata(entries, hardened, policy)
     buffer = Spliced(original, rewrite(original, edit))
     skeleton = onnx.ModelProto.FromString(skeleton_of(buffer))
     return Expected(plan, buffer, read_side(skeleton))
@@ -127,7 +131,7 @@ def recorded_jump(metadata: Mapping[str, str]) -> float | None:
     """The one jump that a file records; None where it records none, a policy, or what is no jump."""
     try:
         jump = float(metadata[JUMP])
-        check_jump(jump)
+        as_jump(jump)
     except (KeyError, ValueError, OptionError):
         return None
     return jump
@@ -151,6 +155,13 @@ def _options(original: onnx.ModelProto, hardened: Hardened, policy: JumpReluPoli
         inline=inline == "inline",
         allow_empty=True,
     )
+
+
+def _without_new_input(original: onnx.ModelProto, options: Options) -> Options:
+    """The options without the jump input, if ORIGINAL has it already and keeps it for sites that are left alone."""
+    plain = replace(options, jump_input=None)
+    kept = Lowering(original, make_plan(original, plain), plain).edit().jump_input
+    return plain if kept == options.jump_input else options
 
 
 def _likely_target(hardened: Hardened) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from jr_onnx.forms.table import TARGETS
 from jr_onnx.modelfile.external import EXTERNAL_MODES
 from jr_onnx.policy import read_policy
 from jr_onnx.report import ConversionReport
-from jr_onnx.text import bytes_text, count, jump_text, table
+from jr_onnx.text import bytes_text, count, jump_text, printable, table
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -132,4 +132,4 @@ def _text(report: ConversionReport) -> str:
     lines.append(f"{done} {report.output} ({bytes_text(report.size)}, {report.seconds:.2f} s)")
     if report.written and report.sites:
         lines.append(_ADVICE)
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))

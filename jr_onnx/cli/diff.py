@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from jr_onnx.diffing.diff import DiffReport, OtherChange, diff
 from jr_onnx.modelfile.atomic import atomic_file
-from jr_onnx.text import count, table
+from jr_onnx.text import count, printable, table
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         with atomic_file(arguments.html) as file:
             file.write(to_html(report).encode("utf-8", "replace"))
         if not arguments.json:
-            print(f"wrote {arguments.html}")
+            print(printable(f"wrote {arguments.html}"))
     return 0
 
 

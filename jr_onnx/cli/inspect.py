@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from jr_onnx.inspection import inspect
 from jr_onnx.report import InspectedNode, InspectionReport
-from jr_onnx.text import count, table
+from jr_onnx.text import count, printable, table
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -39,10 +39,12 @@ def _text(report: InspectionReport) -> str:
     opsets = ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in report.opsets.items())
     lines = [f"{report.source}: IR version {report.ir_version}, opset {opsets}, {count(report.functions, 'function')}"]
     lines += [f"{key} = {value}" for key, value in report.hardened.items()]
-    if not report.nodes:
-        return "\n".join([*lines, "no node that is a ReLU or looks like one"])
     rows = [_row(node) for node in report.nodes]
-    return "\n".join([*lines, *table(("node", "operator", "type", "shape", "opset", "", "conversion"), rows)])
+    if not rows:
+        return "\n".join([*map(printable, lines), "no node that is a ReLU or looks like one"])
+    return "\n".join(
+        [*map(printable, lines), *table(("node", "operator", "type", "shape", "opset", "", "conversion"), rows)]
+    )
 
 
 def _row(node: InspectedNode) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from jr_onnx.modelfile.atomic import Progress
+from jr_onnx.modelfile.copying import Progress
 
 #: Below this many bytes the work is done before a bar could be read.
 _WORTH_A_BAR = 64 << 20

@@ -32,8 +32,8 @@ class Side:
 
 
 def read_side(model: onnx.ModelProto) -> Side:
-    """Survey a model; its standard operators may be a JumpReLU."""
+    """Survey a model."""
     scopes = tuple(all_scopes(model))
     numbers = {scope: number for number, scope in enumerate(scopes)}
-    found = survey(model, scopes, clip=True, hardened=True)
+    found = survey(model, scopes, clip=True)
     return Side(model, scopes, {(numbers[site.scope], site.output): site for site in found.sites}, numbers)

@@ -13,7 +13,8 @@ from jr_onnx.comparison.nodes import NodesComparison, is_converted
 from jr_onnx.comparison.side import Side
 from jr_onnx.forms.table import DOMAIN
 from jr_onnx.graph.scopes import Scope, function_name, own_domain
-from jr_onnx.metadata import JUMP, PREFIX, SOURCE
+from jr_onnx.marks import PREFIX
+from jr_onnx.metadata import JUMP, SOURCE
 
 #: Fields that are compared one by one; all others are compared as they are.
 _MODEL_FIELDS = {"graph", "functions", "opset_import", "ir_version", "metadata_props"}

@@ -25,7 +25,7 @@ def function_proto(body: Form, opset: int, element_type: int) -> onnx.FunctionPr
     needs_zero = any("zero" in op.inputs for op in body.ops)
     ops = (_ZERO, *body.ops) if needs_zero else body.ops
     inner = {op.output: op.output for op in ops}
-    binding = Binding({**inner, "x": "X", "jump": "jump", "y": "Y"}, element_type, 0.0, "", {})
+    binding = Binding({**inner, "x": "X", "jump": "jump", "y": "Y"}, element_type, 0.0, "", "", {})
     nodes = [to_proto(node, None) for node in write_ops(ops, binding, str)]
     return onnx.helper.make_function(
         DOMAIN,

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from jr_onnx.forms.table import Form, Op
 from jr_onnx.forms.write import heir_position, without_relu
 from jr_onnx.graph.scopes import own_domain
 from jr_onnx.graph.wiring import Wiring
+from jr_onnx.marks import FORM, mark_of
 
 
 @dataclass(frozen=True)
@@ -39,13 +42,24 @@ class Match:
 
 
 def recognise(form: Form, wiring: Wiring, index: int) -> Match | None:
-    """The form whose last operator is the node `index`, if its inner values are used nowhere else."""
+    """The form whose last operator is the node `index`, if it is marked as one, or calls JumpReLU by name.
+
+    Its inner values must be used nowhere else.
+    """
+    if not form.ops[-1].domain and mark_of(wiring.scope.nodes[index], FORM) != form.name:
+        return None
     for rectified, ops in enumerate((form.ops, without_relu(form.ops))):
         found = _bind(ops, wiring, index)
-        if found is not None:
+        if found is not None and _puts_zero(found[0], wiring):
             values, nodes = found
             return Match(form, nodes, nodes[heir_position(ops)], values, bool(rectified))
     return None
+
+
+def _puts_zero(values: Mapping[str, str], wiring: Wiring) -> bool:
+    """Whether the form's zero is one: Where(x <= k, k, x), a lower bound, looks the same otherwise."""
+    zero = wiring.constant(values["zero"]) if "zero" in values else np.zeros(())
+    return zero is not None and not zero.any()
 
 
 def _bind(ops: tuple[Op, ...], wiring: Wiring, index: int) -> tuple[dict[str, str], tuple[int, ...]] | None:

@@ -2,54 +2,79 @@
 
 The alphas of a node are one list for all its activations: each activation that has an alpha takes the next one, and
 those behind the end of the list have their defaults. A new alpha in the middle therefore needs those before it
-written out. Source: ONNX operator RNN; the defaults are those of the operators of the same names, and of
-onnxruntime's rnn_helpers.cc.
+written out. Source: ONNX operator RNN; onnxruntime's rnn_helpers.cc.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 
 import onnx
 
 from jr_onnx.forms.write import AttributeValue
+from jr_onnx.marks import ACTIVATIONS, mark_of
 
-#: The activations that take an alpha, and its default.
+#: The activations that take an alpha, and its default. ONNX says 1 for ThresholdedRelu, and nothing for Affine and
+#: ScaledTanh; these are onnxruntime's, so that writing one out changes nothing there.
 _ALPHAS: Mapping[bytes, float] = {
-    b"affine": 1.0,
+    b"affine": 0.0,
     b"elu": 1.0,
     b"hardsigmoid": 0.2,
     b"leakyrelu": 0.01,
-    b"scaledtanh": 1.0,
-    b"thresholdedrelu": 1.0,
+    b"scaledtanh": 0.0,
+    b"thresholdedrelu": 0.0,
 }
 
 
-def with_threshold(node: onnx.NodeProto, jump: float, *, hardened: bool) -> dict[str, AttributeValue]:
-    """The attributes `activations` and `activation_alpha` in which every Relu is a ThresholdedRelu at `jump`.
+def with_threshold(node: onnx.NodeProto, jump: float) -> tuple[dict[str, AttributeValue], dict[str, str]]:
+    """The attributes in which every Relu is a ThresholdedRelu at `jump`, and the marks that say which those are.
 
-    `hardened`: the model was hardened before, so its ThresholdedRelu are JumpReLU and get the new jump.
+    A node that is marked already gets the new jump where it had the old one.
     """
+    marked = _marked(node)
     names: list[bytes] = []
     alphas: list[float] = []
-    for name, alpha in _activations(node):
+    needed = 0
+    places: list[str] = []
+    for place, (name, alpha, explicit) in enumerate(_activations(node)):
         kind = name.lower()
-        if kind == b"relu" or (hardened and kind == b"thresholdedrelu"):
-            name, alpha = b"ThresholdedRelu", jump
+        if kind == b"relu" or (place in marked and kind == b"thresholdedrelu"):
+            name, alpha, explicit = b"ThresholdedRelu", jump, True
+            places.append(str(place))
         names.append(name)
         if alpha is not None:
             alphas.append(alpha)
-    return {"activations": names, "activation_alpha": alphas}
+        if explicit:
+            needed = len(alphas)
+    if node.op_type == "RNN":
+        # onnxruntime up to 1.28 takes the alpha of the n-th direction from the n-th place, and there must be one.
+        alphas += alphas[-1:] * (len(names) - len(alphas))
+    else:
+        del alphas[needed:]
+    return {"activations": names, "activation_alpha": alphas}, {ACTIVATIONS: ",".join(places)}
 
 
 def thresholds(node: onnx.NodeProto) -> list[float]:
-    """The alpha of each ThresholdedRelu among the activations."""
-    return [alpha for name, alpha in _activations(node) if alpha is not None and name.lower() == b"thresholdedrelu"]
+    """The alpha of each activation that is marked as a JumpReLU."""
+    marked = _marked(node)
+    return [
+        alpha
+        for place, (name, alpha, _) in enumerate(_activations(node))
+        if place in marked and name.lower() == b"thresholdedrelu" and alpha is not None
+    ]
 
 
-def _activations(node: onnx.NodeProto) -> Iterator[tuple[bytes, float | None]]:
-    """Each activation with its alpha, if it takes one."""
+def _marked(node: onnx.NodeProto) -> set[int]:
+    """Which activations are marked as a JumpReLU."""
+    return {int(place) for place in (mark_of(node, ACTIVATIONS) or "").split(",") if place.isdecimal()}
+
+
+def _activations(node: onnx.NodeProto) -> Iterator[tuple[bytes, float | None, bool]]:
+    """Each activation with its alpha, if it takes one, and whether that is written out."""
     attributes = {attribute.name: attribute for attribute in node.attribute}
-    given = iter(attributes["activation_alpha"].floats if "activation_alpha" in attributes else ())
+    given = deque(attributes["activation_alpha"].floats if "activation_alpha" in attributes else ())
     for name in attributes["activations"].strings if "activations" in attributes else ():
-        yield name, next(given, _ALPHAS[name.lower()]) if name.lower() in _ALPHAS else None
+        kind = name.lower()
+        explicit = bool(given) and kind in _ALPHAS
+        yield name, given.popleft() if explicit else _ALPHAS.get(kind), explicit

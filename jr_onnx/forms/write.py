@@ -12,6 +12,7 @@ import onnx
 
 from jr_onnx.element_types import NUMPY_TYPES
 from jr_onnx.forms.table import Fill, Op
+from jr_onnx.marks import FORM, set_marks
 
 AttributeValue = int | float | list[bytes] | list[float] | npt.NDArray[Any]
 
@@ -24,6 +25,7 @@ class NewNode:
         attributes: attribute name -> value; an array becomes a tensor.
         heir_of: the index of the node of the same scope whose place it takes: it keeps that node's name, doc string
             and metadata, and its attributes too if it is the same operator.
+        marks: metadata by which jr-onnx knows it again.
     """
 
     op_type: str
@@ -33,6 +35,7 @@ class NewNode:
     name: str = ""
     attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
     heir_of: int | None = None
+    marks: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Binding:
         element_type: of x and y.
         jump: the jump as a number, for forms whose jump is an attribute.
         node_name: the name of the node that the form is written for; may be empty.
+        form: the name of the form, to mark its last node with; empty for no mark.
         heirs: position of an operator in the form -> the index of the node whose place it takes.
     """
 
@@ -51,6 +55,7 @@ class Binding:
     element_type: int
     jump: float
     node_name: str
+    form: str
     heirs: Mapping[int, int]
 
 
@@ -73,6 +78,7 @@ def write_ops(ops: tuple[Op, ...], binding: Binding, fresh: Callable[[str], str]
                 fresh(f"{binding.node_name}/{op.op_type}") if named else "",
                 {name: fills[fill] for name, fill in op.attributes.items()},
                 binding.heirs.get(position),
+                {FORM: binding.form} if binding.form and position == len(ops) - 1 else {},
             )
         )
     return tuple(nodes)
@@ -108,6 +114,7 @@ def to_proto(new: NewNode, original: onnx.NodeProto | None) -> onnx.NodeProto:
         node.domain = new.domain
     if new.name:
         node.name = new.name
+    set_marks(node, dict(new.marks))
     node.input[:] = new.inputs
     node.output[:] = new.outputs
     for name, value in new.attributes.items():

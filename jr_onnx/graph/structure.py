@@ -7,13 +7,18 @@ survives a conversion.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 import onnx
 
 from jr_onnx.errors import ModelError
-from jr_onnx.graph.scopes import graphs_in
+from jr_onnx.graph.scopes import function_name, graphs_in, own_domain
+from jr_onnx.marks import PREFIX
+
+#: How deep functions may call each other, and how many nodes a model may have once every call is written out. Newer
+#: versions of onnx refuse more, or take forever; older ones crash.
+CALL_DEPTH, UNFOLDED_NODES = 100, 10**6
 
 
 def used_names(node: onnx.NodeProto) -> Iterator[str]:
@@ -48,13 +53,86 @@ def check_structure(model: onnx.ModelProto) -> None:
     """Check the main graph, every body in it, and every function.
 
     Raises:
-        ModelError: a value is used but never produced, is produced twice, or depends on itself.
+        ModelError: a name is not text; a value is used but never produced, is produced twice, or depends on itself;
+            or a function calls itself, or the functions unfold to more than can be handled.
     """
+    for name in _names(model):
+        if isinstance(name, bytes):
+            raise ModelError(f"the name {name!r} is not UTF-8 text; export the model again")
+    _check_calls(model)
     _check_graph("", model.graph, ())
     for function in model.functions:
         where = f"function {function.domain}::{function.name}"
         _check_nodes(where, function.node, set(function.input), ())
         _check_outputs(where, function.output, [set(function.input), _outputs(function.node)])
+
+
+def _names(model: onnx.ModelProto) -> Iterator[str | bytes]:
+    """Every name in a model. Protobuf gives what is not UTF-8 as bytes; nothing behind this check expects that."""
+    yield from (opset.domain for opset in model.opset_import)
+    for entry in model.metadata_props:
+        yield entry.key
+        if isinstance(entry.key, str) and entry.key.startswith(PREFIX):
+            yield entry.value
+    yield from _names_in_graph(model.graph)
+    for function in model.functions:
+        yield from (function.domain, function.name, function.overload, *function.input, *function.output)
+        yield from (*function.attribute, *(attribute.name for attribute in function.attribute_proto))
+        yield from (opset.domain for opset in function.opset_import)
+        yield from (value.name for value in function.value_info)
+        yield from _names_in_nodes(function.node)
+
+
+def _names_in_graph(graph: onnx.GraphProto) -> Iterator[str | bytes]:
+    yield from (value.name for values in (graph.input, graph.output, graph.value_info) for value in values)
+    yield from initializer_names(graph)
+    yield from _names_in_nodes(graph.node)
+
+
+def _names_in_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[str | bytes]:
+    for node in nodes:
+        yield from (node.name, node.op_type, node.domain, node.overload, *node.input, *node.output)
+        yield from (name for attribute in node.attribute for name in (attribute.name, attribute.ref_attr_name))
+        for graph in graphs_in(node):
+            yield from _names_in_graph(graph)
+
+
+def _check_calls(model: onnx.ModelProto) -> None:
+    """Check what the functions come to when every call is written out, as onnx and onnxruntime do it."""
+    functions = {(own_domain(f.domain), f.name, f.overload): f for f in model.functions}
+    if len(functions) < len(model.functions):
+        names = Counter(function_name(f.domain, f.name, f.overload) for f in model.functions)
+        raise ModelError(f"function {names.most_common(1)[0][0]}: is defined twice; export the model again")
+    numbers = {key: index for index, key in enumerate(functions)}
+    nodes = [list(_with_bodies(function.node)) for function in functions.values()]
+    calls = [[numbers[key] for key in map(_operator, inside) if key in numbers] for inside in nodes]
+    order = _in_order(list(map(set, calls)))
+    if len(order) < len(nodes):
+        stuck = list(functions.values())[_first_missing(order)]
+        name = function_name(stuck.domain, stuck.name, stuck.overload)
+        raise ModelError(f"function {name}: calls itself, directly or through others; export the model again")
+    depths, sizes = [0] * len(nodes), [0] * len(nodes)
+    for index in order:
+        depths[index] = 1 + max((depths[called] for called in calls[index]), default=0)
+        sizes[index] = len(nodes[index]) + sum(sizes[called] for called in calls[index])
+    main = list(_with_bodies(model.graph.node))
+    called = [numbers[key] for key in map(_operator, main) if key in numbers]
+    if max((depths[index] for index in called), default=0) > CALL_DEPTH:
+        raise ModelError(f"functions call each other more than {CALL_DEPTH} deep; export the model again")
+    if called and len(main) + sum(sizes[index] for index in called) > UNFOLDED_NODES:
+        raise ModelError(f"the functions unfold to more than {UNFOLDED_NODES} nodes; export the model again")
+
+
+def _operator(node: onnx.NodeProto) -> tuple[str, str, str]:
+    return (own_domain(node.domain), node.op_type, node.overload)
+
+
+def _with_bodies(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """The nodes, and those in their bodies at any depth."""
+    for node in nodes:
+        yield node
+        for graph in graphs_in(node):
+            yield from _with_bodies(graph.node)
 
 
 def _check_graph(where: str, graph: onnx.GraphProto, around: tuple[set[str], ...]) -> None:
@@ -86,25 +164,32 @@ def _check_nodes(where: str, nodes: Iterable[onnx.NodeProto], given: set[str], a
         waits.append({producer[name] for name in used if name in producer})
         for graph in graphs_in(node):
             _check_graph(_name(where, node, index), graph, visible)
-    stuck = _first_in_a_cycle(waits)
-    if stuck is not None:
+    order = _in_order(waits)
+    if len(order) < len(listed):
+        stuck = _first_missing(order)
         raise ModelError(f"{_name(where, listed[stuck], stuck)}: depends on its own output; export the model again")
 
 
-def _first_in_a_cycle(waits: list[set[int]]) -> int | None:
-    """The first node that cannot be reached by Kahn's algorithm; `waits` holds each node's predecessors."""
+def _in_order(waits: list[set[int]]) -> list[int]:
+    """An order in which each comes after those it waits for (Kahn's algorithm); what is in a circle is left out."""
     followers: list[list[int]] = [[] for _ in waits]
     for index, before in enumerate(waits):
         for predecessor in before:
             followers[predecessor].append(index)
     missing = [len(before) for before in waits]
-    ready = deque(index for index, count in enumerate(missing) if not count)
-    while ready:
-        for follower in followers[ready.popleft()]:
+    order = [index for index, count in enumerate(missing) if not count]
+    for index in order:  # which grows meanwhile
+        for follower in followers[index]:
             missing[follower] -= 1
             if not missing[follower]:
-                ready.append(follower)
-    return next((index for index, count in enumerate(missing) if count), None)
+                order.append(follower)
+    return order
+
+
+def _first_missing(order: list[int]) -> int:
+    """The lowest number that an order leaves out."""
+    present = set(order)
+    return next(index for index in range(len(order) + 1) if index not in present)
 
 
 def _check_outputs(where: str, outputs: Iterable[str], visible: list[set[str]]) -> None:

@@ -18,15 +18,11 @@ from jr_onnx.graph.structure import used_names
 
 
 class Wiring:
-    """The edges of one scope. Values of the scopes around it are found through `outer`.
+    """The edges of one scope. Values of the scopes around it are found through `outer`."""
 
-    `hardened` says that the model was written by jr-onnx before, so that standard operators may be a JumpReLU.
-    """
-
-    def __init__(self, scope: Scope, outer: Wiring | None, *, hardened: bool) -> None:
+    def __init__(self, scope: Scope, outer: Wiring | None) -> None:
         self.scope = scope
         self.outer = outer
-        self.hardened = hardened
 
     @cached_property
     def producers(self) -> dict[str, int]:
@@ -65,18 +61,19 @@ class Wiring:
             return self.outer.constant(name) if self.outer and name not in self.producers else None
         try:
             return np.asarray(onnx.numpy_helper.to_array(tensor))
-        except (ValueError, TypeError, KeyError, RuntimeError):  # a payload that is not in the skeleton, or is external
+        except (ValueError, TypeError, RuntimeError, KeyError):  # not all in the skeleton, or of no known type
             return None
 
     @cached_property
     def _tensors(self) -> dict[str, onnx.TensorProto]:
         tensors = {}
         if self.scope.graph is not None:
-            tensors = {t.name: t for t in self.scope.graph.initializer if not t.data_location}
+            tensors = {tensor.name: tensor for tensor in self.scope.graph.initializer}
         for node in self.scope.nodes:
-            for attribute in node.attribute if node.op_type == "Constant" else ():
+            for attribute in node.attribute if node.op_type == "Constant" and node.output else ():
                 if attribute.name == "value" and attribute.HasField("t"):
                     tensors[node.output[0]] = attribute.t
                 elif attribute.name == "value_float":
                     tensors[node.output[0]] = onnx.TensorProto(data_type=FLOAT, float_data=[attribute.f])
-        return tensors
+        # What is in another file would be looked up in the current folder.
+        return {name: tensor for name, tensor in tensors.items() if not tensor.data_location}

@@ -37,6 +37,7 @@ class ModelEdit:
         scopes: changes to nodes.
         initializers: new initializers of the main graph, by name.
         new_input: a new input of the main graph; its default is the initializer of the same name.
+        jump_input: the graph input that is a jump afterwards; None where there is none.
         dropped: names of initializers of the main graph, and of inputs, that go.
         dropped_inputs: names of inputs of the main graph that go while the initializers stay.
         drops_function: whether the functions of the jr_onnx domain that the model has go.
@@ -48,6 +49,7 @@ class ModelEdit:
     scopes: dict[Scope, ScopeEdit] = field(default_factory=dict)
     initializers: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     new_input: onnx.ValueInfoProto | None = None
+    jump_input: str | None = None
     dropped: set[str] = field(default_factory=set)
     dropped_inputs: set[str] = field(default_factory=set)
     drops_function: bool = False

@@ -19,7 +19,8 @@ from jr_onnx.graph.names import Namer, taken_names
 from jr_onnx.graph.scopes import Scope
 from jr_onnx.graph.structure import initializer_names
 from jr_onnx.lowering.edits import ModelEdit
-from jr_onnx.metadata import PREFIX, jump_input_of, was_hardened
+from jr_onnx.marks import PREFIX
+from jr_onnx.metadata import jump_input_of
 from jr_onnx.options import Options
 from jr_onnx.plan import Plan, PlannedSite, jump_shape
 
@@ -37,7 +38,8 @@ class Lowering:
         self._main = plan.scopes[0]
         self._edit = ModelEdit()
         self._orphans = _orphans(model, plan)
-        self._namer = Namer(taken_names(plan.scopes) - self._orphans)
+        # The names inside jr_onnx::JumpReLU are its own: its input is called "jump" too.
+        self._namer = Namer(taken_names(scope for scope in plan.scopes if not _is_ours(scope)) - self._orphans)
         self._shared: dict[object, str] = {}
         self._ir_version = model.ir_version
 
@@ -70,22 +72,25 @@ class Lowering:
 
     def _drop_orphans(self) -> None:
         self._edit.dropped = self._orphans
+        before = jump_input_of(self._model)
+        self._edit.jump_input = None if before in self._orphans else before
         for scope in self._plan.scopes:
             for index, node in enumerate(scope.nodes):
                 if node.output and set(node.output) <= self._orphans:
                     self._edit.at(scope).replaced[index] = ()
 
     def _add_jump_input(self, name: str) -> None:
-        jumps = [(p.site.element_type, p.jump) for p in self._plan.sites if p.form is not RECURRENT]
-        if not jumps:
+        reached = [p for p in self._plan.sites if p.form is not RECURRENT]
+        if not reached:
             raise OptionError("--jump-input: there is no site that a graph input can reach; leave it out")
         if not name or self._namer.fresh(name) != name:
             raise OptionError(f"--jump-input: the model has a value '{name}' already; give another name")
-        types = {element_type for element_type, _ in jumps}
+        types = {p.site.element_type for p in reached}
         widest = DOUBLE if DOUBLE in types else FLOAT
         element_type = types.pop() if len(types) == 1 else widest
-        asked = self._options.policy.default
-        jump = jumps[0][1] if not isinstance(asked, float) else round_jump(asked, element_type)
+        asked = reached[0].asked
+        jump = round_jump(asked if isinstance(asked, float) else asked[0], element_type)
+        self._edit.jump_input = name
         self._edit.initializers[name] = np.asarray(jump, NUMPY_TYPES[element_type])
         self._edit.new_input = onnx.helper.make_tensor_value_info(name, element_type, [])
         self._shared["jump input", element_type] = name
@@ -96,8 +101,8 @@ class Lowering:
         last = site.nodes[-1]
         node = site.scope.nodes[last]
         if planned.form is RECURRENT:
-            attributes = with_threshold(node, _scalar(planned), hardened=was_hardened(self._model))
-            replaced[last] = (_heir(node, last, attributes=attributes),)
+            attributes, marks = with_threshold(node, _scalar(planned))
+            replaced[last] = (_heir(node, last, attributes=attributes, marks=marks),)
             return
         ops = without_relu(planned.form.ops) if site.rectified else planned.form.ops
         values = self._values(planned, {symbol for op in ops for symbol in op.inputs})
@@ -114,7 +119,8 @@ class Lowering:
             values["x"] = self._namer.fresh(f"{site.output}/rectified")
             outputs = tuple(values["x"] if name == site.output else name for name in node.output)
             front = (_heir(node, last, outputs=outputs),)
-        binding = Binding(values, site.element_type, _scalar(planned), site.name, heirs)
+        mark = "" if planned.form is JUMP_RELU else planned.form.name
+        binding = Binding(values, site.element_type, _scalar(planned), site.name, mark, heirs)
         nodes = write_ops(ops, binding, self._namer.fresh)
         if again:
             replaced.update({index: (new,) for index, new in zip(site.nodes, nodes, strict=True)})
@@ -187,7 +193,6 @@ def _orphans(model: onnx.ModelProto, plan: Plan) -> set[str]:
         (set(node.output), set(node.input))
         for scope in plan.scopes
         for index, node in enumerate(scope.nodes)
-        # The body of jr_onnx::JumpReLU calls its own input "jump", which may be the name of the jump input as well.
         if (scope, index) not in replaced and not _is_ours(scope)
     ]
     while ours:
@@ -213,15 +218,8 @@ def _scalar(planned: PlannedSite) -> float:
 
 
 def _heir(
-    node: onnx.NodeProto, index: int, *, outputs: tuple[str, ...] | None = None, attributes: Any = None
+    node: onnx.NodeProto, index: int, *, outputs: tuple[str, ...] = (), attributes: Any = None, marks: Any = None
 ) -> NewNode:
-    """A node that stays what it is, but for its outputs or some attributes."""
-    return NewNode(
-        node.op_type,
-        tuple(node.input),
-        outputs or tuple(node.output),
-        node.domain,
-        "",
-        attributes or {},
-        index,
-    )
+    """A node that stays what it is, but for its outputs, or for some attributes and marks."""
+    outputs = outputs or tuple(node.output)
+    return NewNode(node.op_type, tuple(node.input), outputs, node.domain, "", attributes or {}, index, marks or {})

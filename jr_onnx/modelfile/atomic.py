@@ -5,20 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from jr_onnx.errors import OutputError
-from jr_onnx.modelfile.splice import Piece, Span
-from jr_onnx.modelfile.wire import Buffer
-
-#: Told the number of bytes that have been written since the last call.
-Progress = Callable[[int], None]
-
-#: Copied in one call: large enough to cost nothing, small enough for progress and Ctrl-C.
-COPY_STEP = 16 << 20
 
 
 @contextmanager
@@ -32,7 +24,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     Raises:
         OutputError: the folder is missing or read-only, or the disk is full.
     """
-    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(6)}.tmp")
+    temporary = temporary_beside(path)
     try:
         folder = os.open(path.parent, os.O_RDONLY)
         try:
@@ -41,9 +33,12 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
                 file.flush()
                 os.fsync(file.fileno())
                 if not temporary.exists():
-                    # With dst_dir_fd, Python calls linkat, which follows the link in /proc; link would not.
-                    os.link(f"{_DESCRIPTORS}/{file.fileno()}", temporary.name, dst_dir_fd=folder)
-            temporary.replace(path)
+                    try:
+                        _name(file, path.name, folder)
+                    except FileExistsError:
+                        _name(file, temporary.name, folder)
+            if temporary.exists():
+                temporary.replace(path)
             os.fsync(folder)
         finally:
             temporary.unlink(missing_ok=True)
@@ -63,52 +58,12 @@ def _open(folder: int, temporary: Path) -> BinaryIO:
     return temporary.open("xb")
 
 
-def write_pieces(target: BinaryIO, pieces: list[Piece], buffer: Buffer, source: BinaryIO, progress: Progress) -> None:
-    """Write an edited message: new bytes from `pieces`, the spans of the original from the file `source`.
-
-    Args:
-        target: an open file, at the position to write to.
-        pieces: what `Message.pieces` gave.
-        buffer: the memory map of `source`; short spans are taken from it.
-        source: the original file; long spans are copied from it inside the kernel, past this process's memory.
-        progress: called as the bytes go.
-    """
-    for piece in pieces:
-        if not isinstance(piece, Span):
-            target.write(piece)
-        elif len(piece) < COPY_STEP >> 8:
-            target.write(buffer[piece.start : piece.end])
-        else:
-            target.flush()
-            for start in range(piece.start, piece.end, COPY_STEP):
-                step = min(COPY_STEP, piece.end - start)
-                copy_range(source, target, start, step)
-                progress(step)
-            continue
-        progress(len(piece))
+def temporary_beside(path: Path) -> Path:
+    """A hidden name in the folder of `path`. It does not contain that name, which may be as long as names can be."""
+    return path.with_name(f".jr-onnx.{secrets.token_hex(6)}.tmp")
 
 
-def copy_range(source: BinaryIO, target: BinaryIO, start: int, length: int) -> None:
-    """Copy bytes from one file to the end of another, inside the kernel where it can.
-
-    Raises:
-        OutputError: the source has become shorter in the meantime.
-    """
-    while length:
-        copied = _kernel_copy(source, target, start, length)
-        if not copied:
-            source.seek(start)
-            copied = target.write(source.read(min(length, 1 << 20)))
-            target.flush()
-        if not copied:
-            raise OutputError(f"{source.name}: became shorter while it was copied; run the command again")
-        start, length = start + copied, length - copied
-
-
-def _kernel_copy(source: BinaryIO, target: BinaryIO, start: int, length: int) -> int:
-    """The number of bytes that the kernel copied; 0 where it cannot copy between these two files."""
-    try:
-        return os.copy_file_range(source.fileno(), target.fileno(), length, start)
-    except (AttributeError, OSError):
-        # Across file systems, or not Linux: the ordinary copy does it, or meets the same error and reports it.
-        return 0
+def _name(file: BinaryIO, name: str, folder: int) -> None:
+    """Give a file without a name one that is not taken."""
+    # With dst_dir_fd, Python calls linkat, which follows the link in /proc; link would not.
+    os.link(f"{_DESCRIPTORS}/{file.fileno()}", name, dst_dir_fd=folder)

@@ -6,6 +6,7 @@ Source: https://github.com/onnx/onnx/blob/main/docs/ExternalData.md
 from __future__ import annotations
 
 import contextlib
+import filecmp
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,9 +17,11 @@ from typing import Literal, get_args
 import onnx
 
 from jr_onnx.errors import ModelError, OptionError, OutputError
-from jr_onnx.modelfile.atomic import COPY_STEP, Progress, atomic_file, copy_range
+from jr_onnx.modelfile.atomic import atomic_file, temporary_beside
+from jr_onnx.modelfile.copying import Progress, copy_file
 from jr_onnx.modelfile.tensors import all_tensors
 
+#: How a data file gets beside the output: it is there already, gets a second name (a hard link), or is copied.
 ExternalMode = Literal["share", "link", "copy"]
 EXTERNAL_MODES: tuple[ExternalMode, ...] = get_args(ExternalMode)
 
@@ -54,11 +57,13 @@ def data_files(model: onnx.ModelProto, folder: Path) -> tuple[DataFile, ...]:
         if location not in files:
             files[location] = _checked(location, folder, tensor.name)
         _check_range(tensor.name, entries, files[location])
-    return tuple(files.values())
+    return tuple({file.path: file for file in files.values()}.values())  # one file may be written in several ways
 
 
 def _checked(location: str, folder: Path, tensor: str) -> DataFile:
     where = f"tensor '{tensor}': external data location '{location}'"
+    if isinstance(location, bytes):  # which is what protobuf gives where it is not UTF-8
+        raise ModelError(f"{where} is not UTF-8 text; save the model with its data beside it")
     parts = (*PurePosixPath(location).parts, *PureWindowsPath(location).parts)
     if not location or PurePosixPath(location).is_absolute() or PureWindowsPath(location).anchor:
         raise ModelError(f"{where} is not a relative path; save the model with its data beside it")
@@ -67,13 +72,14 @@ def _checked(location: str, folder: Path, tensor: str) -> DataFile:
     path = folder / location
     try:
         inside = path.resolve().is_relative_to(folder.resolve())
+        size = path.stat().st_size if path.is_file() else None
     except (OSError, RuntimeError) as error:  # RuntimeError: a loop of symbolic links, before Python 3.13
         raise ModelError(f"{where} cannot be followed: {error}") from error
     if not inside:
         raise ModelError(f"{where} is a symbolic link out of the model's folder; put a copy of the file there")
-    if not path.is_file():
+    if size is None:
         raise ModelError(f"{where} names no file in {folder}; put the data file beside the model")
-    return DataFile(location, path, path.stat().st_size)
+    return DataFile(location, path, size)
 
 
 def _check_range(tensor: str, entries: dict[str, str], file: DataFile) -> None:
@@ -90,13 +96,12 @@ def _check_range(tensor: str, entries: dict[str, str], file: DataFile) -> None:
 
 
 def default_mode(source: Path, output: Path) -> ExternalMode:
-    """`share` within a folder; `link`, which costs nothing, into another one of the same file system; else `copy`."""
-    if _same_folder(source, output):
-        return "share"
-    with contextlib.suppress(OSError):
-        if source.stat().st_dev == output.parent.stat().st_dev:
-            return "link"
-    return "copy"
+    """`share` within a folder, else `copy`.
+
+    Never `link`, though it costs nothing: from version 1.21 on, onnx refuses to load a data file with several names,
+    and so the original model as well.
+    """
+    return "share" if _same_folder(source, output) else "copy"
 
 
 @contextmanager
@@ -118,58 +123,64 @@ def placed(
         raise OptionError(f"--external share: {output.parent} is not the model's folder; use link or copy")
     made: list[Path] = []
     try:
-        if mode != "share":
-            for file in files:
-                target = output.parent / file.location
-                if _occupied(target, file.path, force):
-                    continue
-                existed = target.exists()
-                _bring(file, target, mode, progress)
-                if not existed:
-                    made.append(target)
+        for file in files if mode != "share" else ():
+            target = output.parent / file.location
+            try:
+                if not _occupied(target, file.path, force):
+                    made += _missing(target, output.parent)
+                    _bring(file, target, mode, progress)
+            except OSError as error:
+                raise OutputError(
+                    f"{target}: cannot be put here ({error.strerror}); try --external copy or another folder"
+                ) from error
         yield
     except BaseException:
-        for path in made:
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            for path in reversed(made):
+                path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
         raise
 
 
 def _occupied(target: Path, source: Path, force: bool) -> bool:
-    """Whether the very file stands there already."""
+    """Whether the very file stands there already, or a copy of it, as when a command is run again."""
     if not target.exists():
         return False
-    if target.samefile(source):
+    if target.samefile(source) or filecmp.cmp(target, source, shallow=False):
         return True
     if not force:
         raise OutputError(f"{target}: another file stands here; write to another folder, or add --force")
     return False
 
 
+def _missing(path: Path, folder: Path) -> list[Path]:
+    """What has to be made for `path`, which lies in `folder`: folders, the outermost first, and the file."""
+    parts = path.relative_to(folder).parts
+    paths = (folder.joinpath(*parts[:number]) for number in range(1, len(parts) + 1))
+    return [path for path in paths if not os.path.lexists(path)]
+
+
 def _bring(file: DataFile, target: Path, mode: ExternalMode, progress: Progress) -> None:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if mode == "link":
-            _link(file.path, target)
-            return
-    except OSError as error:
-        raise OutputError(
-            f"{target}: cannot be put here ({error.strerror}); try --external copy or another folder"
-        ) from error
-    with file.path.open("rb") as data, atomic_file(target) as copy:
-        for start in range(0, file.size, COPY_STEP):
-            step = min(COPY_STEP, file.size - start)
-            copy_range(data, copy, start, step)
-            progress(step)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if mode == "link":
+        _link(file.path, target)
+        return
+    with file.path.open("rb", buffering=0) as data, atomic_file(target) as copy:
+        copy_file(data, copy, file.size, progress)
 
 
 def _link(source: Path, target: Path) -> None:
     if not target.exists():
         os.link(source.resolve(), target)
         return
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    os.link(source.resolve(), temporary)
-    temporary.replace(target)
+    temporary = temporary_beside(target)
+    try:
+        os.link(source.resolve(), temporary)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _same_folder(source: Path, output: Path) -> bool:
-    return source.parent.resolve() == output.parent.resolve()
+    with contextlib.suppress(OSError):
+        return source.parent.samefile(output.parent)
+    return False

@@ -8,7 +8,7 @@ from jr_onnx.forms.table import DOMAIN, DOMAIN_VERSION
 from jr_onnx.forms.write import NewNode, tensor_of, to_proto
 from jr_onnx.graph.scopes import Scope
 from jr_onnx.lowering.edits import ModelEdit, ScopeEdit
-from jr_onnx.metadata import PREFIX
+from jr_onnx.marks import PREFIX
 from jr_onnx.modelfile import schema
 from jr_onnx.modelfile.source import Source
 from jr_onnx.modelfile.splice import Message, Piece

@@ -8,8 +8,8 @@ import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 import onnx
 from google.protobuf.message import DecodeError, EncodeError
@@ -37,7 +37,7 @@ class Source:
     skeleton: onnx.ModelProto
     digest: str
     path: Path | None = None
-    file: BinaryIO | None = None
+    file: FileIO | None = None
 
     def root(self) -> Message:
         """The ModelProto message, to record edits on."""
@@ -56,7 +56,7 @@ def open_file(path: Path) -> Iterator[Source]:
         try:
             if not path.is_file():
                 raise ModelError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
-            file = stack.enter_context(path.open("rb"))
+            file = stack.enter_context(path.open("rb", buffering=0))
             buffer = stack.enter_context(_mapped(file.fileno()))
         except OSError as error:
             raise ModelError(f"{path}: {error.strerror}") from error
@@ -90,18 +90,18 @@ def _mapped(descriptor: int) -> Iterator[Buffer]:
         yield mapped
 
 
-def _read(buffer: Buffer, path: Path | None = None, file: BinaryIO | None = None) -> Source:
+def _read(buffer: Buffer, path: Path | None = None, file: FileIO | None = None) -> Source:
     if not len(buffer):
         raise ModelError("is empty; export or copy the model again")
     serialized = skeleton_of(buffer)
     skeleton = onnx.ModelProto()
     try:
         skeleton.ParseFromString(serialized)
-    except DecodeError as error:
+    except (DecodeError, UnicodeDecodeError) as error:  # the latter from protobuf's implementation in Python
         raise ModelError(f"not an ONNX model: {error}") from error
     if not skeleton.HasField("graph"):
         raise ModelError("not an ONNX model, or one without a graph")
-    if not skeleton.ir_version:
+    if skeleton.ir_version < 1:
         raise ModelError("not an ONNX model: it has no IR version")
     if skeleton.ir_version > onnx.IR_VERSION:
         raise ModelError(

@@ -60,7 +60,10 @@ class Message:
         """
         fields = self.fields(number)
         if index is None and len(fields) != 1:
-            raise WireError(f"field {number} at byte {self.start} occurs {len(fields)} times instead of once")
+            raise WireError(
+                f"field {number} of the message at byte {self.start} occurs {len(fields)} times instead of once; "
+                "export the model again"
+            )
         field = fields[index or 0]
         if field not in self._children:
             self._children[field] = Message(self.buffer, field.value, field.end)

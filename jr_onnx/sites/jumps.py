@@ -35,7 +35,7 @@ def jump_of(site: Site) -> npt.NDArray[Any] | None:
 @lru_cache(maxsize=8)  # sites come scope by scope, and each scope's tables take a look at all of its nodes
 def wiring_of(scope: Scope) -> Wiring:
     """The edges of a scope and of those around it."""
-    return Wiring(scope, None if scope.parent is None else wiring_of(scope.parent), hardened=True)
+    return Wiring(scope, None if scope.parent is None else wiring_of(scope.parent))
 
 
 def constant_value(wiring: Wiring, name: str) -> npt.NDArray[Any] | None:
@@ -53,6 +53,6 @@ def constant_value(wiring: Wiring, name: str) -> npt.NDArray[Any] | None:
 
 
 def _threshold(node: onnx.NodeProto) -> npt.NDArray[Any] | None:
-    """The alpha of the first ThresholdedRelu among the activations; all of a node's have the same one."""
+    """The alpha of the first activation that is a JumpReLU; all of a node's have the same one."""
     found = thresholds(node)
     return np.asarray(found[0], np.float32) if found else None

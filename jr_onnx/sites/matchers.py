@@ -12,6 +12,7 @@ import onnx
 from jr_onnx.forms.recognise import Match
 from jr_onnx.graph.scopes import own_domain
 from jr_onnx.graph.wiring import Wiring
+from jr_onnx.marks import ACTIVATIONS, mark_of
 
 
 class SiteKind(Enum):
@@ -81,6 +82,8 @@ def _clip(wiring: Wiring, index: int) -> Verdict:
     if not node.output or not node.output[0]:
         return None
     minimum = attribute_of(node, "min")
+    if minimum is not None and minimum.ref_attr_name:  # in a function: whatever the call says
+        return "its minimum is not a constant"
     if minimum is not None:
         lowest = np.asarray(minimum.f)
     elif len(node.input) > 1 and node.input[1]:
@@ -101,7 +104,7 @@ def _recurrent(wiring: Wiring, index: int) -> Verdict:
     names = {name.lower() for name in activations.strings} if activations is not None else set()
     if output is None or not names & {b"relu", b"thresholdedrelu"}:
         return None
-    if b"relu" not in names and not wiring.hardened:
+    if b"relu" not in names and mark_of(node, ACTIVATIONS) is None:
         return "the model's own threshold in its activations"
     return Found(SiteKind.RECURRENT, node.input[0], output, (index,))
 

@@ -18,7 +18,7 @@ import onnx
 
 from jr_onnx.element_types import NUMPY_TYPES, type_name
 from jr_onnx.forms.recognise import Match, recognise
-from jr_onnx.forms.table import ALL_FORMS, DOMAIN, Form
+from jr_onnx.forms.table import ALL_FORMS, DOMAIN, LOWEST_OPSET, Form
 from jr_onnx.graph.scopes import Scope, own_domain
 from jr_onnx.graph.value_types import Dimension, ValueTypes
 from jr_onnx.graph.wiring import Wiring
@@ -66,9 +66,10 @@ class Site:
 
 @dataclass(frozen=True)
 class LeftAlone:
-    """A node that looks like a ReLU and is not converted, and why."""
+    """A node that looks like a ReLU and is not converted, and why; `scope` is the path of its scope alone."""
 
     path: str
+    scope: str
     name: str
     op_type: str
     reason: str
@@ -82,14 +83,13 @@ class Survey:
     left_alone: tuple[LeftAlone, ...]
 
 
-def survey(model: onnx.ModelProto, scopes: tuple[Scope, ...], *, clip: bool, hardened: bool) -> Survey:
+def survey(model: onnx.ModelProto, scopes: tuple[Scope, ...], *, clip: bool) -> Survey:
     """Find the sites of a model; payloads of tensors are not needed.
 
     Args:
         model: the model, or its skeleton.
         scopes: all its scopes.
         clip: whether Clip with minimum 0 is a site.
-        hardened: whether the model was written by jr-onnx before, so that standard operators may be a JumpReLU.
 
     """
     types = ValueTypes(model, scopes)
@@ -99,7 +99,7 @@ def survey(model: onnx.ModelProto, scopes: tuple[Scope, ...], *, clip: bool, har
     for scope in scopes:
         if (scope.outermost.function or onnx.FunctionProto()).domain == DOMAIN:
             continue  # the body of jr_onnx::JumpReLU itself
-        wiring = wirings[scope] = Wiring(scope, wirings.get(scope.parent), hardened=hardened)
+        wiring = wirings[scope] = Wiring(scope, wirings.get(scope.parent))
         for item in _in_scope(wiring, types, clip=clip):
             (sites if isinstance(item, Site) else left).append(item)  # type: ignore[arg-type]
     return Survey(tuple(sites), tuple(left))
@@ -109,9 +109,6 @@ def _in_scope(wiring: Wiring, types: ValueTypes, *, clip: bool) -> Iterator[Site
     scope = wiring.scope
     known = _hardened(wiring)
     inside = {index for match in known.values() for index in match.nodes[:-1]}
-    covered: dict[str, set[int]] = defaultdict(set)
-    for match in known.values():
-        covered[match.x].update(match.nodes)
     for index, node in enumerate(scope.nodes):
         if index in inside:
             continue
@@ -119,28 +116,23 @@ def _in_scope(wiring: Wiring, types: ValueTypes, *, clip: bool) -> Iterator[Site
         if index in known:
             match = known[index]
             found = Found(SiteKind.HARDENED, match.x, match.y, match.nodes, match.rectified, match)
-        elif (
-            node.output
-            and node.output[0] in covered
-            and set(wiring.consumers[node.output[0]]) <= covered[node.output[0]]
-        ):
-            continue  # its JumpReLU stands behind it, and is a site of its own
         else:
             matcher = MATCHERS.get((own_domain(node.domain), node.op_type))
-            found = matcher(wiring, index) if matcher else None
+            found = matcher(wiring, index) if matcher and any(node.input) and any(node.output) else None
+            if isinstance(found, Found) and found.kind.stays and _only_covered(wiring, found.output, known):
+                continue  # its JumpReLU stands behind it, and is a site of its own
             if isinstance(found, Found) and found.kind is SiteKind.CLIP and not clip:
                 found = "a Clip is converted with --clip only"
         if isinstance(found, str):
-            yield LeftAlone(scope.path_of(index), node.name, operator_name(node), found)
+            yield LeftAlone(scope.path_of(index), scope.path, node.name, operator_name(node), found)
         elif found is not None:
             yield _typed(found, scope, index, types)
 
 
 def _hardened(wiring: Wiring) -> Mapping[int, Match]:
     """The JumpReLUs of a scope, by the index of the node that gives their output."""
-    forms = ALL_FORMS if wiring.hardened else tuple(f for f in ALL_FORMS if f.ops[0].domain == DOMAIN)
     endings: dict[tuple[str, str], list[Form]] = defaultdict(list)
-    for form in forms:
+    for form in ALL_FORMS:
         endings[form.ops[-1].domain, form.ops[-1].op_type].append(form)
     known = {}
     for index, node in enumerate(wiring.scope.nodes):
@@ -152,16 +144,22 @@ def _hardened(wiring: Wiring) -> Mapping[int, Match]:
     return known
 
 
+def _only_covered(wiring: Wiring, value: str, known: Mapping[int, Match]) -> bool:
+    """Whether everything that takes a value is part of a JumpReLU of it."""
+    takers = {index for match in known.values() if match.x == value for index in match.nodes}
+    return bool(takers) and set(wiring.consumers[value]) <= takers
+
+
 def _typed(found: Found, scope: Scope, index: int, types: ValueTypes) -> Site | LeftAlone:
     node = scope.nodes[index]
     path, operator = scope.path_of(index), operator_name(node)
     if not types.is_called(scope):
-        return LeftAlone(path, node.name, operator, "its function is never called")
+        return LeftAlone(path, scope.path, node.name, operator, "its function is never called")
     candidates = types.lookup(scope, found.output) or types.lookup(scope, found.input)
     element_types = sorted({candidate.element_type for candidate in candidates})
     shapes = {candidate.shape for candidate in candidates}
     if len(element_types) == 1 and element_types[0] not in NUMPY_TYPES:
-        return LeftAlone(path, node.name, operator, f"{type_name(element_types[0])} is not floating point")
+        return LeftAlone(path, scope.path, node.name, operator, f"{type_name(element_types[0])} is not floating point")
     return Site(
         path=path,
         name=scope.nodes[found.hardened.carrier if found.hardened else index].name,
@@ -172,13 +170,19 @@ def _typed(found: Found, scope: Scope, index: int, types: ValueTypes) -> Site | 
         opset=scope.opset,
         input=found.input,
         output=found.output,
-        problem=_type_problem(found, element_types),
+        problem=_opset_problem(scope.opset) or _type_problem(found, element_types),
         scope=scope,
         nodes=found.nodes,
         hardened=found.hardened,
         rectified=found.rectified or found.kind.stays,
         blocked=node.domain == "com.microsoft.nchwc",
     )
+
+
+def _opset_problem(opset: int) -> str:
+    if opset < LOWEST_OPSET:
+        return f"opset {opset} is older than {LOWEST_OPSET}; convert the model with onnx.version_converter first"
+    return ""
 
 
 def _type_problem(found: Found, element_types: list[int]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jr_onnx.checking.findings import CheckReport, Measurement
-from jr_onnx.text import count, table
+from jr_onnx.text import count, printable, table
 
 #: How many findings of one rule are listed; --format json lists all.
 _LISTED = 8
@@ -29,7 +29,7 @@ def _one(report: CheckReport) -> str:
     lines += [f"checked: {what}" for what in (*report.checked, *_sites(report))]
     lines += [f"not checked: {one.what}: {one.why}" for one in report.not_checked]
     lines.append(f"{verdict(report)} ({report.seconds:.2f} s)")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def verdict(report: CheckReport) -> str:

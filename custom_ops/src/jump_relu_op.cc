@@ -1,0 +1,223 @@
+#include "jump_relu_op.h"
+
+#include <climits>
+#include <cstdio>
+#include <cstdlib>
+
+#include "layout.h"
+#ifdef JR_CUDA
+#include "cuda_kernels.h"
+#endif
+
+namespace jr {
+namespace {
+
+using ort::Api;
+using ort::Status;
+
+constexpr std::size_t kMaxRank = 64;
+// Below this, handing work to another thread costs more than the work.
+constexpr int64_t kBytesPerTask = 128 << 10;
+
+const JumpReluOp& op_of(const void* pointer) {
+  return *static_cast<const JumpReluOp*>(pointer);
+}
+
+struct Tensor {
+  void* data;
+  Shape shape;
+  int64_t dims[kMaxRank];  // what `shape` refers to where onnxruntime has no reference to give
+};
+
+// One for each node. A jump that is an initializer is looked up once, here, and not at every call.
+struct Kernel {
+  const JumpReluOp* op;
+  bool jump_is_constant;
+  Tensor jump;
+};
+
+Status* copy_shape(const Api* api, const ort::TensorTypeAndShapeInfo* info, Tensor* tensor) {
+  tensor->shape.dims = tensor->dims;
+  if (Status* status = ort::GetDimensionsCount(api, info, &tensor->shape.rank)) return status;
+  if (tensor->shape.rank > kMaxRank) {
+    return ort::CreateStatus(api, ort::ErrorCode::not_implemented,
+                             "jr_onnx::JumpReLU: a tensor of more than 64 axes");
+  }
+  return ort::GetDimensions(api, info, tensor->dims, tensor->shape.rank);
+}
+
+Status* read_shape(const JumpReluOp& op, const ort::Value* value, Tensor* tensor) {
+  if (op.api_version >= 24) {
+    ort::ElementType type;
+    return ort::GetTensorElementTypeAndShapeDataReference(op.api, value, &type, &tensor->shape.dims,
+                                                          &tensor->shape.rank);
+  }
+  // Three allocations: on a tensor of 1 KB they would be a third of the whole call.
+  ort::TensorTypeAndShapeInfo* info = nullptr;
+  if (Status* status = ort::GetTensorTypeAndShape(op.api, value, &info)) return status;
+  Status* const status = copy_shape(op.api, info, tensor);
+  ort::ReleaseTensorTypeAndShapeInfo(op.api, info);
+  return status;
+}
+
+Status* read_tensor(const JumpReluOp& op, const ort::Value* value, Tensor* tensor) {
+  if (Status* status = read_shape(op, value, tensor)) return status;
+  // The data of an input is only read; the C API has no other way to it.
+  return ort::GetTensorMutableData(op.api, const_cast<ort::Value*>(value), &tensor->data);
+}
+
+Status* read_input(const JumpReluOp& op, const ort::KernelContext* context, std::size_t index,
+                   Tensor* tensor) {
+  const ort::Value* value = nullptr;
+  if (Status* status = ort::KernelContext_GetInput(op.api, context, index, &value)) return status;
+  return read_tensor(op, value, tensor);
+}
+
+struct Task {
+  cpu::Kernel kernel;
+  const void *x, *jump;
+  void* y;
+  Layout layout;
+  int64_t elements;
+};
+
+void run_task(void* shared, std::size_t index) {
+  const Task& task = *static_cast<const Task*>(shared);
+  const int64_t begin = static_cast<int64_t>(index) * task.elements;
+  const int64_t left = task.layout.count - begin;
+  task.kernel(task.x, task.jump, task.y, task.layout, begin,
+              begin + (left < task.elements ? left : task.elements));
+}
+
+Status* run_on_cpu(const JumpReluOp& op, const ort::KernelContext* context, Task task) {
+  const int64_t element_bytes = op.type == ort::ElementType::float64   ? 8
+                                : op.type == ort::ElementType::float32 ? 4
+                                                                       : 2;
+  task.elements = kBytesPerTask / element_bytes;
+  const int64_t tasks = (task.layout.count + task.elements - 1) / task.elements;
+  if (tasks > 1) {
+    return ort::KernelContext_ParallelFor(op.api, context, run_task, static_cast<std::size_t>(tasks), 0,
+                                          &task);
+  }
+  task.kernel(task.x, task.jump, task.y, task.layout, 0, task.layout.count);
+  return nullptr;
+}
+
+#ifdef JR_CUDA
+Status* run_on_cuda(const JumpReluOp& op, const ort::KernelContext* context, const Task& task) {
+  void* stream = nullptr;
+  if (Status* status = ort::KernelContext_GetGPUComputeStream(op.api, context, &stream)) return status;
+  const int error = cuda::launch(op.type, task.x, task.jump, task.y, task.layout, stream);
+  if (error == 0) return nullptr;
+  char message[256];
+  std::snprintf(message, sizeof message, "jr_onnx::JumpReLU: CUDA error %d: %s", error,
+                cuda::error_text(error));
+  return ort::CreateStatus(op.api, ort::ErrorCode::runtime_exception, message);
+}
+#endif
+
+Status* compute(void* kernel_state, ort::KernelContext* context) {
+  const Kernel& kernel = *static_cast<const Kernel*>(kernel_state);
+  const JumpReluOp& op = *kernel.op;
+  Tensor x, jump_input;
+  const Tensor* jump = &kernel.jump;
+  if (Status* status = read_input(op, context, 0, &x)) return status;
+  if (!kernel.jump_is_constant) {
+    if (Status* status = read_input(op, context, 1, &jump_input)) return status;
+    jump = &jump_input;
+  }
+  Task task{op.cpu_kernel, x.data, jump->data, nullptr, {}, 0};
+  char why_not[320];
+  if (!make_layout(x.shape, jump->shape, &task.layout, why_not, sizeof why_not)) {
+    return ort::CreateStatus(op.api, ort::ErrorCode::invalid_argument, why_not);
+  }
+  ort::Value* output = nullptr;
+  if (Status* status = ort::KernelContext_GetOutput(op.api, context, 0, x.shape.dims, x.shape.rank, &output))
+    return status;
+  if (task.layout.count == 0) return nullptr;
+  if (Status* status = ort::GetTensorMutableData(op.api, output, &task.y)) return status;
+#ifdef JR_CUDA
+  if (op.cpu_kernel == nullptr) return run_on_cuda(op, context, task);
+#endif
+  return run_on_cpu(op, context, task);
+}
+
+Status* create_kernel(const ort::CustomOp* base, const Api*, const ort::KernelInfo* info, void** made) {
+  const JumpReluOp& op = op_of(base);
+  const ort::Value* jump = nullptr;
+  int is_constant = 0;
+  if (Status* status = ort::KernelInfoGetConstantInput_tensor(op.api, info, 1, &is_constant, &jump)) {
+    return status;
+  }
+  auto* const kernel = static_cast<Kernel*>(std::calloc(1, sizeof(Kernel)));
+  if (!kernel) return ort::CreateStatus(op.api, ort::ErrorCode::fail, "jr_onnx::JumpReLU: out of memory");
+  kernel->op = &op;
+  kernel->jump_is_constant = is_constant != 0;
+  Status* const status = is_constant ? read_tensor(op, jump, &kernel->jump) : nullptr;
+  if (status) {
+    std::free(kernel);
+  } else {
+    *made = kernel;
+  }
+  return status;
+}
+
+// Y has the type and the shape of X, symbolic axes included.
+Status* infer_shape(const ort::CustomOp* base, ort::ShapeInferContext* context) {
+  const Api* const api = op_of(base).api;
+  ort::TensorTypeAndShapeInfo* info = nullptr;
+  if (Status* status = ort::ShapeInferContext_GetInputTypeShape(api, context, 0, &info)) return status;
+  return ort::ShapeInferContext_SetOutputTypeShape(api, context, 0, info);
+}
+
+// onnxruntime frees these with release_in_place, which has nothing to do.
+std::size_t may_run_in_place(int** inputs, int** outputs) {
+  static int first = 0;
+  *inputs = *outputs = &first;
+  return 1;
+}
+void release_in_place(int*, int*) {}
+
+ort::CustomOp callbacks(uint32_t api_version) {
+  using Op = const ort::CustomOp*;
+  ort::CustomOp op{};
+  op.version = api_version < kNewestOp ? api_version : kNewestOp;
+  op.CreateKernelV2 = create_kernel;
+  op.KernelComputeV2 = compute;
+  op.KernelDestroy = std::free;
+  op.GetName = [](Op) { return "JumpReLU"; };
+  op.GetInputTypeCount = [](Op) -> std::size_t { return 2; };
+  op.GetInputType = [](Op self, std::size_t) { return op_of(self).type; };
+  op.GetOutputTypeCount = [](Op) -> std::size_t { return 1; };
+  op.GetOutputType = [](Op self, std::size_t) { return op_of(self).type; };
+  op.GetInputCharacteristic = [](Op, std::size_t) { return ort::Characteristic::required; };
+  op.GetOutputCharacteristic = [](Op, std::size_t) { return ort::Characteristic::required; };
+  op.GetInputMemoryType = [](Op, std::size_t) { return ort::MemoryType::provider_default; };
+  op.GetVariadicInputMinArity = op.GetVariadicOutputMinArity = [](Op) { return 0; };
+  op.GetVariadicInputHomogeneity = op.GetVariadicOutputHomogeneity = [](Op) { return 0; };
+  op.InferOutputShapeFn = infer_shape;
+  op.GetStartVersion = [](Op) { return 1; };
+  op.GetEndVersion = [](Op) { return INT_MAX; };
+  op.GetMayInplace = may_run_in_place;
+  op.ReleaseMayInplace = release_in_place;
+  return op;
+}
+
+}  // namespace
+
+JumpReluOp make_cpu_op(const Api* api, uint32_t api_version, ort::ElementType type) {
+  JumpReluOp op{callbacks(api_version), api, api_version, type,
+                cpu::usable_variants().items[0]->kernel(type)};
+  op.base.GetExecutionProviderType = [](const ort::CustomOp*) { return "CPUExecutionProvider"; };
+  return op;
+}
+
+#ifdef JR_CUDA
+JumpReluOp make_cuda_op(const Api* api, uint32_t api_version, ort::ElementType type) {
+  JumpReluOp op{callbacks(api_version), api, api_version, type, nullptr};
+  op.base.GetExecutionProviderType = [](const ort::CustomOp*) { return "CUDAExecutionProvider"; };
+  return op;
+}
+#endif
+
+}  // namespace jr

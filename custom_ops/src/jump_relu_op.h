@@ -1,0 +1,30 @@
+// jr_onnx::JumpReLU as onnxruntime sees it: one OrtCustomOp for each element type and provider.
+#pragma once
+
+#include "cpu_kernels.h"
+#include "ort_abi.h"
+
+namespace jr {
+
+// onnxruntime hands back the pointer to `base` that it was given, so what a callback needs to know stands
+// behind it. An op never changes once it is registered, and keeps nothing from one call to the next.
+struct JumpReluOp {
+  ort::CustomOp base;
+  const ort::Api* api;
+  uint32_t api_version;
+  ort::ElementType type;
+  cpu::Kernel cpu_kernel;  // null: run on CUDA
+};
+
+// Versions of onnxruntime's C API. Below the first there is no ParallelFor and no shape inference; nothing
+// that came after the last is used here. OrtCustomOp has not grown since kNewestOp.
+inline constexpr uint32_t kOldestApi = 17;
+inline constexpr uint32_t kNewestOp = 18;
+inline constexpr uint32_t kNewestApi = 24;
+
+JumpReluOp make_cpu_op(const ort::Api* api, uint32_t api_version, ort::ElementType type);
+#ifdef JR_CUDA
+JumpReluOp make_cuda_op(const ort::Api* api, uint32_t api_version, ort::ElementType type);
+#endif
+
+}  // namespace jr

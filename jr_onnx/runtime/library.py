@@ -1,0 +1,67 @@
+"""The kernel library that is installed beside this package."""
+
+from __future__ import annotations
+
+import json
+import weakref
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jr_onnx
+from jr_onnx.errors import RuntimeMissingError
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+LIBRARY = "jr_onnx_ops.so"
+
+_registered: weakref.WeakSet[onnxruntime.SessionOptions] = weakref.WeakSet()
+
+
+@dataclass(frozen=True)
+class BuildInfo:
+    """What the kernel library was built with."""
+
+    compiler: str
+    processor: str
+    cpu: tuple[str, ...]
+    cuda: str
+    cuda_architectures: tuple[str, ...]
+
+
+def library_path() -> Path:
+    """Where the kernel library is: what onnxruntime's `register_custom_ops_library` wants, in any language.
+
+    Raises:
+        RuntimeMissingError: jr-onnx was installed without kernels.
+    """
+    # An editable installation keeps the library apart from the Python files; the package's path names both places.
+    for folder in jr_onnx.__path__:
+        path = Path(folder) / LIBRARY
+        if path.is_file():
+            return path
+    raise RuntimeMissingError(
+        "jr-onnx was installed without its kernels (they need a C++ compiler, on Linux); install them by installing "
+        "jr-onnx again with a compiler, or use session(..., kernels=False), which needs none"
+    )
+
+
+def build_info() -> BuildInfo:
+    """What the library at `library_path()` was built with."""
+    values = json.loads(library_path().with_suffix(".json").read_text(encoding="utf-8"))
+    lists = {"cpu": tuple(values["cpu"]), "cuda_architectures": tuple(values["cuda_architectures"])}
+    return BuildInfo(**{**values, **lists})
+
+
+def register(session_options: onnxruntime.SessionOptions) -> None:
+    """Load the kernel library into `session_options`: JumpReLU then runs by kernel, and not by its function body.
+
+    Options that have the library already are left alone: onnxruntime would refuse them with it twice.
+
+    Raises:
+        RuntimeMissingError: jr-onnx was installed without kernels.
+    """
+    if session_options not in _registered:
+        session_options.register_custom_ops_library(str(library_path()))
+        _registered.add(session_options)

@@ -1,0 +1,94 @@
+"""onnxruntime sessions that run JumpReLU by kernel, where they were told to. onnxruntime is imported on first use."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from jr_onnx.errors import RuntimeMissingError
+from jr_onnx.runtime.library import build_info, register
+from jr_onnx.runtime.placements import record_placement
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+
+#: An execution provider as onnxruntime takes it: its name, or its name and its options.
+Provider: TypeAlias = str | tuple[str, Mapping[str, Any]]
+
+
+def session(
+    path: str | Path,
+    *,
+    providers: Sequence[Provider] | None = None,
+    session_options: onnxruntime.SessionOptions | None = None,
+    kernels: bool = True,
+    profile: bool = False,
+) -> onnxruntime.InferenceSession:
+    """An onnxruntime session in which JumpReLU runs by the kernels of this package.
+
+    Args:
+        path: the hardened model.
+        providers: the execution providers to use, the preferred first. Where one of them does not start, that is an
+            error: the session does not quietly run elsewhere. None: CUDA where it works, and the CPU.
+        session_options: options of your own; the library is registered in them.
+        kernels: False runs the function body that the model carries instead: the same values, slower.
+        profile: record where each node runs, for `jr_onnx.placement`. This makes the session slower.
+
+    Raises:
+        RuntimeMissingError: onnxruntime, a provider, or the kernels for a provider are not there.
+    """
+    ort = import_onnxruntime()
+    wanted = list(default_providers(ort, kernels) if providers is None else providers)
+    names = [provider if isinstance(provider, str) else provider[0] for provider in wanted]
+    _check_providers(ort, names, kernels)
+    options = session_options or ort.SessionOptions()
+    if kernels:
+        register(options)
+    if profile:
+        record_placement(options)
+    made: onnxruntime.InferenceSession = ort.InferenceSession(str(path), options, providers=wanted)
+    made.disable_fallback()
+    missing = ", ".join(name for name in names if name not in made.get_providers())
+    if missing and providers is not None:
+        raise RuntimeMissingError(
+            f"onnxruntime could not start {missing} (its own warning says why); check the device, its driver and the "
+            "libraries that the provider needs, or leave it out of `providers`"
+        )
+    if missing:
+        warnings.warn(f"onnxruntime could not start {missing}; this session runs on the CPU", stacklevel=2)
+    return made
+
+
+def import_onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise RuntimeMissingError(
+            'onnxruntime is not installed; install it with pip install "jr-onnx[cpu]", or "jr-onnx[gpu]" for CUDA'
+        ) from error
+    return onnxruntime
+
+
+def default_providers(ort: Any, kernels: bool) -> list[str]:
+    """CUDA where onnxruntime has it and (if kernels are asked for) the kernels do, and the CPU."""
+    cuda = CUDA in ort.get_available_providers() and (not kernels or bool(build_info().cuda))
+    return [CUDA, CPU] if cuda else [CPU]
+
+
+def _check_providers(ort: Any, names: Sequence[str], kernels: bool) -> None:
+    available = ort.get_available_providers()
+    for name in names:
+        if name not in available:
+            hint = "; CUDA needs the package onnxruntime-gpu in place of onnxruntime" if name == CUDA else ""
+            raise RuntimeMissingError(
+                f"onnxruntime {ort.__version__}, as installed, has no {name}: it has {', '.join(available)}{hint}"
+            )
+    if kernels and CUDA in names and not build_info().cuda:
+        raise RuntimeMissingError(
+            f"the kernels were built without CUDA, so JumpReLU would not run on {CUDA}; install jr-onnx again with "
+            "JR_CUDA=ON in the environment, or use kernels=False"
+        )

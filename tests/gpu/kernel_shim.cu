@@ -1,0 +1,12 @@
+// The CUDA kernels with a C function in front, so that a test can call them with no onnxruntime.
+#include "../../custom_ops/src/cuda_kernels.cu"
+
+extern "C" int jump_relu(int type, const void* x, const void* jump, void* y, long long count,
+                         long long channels, long long inner, void* stream) {
+  return jr::cuda::launch(static_cast<jr::ort::ElementType>(type), x, jump, y, {count, channels, inner},
+                          stream);
+}
+
+extern "C" const char* error_text(int error) {
+  return jr::cuda::error_text(error);
+}

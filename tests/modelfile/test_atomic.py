@@ -1,0 +1,386 @@
+"""Outputs appear whole or not at all: when killed or interrupted, on a full disk, or where nothing can be written."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnx
+import pytest
+import strange_models
+
+from jr_onnx import convert
+from jr_onnx.cli import convert as command
+from jr_onnx.cli.main import main
+from jr_onnx.modelfile.atomic import atomic_file
+
+#: Big enough that a process can be stopped at many moments while it writes, and at any time.
+LARGE, HUGE = 64 << 20, 300 << 20
+
+posix_only = pytest.mark.skipif(os.name != "posix", reason="signals, links and umask as POSIX has them")
+linux_only = pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="files without a name are Linux's")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(strange_models.weighted_relu().SerializeToString())
+    return path
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("large") / "model.onnx"
+    strange_models.write_sparse_model(path, LARGE)
+    return path
+
+
+@pytest.fixture
+def huge(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("huge") / "model.onnx"
+    strange_models.write_sparse_model(path, HUGE)
+    return path
+
+
+def is_whole(output: Path, source: Path) -> bool:
+    """Whether a conversion of a large model is complete: its end comes last."""
+    with output.open("rb") as file:
+        head = file.read(1000)
+        file.seek(-1000, os.SEEK_END)
+        return output.stat().st_size > source.stat().st_size and b"JumpReLU" in head and b"jr_onnx." in file.read()
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+# --- killed -----------------------------------------------------------------------------------------------------------
+
+#: Converts argv[1] to argv[2] and kills itself with the signal argv[4] at the moment argv[3].
+DIES = """
+import itertools, os, sys
+from jr_onnx.cli import convert as command
+from jr_onnx.cli.main import main
+
+source, output, moment, number = *sys.argv[1:4], int(sys.argv[4])
+events = itertools.count(1)
+
+def reached(event):
+    if moment == event:
+        os.kill(os.getpid(), number)
+
+class Bar:
+    def __init__(self, path): self.written, self.size = 0, os.path.getsize(path)
+    def __enter__(self): return self.write
+    def __exit__(self, *_): pass
+    def write(self, count):
+        before, self.written = self.written, self.written + count
+        if moment.endswith("%") and before < int(moment[:-1]) / 100 * self.size <= self.written:
+            reached(moment)
+
+def fsync(descriptor, real=os.fsync, calls=itertools.count(1)):
+    call = next(calls)
+    reached(f"before fsync {call}")
+    real(descriptor)
+    reached(f"after fsync {call}")
+
+command.progress_bar = Bar
+os.fsync = fsync
+sys.addaudithook(lambda event, _: event in ("os.link", "os.rename") and reached(event))
+sys.exit(main(["convert", source, "--jump", "0.5", "-o", output]))
+"""
+
+MOMENTS = ["1%", "33%", "70%", "100%"] + [f"{when} fsync {n}" for n in (1, 2) for when in ("before", "after")]
+
+
+def die(source: Path, output: Path, moment: str, number: int) -> subprocess.CompletedProcess[str]:
+    arguments = [sys.executable, "-c", DIES, str(source), str(output), moment, str(int(number))]
+    return subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=120)
+
+
+@linux_only
+@pytest.mark.parametrize("moment", [*MOMENTS, "os.link"])
+def test_a_process_killed_while_it_writes_leaves_no_output_or_a_whole_one(
+    moment: str, large: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "hardened.onnx"
+    assert die(large, output, moment, signal.SIGKILL).returncode == -signal.SIGKILL
+    if moment.endswith("fsync 2"):
+        assert is_whole(output, large)
+    assert names(tmp_path) == ({output.name} if moment.endswith("fsync 2") else set())
+
+
+@linux_only
+@pytest.mark.parametrize("moment", [*MOMENTS, "os.link", "os.rename"])
+def test_a_process_killed_while_it_writes_leaves_the_old_output_or_the_new_one(
+    moment: str, large: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "hardened.onnx"
+    output.write_text("the old output")
+    assert die(large, output, moment, signal.SIGKILL).returncode == -signal.SIGKILL
+    if moment.endswith("fsync 2"):
+        assert is_whole(output, large)
+    else:
+        assert output.read_text() == "the old output"
+    # Between its two names, the new file has a hidden one; nothing replaces a name by a file without one.
+    left = names(tmp_path) - {output.name}
+    assert all(name.startswith(".jr-onnx.") for name in left)
+    assert len(left) == (moment == "os.rename")
+
+
+@linux_only
+def test_a_process_killed_at_any_time_leaves_no_output_or_a_whole_one(huge: Path, tmp_path: Path) -> None:
+    output = tmp_path / "hardened.onnx"
+    arguments = [sys.executable, "-m", "jr_onnx.cli.main", "convert", str(huge), "--jump", "0.5", "-o", str(output)]
+    started = time.perf_counter()
+    subprocess.run(arguments, check=True, capture_output=True)
+    needed = time.perf_counter() - started
+    assert is_whole(output, huge)
+    chance = random.Random(2)
+    killed = 0
+    for _ in range(8):
+        output.unlink(missing_ok=True)
+        process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(chance.uniform(0.2, 1.0) * needed)
+        process.kill()
+        killed += process.wait() != 0
+        assert names(tmp_path) <= {output.name}
+        assert not output.exists() or is_whole(output, huge)
+    assert killed
+
+
+@posix_only
+@pytest.mark.parametrize("moment", ["1%", "50%", "before fsync 1", "os.link"])
+def test_ctrl_c_exits_130_and_leaves_nothing(moment: str, large: Path, tmp_path: Path) -> None:
+    output = tmp_path / "hardened.onnx"
+    done = die(large, output, moment, signal.SIGINT)
+    assert done.returncode == 130
+    assert done.stderr == "jr-onnx convert: interrupted, nothing was written\n"
+    assert names(tmp_path) == set()
+
+
+@posix_only
+def test_ctrl_c_leaves_the_old_output(large: Path, tmp_path: Path) -> None:
+    output = tmp_path / "hardened.onnx"
+    output.write_text("the old output")
+    assert die(large, output, "os.rename", signal.SIGINT).returncode == 130
+    assert output.read_text() == "the old output"
+    assert names(tmp_path) == {output.name}
+
+
+# --- no room, no folder, no permission --------------------------------------------------------------------------------
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    """The one line with which the command refuses."""
+    assert main(["convert", "--jump", "0.5", *map(str, arguments)]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.count("\n") == 1
+    return printed.err
+
+
+@posix_only
+@pytest.mark.parametrize("room", [0, 1000, 60_000, 20 << 20])
+def test_a_full_disk_leaves_nothing(room: int, large: Path, tmp_path: Path) -> None:
+    source = large
+    if room < 60_000:
+        source = tmp_path / "model.onnx"
+        source.write_bytes(strange_models.weighted_relu().SerializeToString())
+    there = names(tmp_path)
+    limited = f"""
+import resource, signal, sys
+from jr_onnx.cli.main import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))
+sys.exit(main(["convert", "--jump", "1", {str(source)!r}, "-o", {str(tmp_path / "hardened.onnx")!r}]))
+"""
+    done = subprocess.run([sys.executable, "-c", limited], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr == f"jr-onnx convert: {tmp_path / 'hardened.onnx'}: cannot be written: File too large\n"
+    assert names(tmp_path) == there
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_an_error_at_the_very_end_leaves_the_old_output(
+    number: int, model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    output = model.with_name("hardened.onnx")
+    output.write_text("the old output")
+    monkeypatch.setattr(os, "fsync", fails)
+    assert os.strerror(number) in refusal(capsys, model, "-o", output)
+    assert output.read_text() == "the old output"
+    assert names(model.parent) == {model.name, output.name}
+
+
+def test_a_folder_that_is_missing_is_named(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = model.parent / "missing"
+    assert f"{folder}: no such folder" in refusal(capsys, model, "-o", folder / "hardened.onnx")
+    assert not folder.exists()
+
+
+def test_a_file_is_no_folder(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert f"{model}: no such folder" in refusal(capsys, model, "-o", model / "hardened.onnx")
+
+
+def test_a_folder_is_no_output(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = model.parent / "folder"
+    folder.mkdir()
+    assert f"{folder}: is a folder" in refusal(capsys, model, "-o", folder)
+    assert names(folder) == set()
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder in which not even root can write")
+def test_a_folder_that_nobody_can_write_to_is_named(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "/proc/hardened.onnx: cannot be written: " in refusal(capsys, model, "-o", "/proc/hardened.onnx")
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write to a read-only folder")
+def test_a_read_only_folder_is_named(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = model.parent / "folder"
+    folder.mkdir(mode=0o500)
+    assert f"{folder / 'hardened.onnx'}: cannot be written: " in refusal(capsys, model, "-o", folder / "hardened.onnx")
+    assert names(folder) == set()
+
+
+@posix_only
+def test_a_pipe_or_a_device_is_not_replaced_by_a_file(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pipe = model.parent / "pipe"
+    os.mkfifo(pipe)
+    assert f"{pipe}: is no regular file" in refusal(capsys, model, "-o", pipe, "--force")
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_a_name_that_is_too_long_is_an_error(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = model.parent / ("n" * 300)
+    assert f"{output}: cannot be written: " in refusal(capsys, model, "-o", output)
+    assert names(model.parent) == {model.name}
+
+
+@posix_only
+@pytest.mark.parametrize("name", ["n" * 255, "模" * 85])
+def test_a_name_as_long_as_names_can_be_is_written(name: str, model: Path) -> None:
+    for _ in range(2):  # the second time there is a file to replace
+        assert convert(model, jump=0.5, output=model.parent / name).written
+        assert names(model.parent) == {model.name, name}
+
+
+# --- the input --------------------------------------------------------------------------------------------------------
+
+
+@posix_only
+@pytest.mark.parametrize("how", ["same", "spelled otherwise", "hard link", "symbolic link"])
+def test_the_input_is_overwritten_with_force_only(how: str, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = model.read_bytes()
+    output = model.with_name("link.onnx")
+    if how == "same":
+        output = model
+    elif how == "spelled otherwise":
+        output = model.parent / ".." / model.parent.name / model.name
+    elif how == "hard link":
+        output.hardlink_to(model)
+    else:
+        output.symlink_to(model)
+    assert f"{output}: is the input itself" in refusal(capsys, model, "-o", output)
+    assert model.read_bytes() == output.read_bytes() == before
+
+    assert main(["convert", str(model), "--jump", "0.5", "-o", str(output), "--force"]) == 0
+    assert [node.op_type for node in onnx.load(output).graph.node] == ["Add", "JumpReLU"]
+    assert (model.read_bytes() == before) == ("link" in how)
+
+
+def test_the_default_output_is_replaced_without_force(model: Path) -> None:
+    output = model.with_name("model.jumprelu.onnx")
+    output.write_text("the old output")
+    assert main(["convert", str(model), "--jump", "0.5"]) == 0
+    onnx.checker.check_model(onnx.load(output))
+
+
+# --- the parts --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["without a name", "under a temporary name"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The two ways in which a file is written before it has its name."""
+    if request.param == "under a temporary name":
+        monkeypatch.delattr(os, "O_TMPFILE", raising=False)
+    elif not hasattr(os, "O_TMPFILE"):
+        pytest.skip("files without a name are Linux's")
+    return str(request.param)
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_a_file_has_its_name_only_when_it_is_complete(way: str, existing: bool, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    if existing:
+        path.write_text("old")
+    with atomic_file(path) as file:
+        file.write(b"new")
+        file.flush()
+        assert (path.read_text() if existing else path.exists()) == ("old" if existing else False)
+        assert len(names(tmp_path)) == existing + (way == "under a temporary name")
+    assert path.read_text() == "new"
+    assert names(tmp_path) == {"file"}
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError, SystemExit])
+def test_an_exception_leaves_the_old_file(way: str, error: type[BaseException], tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(error), atomic_file(path) as file:
+        file.write(b"new")
+        raise error
+    assert path.read_text() == "old"
+    assert names(tmp_path) == {"file"}, way
+
+
+@posix_only
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o077, 0o002])
+def test_the_mode_follows_the_umask(way: str, mask: int, tmp_path: Path) -> None:
+    before = os.umask(mask)
+    try:
+        with atomic_file(tmp_path / "file") as file:
+            file.write(b"new")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o666 & ~mask, way
+
+
+def test_the_data_are_on_the_disk_before_the_name_is(way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = []
+
+    def fsync(descriptor: int) -> None:
+        synced.append((stat.S_ISDIR(os.fstat(descriptor).st_mode), (tmp_path / "file").exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with atomic_file(tmp_path / "file") as file:
+        file.write(b"new")
+    assert synced == [(False, False), (True, True)], way
+
+
+def test_a_failure_while_it_is_written_leaves_the_old_output(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def interrupted(_: Path) -> Iterator[object]:
+        def progress(_: int) -> None:
+            raise KeyboardInterrupt
+
+        yield progress
+
+    output = model.with_name("hardened.onnx")
+    output.write_text("the old output")
+    monkeypatch.setattr(command, "progress_bar", interrupted)
+    assert main(["convert", str(model), "--jump", "0.5", "-o", str(output)]) == 130
+    assert output.read_text() == "the old output"
+    assert names(model.parent) == {model.name, output.name}

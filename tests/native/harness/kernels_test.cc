@@ -1,0 +1,161 @@
+// Every variant that this machine can run, called directly.
+#include <thread>
+#include <vector>
+
+#include "check.h"
+#include "cpu_kernels.h"
+#include "values.h"
+
+namespace {
+
+using jr::Layout;
+
+// A small generator of bits: the same on every machine.
+struct Random {
+  uint64_t state = 88172645463325252u;
+  uint64_t operator()() {
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    return state;
+  }
+};
+
+// Random bits, with every fourth value an edge: zeros, infinities, NaNs and the neighbours of a jump.
+template <class Bits>
+std::vector<Bits> mixed(const Format<Bits>& format, int64_t count, Bits jump) {
+  const Bits sign = static_cast<Bits>(Bits{1} << (format.exponent_bits + format.fraction_bits));
+  const Bits infinity = static_cast<Bits>(((Bits{1} << format.exponent_bits) - 1) << format.fraction_bits);
+  const Bits edges[] = {0,
+                        sign,
+                        1,
+                        static_cast<Bits>(sign | 1),
+                        infinity,
+                        static_cast<Bits>(sign | infinity),
+                        static_cast<Bits>(infinity | 1),
+                        static_cast<Bits>(sign | infinity | 1),
+                        jump,
+                        static_cast<Bits>(jump + 1),
+                        static_cast<Bits>(jump - 1)};
+  Random random;
+  std::vector<Bits> values(static_cast<std::size_t>(count));
+  for (auto& value : values) {
+    const uint64_t bits = random();
+    value = bits % 4 ? static_cast<Bits>(bits >> 3) : edges[(bits >> 3) % (sizeof edges / sizeof *edges)];
+  }
+  return values;
+}
+
+// The kernel over [begin, end), in place or not, against the definition; elements outside must stay
+// untouched.
+template <class Bits>
+void compare(const Format<Bits>& format, const jr::cpu::Variant& variant, const std::vector<Bits>& x,
+             const std::vector<Bits>& jump, const Layout& layout, int64_t begin, int64_t end, bool in_place) {
+  std::vector<Bits> y = in_place ? x : std::vector<Bits>(x.size(), 0x5A);
+  const std::vector<Bits> before = y;
+  variant.kernel(format.type)(in_place ? y.data() : x.data(), jump.data(), y.data(), layout, begin, end);
+  for (int64_t i = 0; i < layout.count; ++i) {
+    const Bits limit = jump[static_cast<std::size_t>(i / layout.inner % layout.channels)];
+    const bool inside = begin <= i && i < end;
+    const Bits wanted = inside ? format.expected(x[i], limit) : before[i];
+    CHECK(inside ? format.same(y[i], wanted) : y[i] == wanted,
+          "%s, type %d, element %lld of %lld, range %lld to %lld, inner %lld, channels %lld, in place %d: x "
+          "%llx, "
+          "jump %llx, y %llx",
+          variant.name, static_cast<int>(format.type), static_cast<long long>(i),
+          static_cast<long long>(layout.count), static_cast<long long>(begin), static_cast<long long>(end),
+          static_cast<long long>(layout.inner), static_cast<long long>(layout.channels), in_place,
+          static_cast<unsigned long long>(x[i]), static_cast<unsigned long long>(limit),
+          static_cast<unsigned long long>(y[i]));
+  }
+}
+
+void test_every_pattern(const Format<uint16_t>& format, const jr::cpu::Variant& variant) {
+  std::vector<uint16_t> x(65536);
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<uint16_t>(i);
+  for (uint32_t jump = 0; jump < 65536; jump += 997) {
+    compare(format, variant, x, {static_cast<uint16_t>(jump)}, {65536, 1, 1}, 0, 65536, false);
+  }
+  for (uint16_t jump : {0x0000, 0x8000, 0x0001, 0x8001, 0x3800, 0x7C00, 0xFC00, 0x7C01, 0xFC01, 0x7F80,
+                        0xFF80, 0x7F81, 0xFF81, 0x7FFF, 0xFFFF}) {
+    compare(format, variant, x, {jump}, {65536, 1, 1}, 0, 65536, true);
+  }
+}
+
+template <class Bits>
+void test_sizes(const Format<Bits>& format, const jr::cpu::Variant& variant, Bits jump) {
+  for (int64_t count : {0, 1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 129, 1000}) {
+    const std::vector<Bits> x = mixed(format, count, jump);
+    for (const bool in_place : {false, true}) {
+      compare(format, variant, x, {jump}, {count, 1, 1}, 0, count, in_place);
+      compare(format, variant, x, {jump}, {count, 1, 1}, count / 3, count - count / 4, in_place);
+    }
+  }
+}
+
+template <class Bits>
+void test_channels(const Format<Bits>& format, const jr::cpu::Variant& variant, Bits jump) {
+  const Layout layouts[] = {{60, 5, 1},
+                            {60, 5, 4},
+                            {1 * 3 * 1, 3, 1},
+                            {2 * 3 * 49, 3, 49},
+                            {2 * 64 * 7, 64, 7},
+                            {4 * 100, 100, 1},
+                            {3 * 33 * 65, 33, 65},
+                            {1200, 2, 600},
+                            {4 * 5 * 200, 5, 200},
+                            {5 * 700, 700, 1},
+                            {2 * 9 * 31, 9, 31}};
+  for (const Layout& layout : layouts) {
+    const std::vector<Bits> x = mixed(format, layout.count, jump);
+    const std::vector<Bits> jumps = mixed(format, layout.channels, jump);
+    for (const bool in_place : {false, true}) {
+      compare(format, variant, x, jumps, layout, 0, layout.count, in_place);
+      for (int64_t begin = 1; begin < layout.count; begin += 1 + layout.count / 7) {
+        compare(format, variant, x, jumps, layout, begin, layout.count - begin / 5, in_place);
+      }
+    }
+  }
+}
+
+// Threads side by side on one buffer, each with its own range: no element is written by two.
+void test_threads(const jr::cpu::Variant& variant) {
+  const int64_t count = 100'003;
+  const std::vector<uint32_t> x = mixed(kFloat32, count, 0x3F000000u);
+  std::vector<uint32_t> y = x;
+  const uint32_t jump = 0x3F000000u;
+  const Layout layout{count, 1, 1};
+  std::vector<std::thread> threads;
+  for (int64_t t = 0; t < 8; ++t) {
+    threads.emplace_back(
+        [&, t] { variant.float32(y.data(), &jump, y.data(), layout, count * t / 8, count * (t + 1) / 8); });
+  }
+  for (auto& thread : threads) thread.join();
+  for (int64_t i = 0; i < count; ++i) {
+    CHECK(kFloat32.same(y[i], kFloat32.expected(x[i], jump)), "element %lld", static_cast<long long>(i));
+  }
+}
+
+}  // namespace
+
+void test_kernels() {
+  const jr::cpu::Variants variants = jr::cpu::usable_variants();
+  CHECK(variants.count >= 1, "no variant for this machine");
+  for (std::size_t i = 0; i < variants.count; ++i) {
+    const jr::cpu::Variant& variant = *variants.items[i];
+    test_every_pattern(kFloat16, variant);
+    test_every_pattern(kBFloat16, variant);
+    for (const uint32_t jump : {0x3F000000u, 0u, 0x80000000u, 0xBF000000u, 0x7F800000u, 0x7FC00000u, 1u}) {
+      test_sizes(kFloat32, variant, jump);
+      test_channels(kFloat32, variant, jump);
+    }
+    test_sizes(kFloat64, variant, uint64_t{0x3FE0000000000000});
+    test_channels(kFloat64, variant, uint64_t{0x3FE0000000000000});
+    test_sizes(kFloat16, variant, uint16_t{0x3800});
+    test_channels(kFloat16, variant, uint16_t{0x3800});
+    test_sizes(kBFloat16, variant, uint16_t{0x3F00});
+    test_channels(kBFloat16, variant, uint16_t{0x3F00});
+    test_threads(variant);
+    std::printf("kernels: %s\n", variant.name);
+  }
+}

@@ -1,0 +1,235 @@
+// Registration and the op, as onnxruntime would call them.
+#include <cstring>
+#include <thread>
+#include <vector>
+
+#include "check.h"
+#include "fake_host.h"
+#include "values.h"
+
+namespace {
+
+using jr::ort::CustomOp;
+using jr::ort::ElementType;
+
+std::string registered(const char* version, uint32_t newest_api, fake::Options* options) {
+  const auto* const base = fake::host(version, newest_api);
+  return fake::message_of(RegisterCustomOps(reinterpret_cast<jr::ort::SessionOptions*>(options), base));
+}
+
+bool says(const std::string& message, const char* part) {
+  return message.find(part) != std::string::npos;
+}
+
+void test_versions() {
+  for (const char* version : {"1.16.3", "1.4.0", "0.9", "", "newest", "1.17"}) {
+    fake::Options options;
+    // The last one has the right name and not the API: it is refused just so.
+    const std::string message = registered(version, 16, &options);
+    CHECK(says(message, "need onnxruntime 1.17 or newer") && says(message, version), "%s: %s", version,
+          message.c_str());
+    CHECK(options.domains.empty(), "%s", version);
+  }
+  const struct {
+    const char* name;
+    uint32_t newest, op;
+  } good[] = {{"1.17.0", 17, 17}, {"1.18.1", 18, 18},     {"1.23.0", 23, 18}, {"1.24.0", 24, 18},
+              {"1.31.1", 31, 18}, {"1.32.0-dev", 32, 18}, {"2.0.0", 40, 18}};
+  for (const auto& version : good) {
+    fake::Options options;
+    CHECK(registered(version.name, version.newest, &options).empty(), "%s", version.name);
+    CHECK(options.domains.size() == 1 && options.domains[0]->name == "jr_onnx", "%s", version.name);
+    CHECK(options.domains[0]->ops.size() >= 4, "%s", version.name);
+    CHECK(options.domains[0]->ops[0]->version == version.op, "%s", version.name);
+  }
+}
+
+void test_failed_registration() {
+  for (const std::size_t slot : {jr::ort::CreateCustomOpDomain.index, jr::ort::CustomOpDomain_Add.index,
+                                 jr::ort::AddCustomOpDomain.index}) {
+    fake::Options options;
+    fake::fail_at(static_cast<long>(slot));
+    CHECK(says(registered("1.21.0", 21, &options), "failed on request"), "slot %zu", slot);
+    fake::fail_at(-1);
+  }
+}
+
+void test_many_registrations() {
+  const auto* const base = fake::host("1.31.0", 31);
+  std::vector<fake::Options> options(8);
+  std::vector<std::thread> threads;
+  for (auto& each : options) {
+    threads.emplace_back([&each, base] {
+      const auto status = RegisterCustomOps(reinterpret_cast<jr::ort::SessionOptions*>(&each), base);
+      CHECK(status == nullptr, "registration failed");
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  for (const auto& each : options) {
+    CHECK(each.domains.size() == 1 && each.domains[0] == options[0].domains[0],
+          "one domain for all sessions");
+  }
+}
+
+const CustomOp* op_of(const fake::Options& options, ElementType type) {
+  for (const CustomOp* op : options.domains[0]->ops) {
+    if (op->GetInputType(op, 0) == type &&
+        !std::strcmp(op->GetExecutionProviderType(op), "CPUExecutionProvider")) {
+      return op;
+    }
+  }
+  CHECK(false, "no op for type %d", static_cast<int>(type));
+}
+
+// One call of the op on X and a jump, both float32; the message of its status.
+struct Run {
+  std::vector<int64_t> x_dims, jump_dims;
+  std::vector<uint32_t> x, jump, y;
+  int threads = 1;
+  bool constant = false, in_place = false;
+
+  std::string operator()(const fake::Options& options) {
+    const CustomOp* const op = op_of(options, ElementType::float32);
+    y.resize(x.size());
+    fake::Tensor jump_tensor{jump_dims, jump.data()};
+    fake::Call call{{{x_dims, in_place ? y.data() : x.data()}, jump_tensor}, {}, y.data(), threads};
+    if (in_place) y = x;
+    void* kernel = nullptr;
+    const auto* const info = reinterpret_cast<const jr::ort::KernelInfo*>(constant ? &jump_tensor : nullptr);
+    if (auto* status = op->CreateKernelV2(op, nullptr, info, &kernel)) return fake::message_of(status);
+    const std::string message =
+        fake::message_of(op->KernelComputeV2(kernel, reinterpret_cast<jr::ort::KernelContext*>(&call)));
+    op->KernelDestroy(kernel);
+    return message;
+  }
+
+  void check() const {
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      CHECK(kFloat32.same(y[i], kFloat32.expected(x[i], jump[0])), "element %zu", i);
+    }
+  }
+};
+Run one_jump(int64_t count) {
+  Run run;
+  run.x_dims = {count};
+  run.jump = {0x3F000000};
+  run.x.resize(static_cast<std::size_t>(count));
+  for (std::size_t i = 0; i < run.x.size(); ++i) run.x[i] = static_cast<uint32_t>(i * 2654435761u);
+  return run;
+}
+
+void test_compute(const char* version, uint32_t newest) {
+  fake::Options options;
+  CHECK(registered(version, newest, &options).empty(), "%s", version);
+  // alone.
+  for (const int64_t count : {int64_t{0}, int64_t{1}, int64_t{32768}, int64_t{32769}, int64_t{1'000'003}}) {
+    for (const int threads : {1, 2, 8}) {
+      for (const bool constant : {false, true}) {
+        for (const bool in_place : {false, true}) {
+          Run run = one_jump(count);
+          run.threads = threads;
+          run.constant = constant;
+          run.in_place = in_place;
+          const std::string message = run(options);
+          CHECK(message.empty(), "%s", message.c_str());
+          run.check();
+        }
+      }
+    }
+  }
+  CHECK(fake::open_shapes() == 0, "%ld shapes were not released", fake::open_shapes());
+}
+
+void test_refusals() {
+  fake::Options options;
+  CHECK(registered("1.24.0", 24, &options).empty(), "registration");
+  const struct {
+    std::vector<int64_t> x, jump;
+    const char* part;
+  } cases[] = {{{2, 3}, {2}, "jump of shape [2] does not broadcast to X of shape [2,3]"},
+               {{2, 3}, {0}, "does not broadcast"},
+               {{2, 3, 4}, {3, 4}, "more than one axis other than 1"},
+               {{3}, {1, 3}, "more axes than"},
+               {{}, {1}, "more axes than"},
+               {{0, 3}, {2, 3}, "does not broadcast"}};
+  for (const auto& each : cases) {
+    Run run = one_jump(24);
+    run.x_dims = each.x;
+    run.jump_dims = each.jump;
+    run.jump.resize(12);
+    const std::string message = run(options);
+    CHECK(says(message, each.part), "%s", message.c_str());
+  }
+  Run deep = one_jump(1);
+  deep.x_dims.assign(100, 1);
+  CHECK(deep(options).empty(), "a reference to a shape has no limit");
+  fake::Options old;
+  CHECK(registered("1.17.0", 17, &old).empty(), "registration");
+  CHECK(says(deep(old), "more than 64 axes"), "100 axes");
+}
+
+// Whatever fails in onnxruntime comes back as it is, and nothing is leaked on the way.
+void test_failures(const char* version, uint32_t newest) {
+  fake::Options options;
+  CHECK(registered(version, newest, &options).empty(), "registration");
+  const std::size_t slots[] = {jr::ort::GetTensorMutableData.index,
+                               jr::ort::GetTensorTypeAndShape.index,
+                               jr::ort::GetDimensionsCount.index,
+                               jr::ort::GetDimensions.index,
+                               jr::ort::KernelContext_GetInput.index,
+                               jr::ort::KernelContext_GetOutput.index,
+                               jr::ort::KernelContext_ParallelFor.index,
+                               jr::ort::KernelInfoGetConstantInput_tensor.index,
+                               jr::ort::GetTensorElementTypeAndShapeDataReference.index};
+  int failed = 0;
+  for (const std::size_t slot : slots) {
+    for (const bool constant : {false, true}) {
+      Run run = one_jump(200'000);
+      run.constant = constant;
+      fake::fail_at(static_cast<long>(slot));
+      const std::string message = run(options);
+      CHECK(message.empty() || says(message, "failed on request"), "%s", message.c_str());
+      failed += !message.empty();
+      fake::fail_at(-1);
+      if (message.empty()) run.check();
+    }
+  }
+  CHECK(failed >= 10, "only %d of the failures were seen", failed);
+  CHECK(fake::open_shapes() == 0, "%ld shapes were not released", fake::open_shapes());
+}
+
+void test_shape_inference() {
+  fake::Options options;
+  CHECK(registered("1.20.0", 20, &options).empty(), "registration");
+  const CustomOp* const op = op_of(options, ElementType::float64);
+  fake::Call call{{{{-1, 3, 224}, nullptr}}, {}, nullptr, 1};
+  auto* const context = reinterpret_cast<jr::ort::ShapeInferContext*>(&call);
+  CHECK(op->InferOutputShapeFn(op, context) == nullptr, "inference failed");
+  CHECK(call.output.dims == call.inputs[0].dims, "the shape of X");
+  for (const auto slot : {jr::ort::ShapeInferContext_GetInputTypeShape.index,
+                          jr::ort::ShapeInferContext_SetOutputTypeShape.index}) {
+    fake::fail_at(static_cast<long>(slot));
+    CHECK(says(fake::message_of(op->InferOutputShapeFn(op, context)), "failed on request"), "slot %zu", slot);
+    fake::fail_at(-1);
+  }
+  int *inputs = nullptr, *outputs = nullptr;
+  CHECK(op->GetMayInplace(&inputs, &outputs) == 1 && inputs[0] == 0 && outputs[0] == 0, "X may become Y");
+  op->ReleaseMayInplace(inputs, outputs);
+  CHECK(op->GetInputTypeCount(op) == 2 && op->GetOutputTypeCount(op) == 1, "two inputs, one output");
+  CHECK(!std::strcmp(op->GetName(op), "JumpReLU"), "%s", op->GetName(op));
+}
+
+}  // namespace
+
+void test_op() {
+  test_versions();
+  test_failed_registration();
+  test_many_registrations();
+  test_compute("1.17.0", 17);
+  test_compute("1.31.0", 31);
+  test_refusals();
+  test_failures("1.18.0", 18);
+  test_failures("1.26.0", 26);
+  test_shape_inference();
+  std::puts("op: registered, refused, ran");
+}
