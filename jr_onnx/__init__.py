@@ -1,6 +1,9 @@
 """Put JumpReLU in place of ReLU in an exported ONNX model; see README.md for what that buys and what it does not."""
 
+from jr_onnx.checking.check import check
+from jr_onnx.checking.findings import CheckReport, Finding
 from jr_onnx.conversion import convert
+from jr_onnx.diffing.diff import DiffReport, diff
 from jr_onnx.errors import JrOnnxError, ModelError, OptionError, OutputError, RuntimeMissingError
 from jr_onnx.inspection import find_sites, inspect
 from jr_onnx.policy import JumpReluPolicy, PolicyRule, read_policy
@@ -10,7 +13,10 @@ from jr_onnx.sites.survey import Site
 from jr_onnx.version import __version__
 
 __all__ = [
+    "CheckReport",
     "ConversionReport",
+    "DiffReport",
+    "Finding",
     "InspectionReport",
     "JrOnnxError",
     "JumpReluPolicy",
@@ -22,7 +28,9 @@ __all__ = [
     "RuntimeMissingError",
     "Site",
     "__version__",
+    "check",
     "convert",
+    "diff",
     "find_sites",
     "inspect",
     "library_path",

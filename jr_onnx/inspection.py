@@ -9,7 +9,7 @@ import onnx
 
 from jr_onnx.graph.scopes import all_scopes
 from jr_onnx.graph.structure import check_structure
-from jr_onnx.marks import PREFIX
+from jr_onnx.metadata import hardened_metadata
 from jr_onnx.modelfile.source import Source, open_file, open_proto
 from jr_onnx.report import InspectionReport, inspected_nodes
 from jr_onnx.sites.matchers import SiteKind
@@ -62,6 +62,6 @@ def _report(source: Source) -> InspectionReport:
         ir_version=model.ir_version,
         opsets={opset.domain: opset.version for opset in model.opset_import},
         functions=len(model.functions),
-        hardened={e.key: e.value for e in model.metadata_props if e.key.startswith(PREFIX)},
+        hardened=hardened_metadata(model),
         nodes=inspected_nodes([(site, _HOW[site.kind]) for site in found.sites], found.left_alone),
     )

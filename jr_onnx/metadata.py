@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import onnx
 
 from jr_onnx.marks import PREFIX
 from jr_onnx.options import Options
 from jr_onnx.version import __version__
 
-VERSION, JUMP_INPUT = f"{PREFIX}version", f"{PREFIX}jump_input"
+VERSION, TARGET, SITES, SOURCE = f"{PREFIX}version", f"{PREFIX}target", f"{PREFIX}sites", f"{PREFIX}source_sha256"
+JUMP, POLICY, JUMP_INPUT = f"{PREFIX}jump", f"{PREFIX}policy_sha256", f"{PREFIX}jump_input"
+#: What else decides which sites there are; recorded where asked for, so that `jr-onnx check` can make the plan again.
+CLIP, INCLUDE, EXCLUDE = f"{PREFIX}clip", f"{PREFIX}include", f"{PREFIX}exclude"
 
 
 def provenance(options: Options, sites: int, source_digest: str, jump_input: str | None) -> dict[str, str]:
@@ -19,15 +24,27 @@ def provenance(options: Options, sites: int, source_digest: str, jump_input: str
     """
     policy = options.policy
     target = f"{options.target} inline" if options.inline else options.target
-    entries = {VERSION: __version__, f"{PREFIX}target": target, f"{PREFIX}sites": str(sites)}
+    entries = {VERSION: __version__, TARGET: target, SITES: str(sites)}
     if policy.rules or isinstance(policy.default, tuple):
-        entries[f"{PREFIX}policy_sha256"] = policy.digest
+        entries[POLICY] = policy.digest
     else:
-        entries[f"{PREFIX}jump"] = repr(policy.default)
+        entries[JUMP] = repr(policy.default)
     if jump_input is not None:
         entries[JUMP_INPUT] = jump_input
-    entries[f"{PREFIX}source_sha256"] = source_digest
+    if options.clip:
+        entries[CLIP] = "true"
+    for key, globs in ((INCLUDE, options.include), (EXCLUDE, options.exclude)):
+        if globs:
+            entries[key] = json.dumps(globs)
+    entries[SOURCE] = source_digest
     return entries
+
+
+def hardened_metadata(model: onnx.ModelProto) -> dict[str, str]:
+    """What jr-onnx has recorded in a model; empty if it has not written it."""
+    # Protobuf gives what is not UTF-8 as bytes; such a key is none of ours.
+    entries = {str(entry.key): str(entry.value) for entry in model.metadata_props}
+    return {key: value for key, value in entries.items() if key.startswith(PREFIX)}
 
 
 def jump_input_of(model: onnx.ModelProto) -> str | None:

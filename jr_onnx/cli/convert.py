@@ -7,14 +7,14 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jr_onnx.cli.numbers import number
 from jr_onnx.cli.progress import progress_bar
-from jr_onnx.cli.table import bytes_text, count, jump_text, printable, table
 from jr_onnx.conversion import ENDING, convert
-from jr_onnx.errors import OptionError
 from jr_onnx.forms.table import TARGETS
 from jr_onnx.modelfile.external import EXTERNAL_MODES
 from jr_onnx.policy import read_policy
 from jr_onnx.report import ConversionReport
+from jr_onnx.text import bytes_text, count, jump_text, printable, table
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -90,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
     with progress_bar(arguments.model) as progress:
         report = convert(
             arguments.model,
-            jump=None if arguments.jump is None else _number(arguments.jump),
+            jump=None if arguments.jump is None else number("--jump", arguments.jump),
             policy=policy,
             output=arguments.output,
             target=arguments.target,
@@ -107,13 +107,6 @@ def run(arguments: argparse.Namespace) -> int:
         )
     print(json.dumps(report.to_dict(), indent=2) if arguments.json else _text(report))
     return 0
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError as error:
-        raise OptionError(f"--jump: {text!r} is not a number; give a finite number >= 0") from error
 
 
 def _text(report: ConversionReport) -> str:

@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jr_onnx.cli.table import count, printable, table
 from jr_onnx.inspection import inspect
 from jr_onnx.report import InspectedNode, InspectionReport
+from jr_onnx.text import count, printable, table
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]

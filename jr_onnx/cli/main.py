@@ -1,7 +1,7 @@
 """`jr-onnx`: the commands, and what an error looks like.
 
-Exit codes: 0 done; 1 a self-test of `info` failed; 2 a mistake of the user, in one line on stderr; 130 interrupted. A
-bug keeps its traceback.
+Exit codes: 0 done; 1 findings (`check`), or a self-test that fails (`info`); 2 a mistake of the user, in one line on
+stderr; 3 internal error (`check`); 130 interrupted. A bug keeps its traceback.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from jr_onnx.cli import convert, info, inspect
-from jr_onnx.cli.table import printable
+from jr_onnx.cli import check, convert, diff, info, inspect
 from jr_onnx.errors import JrOnnxError
+from jr_onnx.text import printable
 from jr_onnx.version import __version__
 
 USAGE_ERROR, INTERRUPTED = 2, 130
@@ -37,7 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"jr-onnx {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
-    for command in (convert, inspect, info):
+    for command in (convert, inspect, check, diff, info):
         command.add_parser(commands)
     return parser
 

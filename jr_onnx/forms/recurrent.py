@@ -8,7 +8,7 @@ written out. Source: ONNX operator RNN; onnxruntime's rnn_helpers.cc.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import onnx
 
@@ -32,19 +32,13 @@ def with_threshold(node: onnx.NodeProto, jump: float) -> tuple[dict[str, Attribu
 
     A node that is marked already gets the new jump where it had the old one.
     """
-    marked = {
-        int(place) for place in (mark_of(node, ACTIVATIONS) or "").split(",") if place.isdecimal() and len(place) < 4
-    }
-    attributes = {attribute.name: attribute for attribute in node.attribute}
-    given = deque(attributes["activation_alpha"].floats if "activation_alpha" in attributes else ())
+    marked = _marked(node)
     names: list[bytes] = []
     alphas: list[float] = []
     needed = 0
     places: list[str] = []
-    for place, name in enumerate(attributes["activations"].strings):
+    for place, (name, alpha, explicit) in enumerate(_activations(node)):
         kind = name.lower()
-        explicit = bool(given) and kind in _ALPHAS
-        alpha = given.popleft() if explicit else _ALPHAS.get(kind)
         if kind == b"relu" or (place in marked and kind == b"thresholdedrelu"):
             name, alpha, explicit = b"ThresholdedRelu", jump, True
             places.append(str(place))
@@ -59,3 +53,29 @@ def with_threshold(node: onnx.NodeProto, jump: float) -> tuple[dict[str, Attribu
     else:
         del alphas[needed:]
     return {"activations": names, "activation_alpha": alphas}, {ACTIVATIONS: ",".join(places)}
+
+
+def thresholds(node: onnx.NodeProto) -> list[float]:
+    """The alpha of each activation that is marked as a JumpReLU."""
+    marked = _marked(node)
+    return [
+        alpha
+        for place, (name, alpha, _) in enumerate(_activations(node))
+        if place in marked and name.lower() == b"thresholdedrelu" and alpha is not None
+    ]
+
+
+def _marked(node: onnx.NodeProto) -> set[int]:
+    """Which activations are marked as a JumpReLU."""
+    places = (mark_of(node, ACTIVATIONS) or "").split(",")
+    return {int(place) for place in places if place.isdecimal() and len(place) < 4}
+
+
+def _activations(node: onnx.NodeProto) -> Iterator[tuple[bytes, float | None, bool]]:
+    """Each activation with its alpha, if it takes one, and whether that is written out."""
+    attributes = {attribute.name: attribute for attribute in node.attribute}
+    given = deque(attributes["activation_alpha"].floats if "activation_alpha" in attributes else ())
+    for name in attributes["activations"].strings if "activations" in attributes else ():
+        kind = name.lower()
+        explicit = bool(given) and kind in _ALPHAS
+        yield name, given.popleft() if explicit else _ALPHAS.get(kind), explicit

@@ -5,16 +5,22 @@ Source: https://protobuf.dev/programming-guides/encoding/
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, overload
 
 from jr_onnx.errors import ModelError
 
 VARINT, FIXED64, LENGTH_DELIMITED, START_GROUP, END_GROUP, FIXED32 = range(6)
 
-#: A serialized message: in memory, or a file's memory map.
-Buffer = bytes | mmap.mmap
+
+class Buffer(Protocol):
+    """A serialized message: bytes in memory, a file's memory map, or whatever else is read like these."""
+
+    def __len__(self) -> int: ...
+    @overload
+    def __getitem__(self, item: int, /) -> int: ...
+    @overload
+    def __getitem__(self, item: slice, /) -> bytes: ...
 
 
 class WireError(ModelError):

@@ -1,0 +1,210 @@
+"""What HARDENED should be: ORIGINAL planned and lowered again, with what the hardened file records about its making."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import onnx
+
+from jr_onnx.checking.bytestream import Spliced
+from jr_onnx.comparison.side import Side, read_side
+from jr_onnx.errors import OptionError
+from jr_onnx.forms.table import JUMP_RELU, RELU_GREATER, TARGETS, THRESHOLDED_RELU
+from jr_onnx.graph.structure import check_structure
+from jr_onnx.lowering.lower import Lowering
+from jr_onnx.metadata import (
+    CLIP,
+    EXCLUDE,
+    INCLUDE,
+    JUMP,
+    JUMP_INPUT,
+    POLICY,
+    TARGET,
+    VERSION,
+    hardened_metadata,
+    jump_input_of,
+    provenance,
+)
+from jr_onnx.modelfile.rewrite import rewrite
+from jr_onnx.modelfile.skeleton import skeleton_of
+from jr_onnx.modelfile.source import Source
+from jr_onnx.options import Options
+from jr_onnx.plan import Plan, make_plan
+from jr_onnx.policy import Jump, JumpReluPolicy, PolicyRule, as_jump
+from jr_onnx.sites.jumps import jump_of
+from jr_onnx.sites.matchers import SiteKind
+from jr_onnx.sites.survey import Site
+
+
+@dataclass(frozen=True)
+class Hardened:
+    """The hardened model as it was found.
+
+    Attributes:
+        side: surveyed.
+        metadata: what jr-onnx recorded in it.
+    """
+
+    source: Source
+    side: Side
+    metadata: Mapping[str, str]
+
+    @property
+    def model(self) -> onnx.ModelProto:
+        """Its skeleton."""
+        return self.source.skeleton
+
+    @property
+    def jump_relus(self) -> tuple[Site, ...]:
+        """The sites that are a JumpReLU."""
+        return tuple(site for site in self.side.sites.values() if site.kind is SiteKind.HARDENED)
+
+    @property
+    def recurrent(self) -> tuple[Site, ...]:
+        """RNN, GRU and LSTM: with a threshold in their activations if they are hardened."""
+        return tuple(site for site in self.side.sites.values() if site.kind is SiteKind.RECURRENT)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the hardened model should be.
+
+    Attributes:
+        plan: for ORIGINAL.
+        buffer: the file that `convert` would write.
+        side: the skeleton of that file, surveyed.
+    """
+
+    plan: Plan = field(repr=False)
+    buffer: Spliced = field(repr=False)
+    side: Side
+
+
+@dataclass(frozen=True)
+class _RecordedJumps(JumpReluPolicy):
+    """The policy of a file whose policy is not at hand: each site's jump as the file itself has it."""
+
+    by_path: Mapping[str, Jump] = field(default_factory=dict)
+
+    def rule_for(self, path: str, node_name: str) -> PolicyRule | None:
+        return PolicyRule(node_name, self.by_path.get(path))
+
+
+def read_hardened(source: Source) -> Hardened:
+    """Survey a hardened model.
+
+    Raises:
+        ModelError: it is not a sound graph.
+    """
+    check_structure(source.skeleton)
+    return Hardened(source, read_side(source.skeleton), hardened_metadata(source.skeleton))
+
+
+def make_expected(original: Source, hardened: Hardened, policy: JumpReluPolicy | None) -> Expected:
+    """Plan and lower ORIGINAL again.
+
+    Args:
+        original: opened.
+        hardened: surveyed.
+        policy: the jumps to check for; None for those that the hardened file records.
+
+    Raises:
+        JrOnnxError: the plan cannot be carried out on this model.
+    """
+    model = original.skeleton
+    check_structure(model)
+    options = _options(model, hardened, policy)
+    if options.jump_input is not None and options.jump_input == jump_input_of(model):
+        options = _without_new_input(model, options)
+    plan = make_plan(model, options)
+    edit = Lowering(model, plan, options).edit()
+    entries = provenance(options, len(plan.sites), original.digest, edit.jump_input)
+    edit.metadata = _metadata(entries, hardened, policy)
+    buffer = Spliced(original, rewrite(original, edit))
+    skeleton = onnx.ModelProto.FromString(skeleton_of(buffer))
+    return Expected(plan, buffer, read_side(skeleton))
+
+
+def recorded_jump(metadata: Mapping[str, str]) -> float | None:
+    """The one jump that a file records; None where it records none, a policy, or what is no jump."""
+    try:
+        jump = float(metadata[JUMP])
+        as_jump(jump)
+    except (KeyError, ValueError, OptionError):
+        return None
+    return jump
+
+
+def _options(original: onnx.ModelProto, hardened: Hardened, policy: JumpReluPolicy | None) -> Options:
+    recorded = hardened.metadata
+    target, _, inline = recorded.get(TARGET, "").partition(" ")
+    if target not in TARGETS:
+        target, inline = _likely_target(hardened)
+    if policy is None:
+        jump = recorded_jump(recorded)
+        policy = JumpReluPolicy(jump) if jump is not None else _recorded_jumps(original, hardened)
+    return Options(
+        policy=policy,
+        target=next(known for known in TARGETS if known == target),
+        include=_globs(recorded, INCLUDE),
+        exclude=_globs(recorded, EXCLUDE),
+        jump_input=recorded.get(JUMP_INPUT),
+        clip=recorded.get(CLIP) == "true",
+        inline=inline == "inline",
+        allow_empty=True,
+    )
+
+
+def _without_new_input(original: onnx.ModelProto, options: Options) -> Options:
+    """The options without the jump input, if ORIGINAL has it already and keeps it for sites that are left alone."""
+    plain = replace(options, jump_input=None)
+    kept = Lowering(original, make_plan(original, plain), plain).edit().jump_input
+    return plain if kept == options.jump_input else options
+
+
+def _likely_target(hardened: Hardened) -> tuple[str, str]:
+    """The target, and "inline" or nothing, of a file that has lost its record."""
+    forms = [site.hardened.form for site in hardened.jump_relus if site.hardened]
+    if JUMP_RELU in forms or not forms:
+        return "custom-op", ""
+    if THRESHOLDED_RELU in forms:
+        return "standard", ""
+    return ("subgraph", "") if all(form is RELU_GREATER for form in forms) else ("custom-op", "inline")
+
+
+def _recorded_jumps(original: onnx.ModelProto, hardened: Hardened) -> _RecordedJumps:
+    """For each site of ORIGINAL that is a JumpReLU in HARDENED, the jump that it has there."""
+    jumps: dict[str, Jump] = {}
+    for key, site in read_side(original).sites.items():
+        there = hardened.side.sites.get(key)
+        values = None if there is None else jump_of(there)
+        if values is not None:
+            jumps[site.path] = tuple(map(float, values.flat)) if values.ndim else float(values)
+    return _RecordedJumps(by_path=jumps)
+
+
+def _globs(metadata: Mapping[str, str], key: str) -> tuple[str, ...]:
+    try:
+        globs = json.loads(metadata.get(key, "[]"))
+    except ValueError:
+        return ()
+    return tuple(map(str, globs)) if isinstance(globs, list) else ()
+
+
+def _metadata(entries: dict[str, str], hardened: Hardened, policy: JumpReluPolicy | None) -> dict[str, str]:
+    """The entries as the version that made the file wrote them, and with the digest of the policy that it had."""
+    recorded = hardened.metadata
+    kept = {VERSION}
+    if policy is None:
+        kept.add(POLICY)
+        if recorded_jump(recorded) is None:
+            # No jump, or what is none: a finding of its own.
+            entries.pop(JUMP, None)
+            kept.add(JUMP)
+            if not recorded.keys() & {JUMP, POLICY}:
+                entries[JUMP] = "the jump"
+    entries.update({key: recorded[key] for key in kept if key in recorded})
+    order = list(hardened.metadata)
+    return dict(sorted(entries.items(), key=lambda entry: order.index(entry[0]) if entry[0] in order else len(order)))

@@ -1,0 +1,141 @@
+"""Inputs to run a model on: random ones of the shapes and types that it takes, edge values, and what the user has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jr_onnx.checking.sessions import Arrays, CannotRunError, Session
+from jr_onnx.errors import OptionError
+
+_DTYPES: Mapping[str, np.dtype[Any]] = {
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(float16)": np.dtype(np.float16),
+    "tensor(double)": np.dtype(np.float64),
+    "tensor(bool)": np.dtype(np.bool_),
+    **{f"tensor({sign}int{bits})": np.dtype(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)},
+}
+
+#: Tried in turn for dimensions that the model leaves open, until it runs: first the batch, then all others.
+_OPEN = ((2, 8), (1, 8), (2, 32), (1, 32), (1, 64), (1, 224), (2, 3), (1, 3), (1, 1), (1, 299))
+
+#: Small integers: an index, a length or a number of steps that any model has room for.
+_INTEGERS = 3
+
+#: What the random inputs are multiplied by, until a value passes the jump at every site.
+SCALES = (1.0, 8.0, 64.0, 512.0, 4096.0)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One set of inputs.
+
+    Attributes:
+        name: as messages call it.
+        real: whether outputs on it say something about the model; edge values say something about a site only.
+    """
+
+    name: str
+    feeds: Arrays
+    real: bool
+
+
+@dataclass(frozen=True)
+class _Input:
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int | str | None, ...]
+
+
+class Sampler:
+    """Makes inputs for one model."""
+
+    def __init__(self, session: Session, shapes: Mapping[str, Sequence[int]], data: Arrays) -> None:
+        """Find shapes that the model runs on.
+
+        Raises:
+            OptionError: `shapes` or `data` name an input that there is not.
+            CannotRunError: the model takes what cannot be made up, or runs on none of the shapes tried.
+        """
+        described = session.inputs()
+        _check_names("--shape", shapes, described)
+        _check_names("--data", data, described)
+        self._data = data
+        self._inputs = [] if data.keys() >= {one.name for one in described} else _described(described, shapes)
+        self._sizes = _OPEN[0]
+        if self._inputs:
+            self._sizes = self._fitting(session)
+
+    def _fitting(self, session: Session) -> tuple[int, int]:
+        failures = []
+        for sizes in _OPEN:
+            self._sizes = sizes
+            try:
+                session.run(self.random(0, 1.0).feeds)
+            except CannotRunError as error:
+                failures.append(str(error))
+                continue
+            return sizes
+        raise CannotRunError(f"the model runs on no random input ({failures[0]}); give --shape NAME=D,D or --data NPZ")
+
+    @property
+    def makes_inputs(self) -> bool:
+        """Whether there are random inputs; not where the user's data leave none to make up."""
+        return bool(self._inputs) or not self._data
+
+    def random(self, number: int, scale: float) -> Sample:
+        """The number-th random sample, always the same."""
+        draw = np.random.default_rng(number)
+        feeds = {one.name: self._array(one, draw, scale, number) for one in self._inputs}
+        return Sample(f"random input {number} times {scale:g}", {**feeds, **self._given()}, real=True)
+
+    def edges(self, values: Sequence[float]) -> Sample:
+        """Every floating-point input filled with these values, over and over."""
+        draw = np.random.default_rng(0)
+        feeds = {}
+        for one in self._inputs:
+            array = self._array(one, draw, 1.0, 0)
+            if one.dtype.kind == "f":
+                with np.errstate(over="ignore"):
+                    array = np.resize(np.asarray(values).astype(one.dtype), array.shape)
+            feeds[one.name] = array
+        return Sample("edge values", {**feeds, **self._given()}, real=False)
+
+    def given(self) -> Iterator[Sample]:
+        """The user's data, if they are all that the model needs."""
+        if self._data and not self._inputs:
+            yield Sample("--data", self._data, real=True)
+
+    def _given(self) -> Arrays:
+        return self._data
+
+    def _array(self, one: _Input, draw: np.random.Generator, scale: float, number: int) -> npt.NDArray[Any]:
+        batch, other = self._sizes
+        shape = [
+            dim if isinstance(dim, int) else batch if not position else other for position, dim in enumerate(one.shape)
+        ]
+        if one.dtype.kind == "f":
+            return np.asarray(draw.standard_normal(shape) * scale).astype(one.dtype)
+        if one.dtype.kind == "b":
+            return np.full(shape, number % 2 == 0)
+        return np.asarray(draw.integers(1, _INTEGERS, shape, endpoint=True)).astype(one.dtype)
+
+
+def _described(described: Sequence[Any], shapes: Mapping[str, Sequence[int]]) -> list[_Input]:
+    inputs = []
+    for one in described:
+        if one.type not in _DTYPES:
+            raise CannotRunError(f"input '{one.name}' is a {one.type}, which cannot be made up; give --data NPZ")
+        inputs.append(_Input(one.name, _DTYPES[one.type], tuple(shapes.get(one.name, one.shape))))
+    return inputs
+
+
+def _check_names(option: str, given: Mapping[str, object], described: Sequence[Any]) -> None:
+    known = [one.name for one in described]
+    for name in given:
+        if name not in known:
+            raise OptionError(f"{option}: the model has no input '{name}'; it has {', '.join(known) or 'none'}")

@@ -1,0 +1,148 @@
+"""The one place that touches onnxruntime and the kernel library; both are imported when they are first needed."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jr_onnx.errors import JrOnnxError
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+DISABLED, BASIC, EXTENDED, LAYOUT, ALL = (
+    "ORT_DISABLE_ALL",
+    "ORT_ENABLE_BASIC",
+    "ORT_ENABLE_EXTENDED",
+    "ORT_ENABLE_LAYOUT",
+    "ORT_ENABLE_ALL",
+)
+
+
+class CannotRunError(Exception):
+    """Something could not be run; the message says why, in one line."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to run a model."""
+
+    provider: str
+    library: bool
+    level: str = ALL
+
+    def __str__(self) -> str:
+        return f"{self.provider}, {'with' if self.library else 'without'} the library"
+
+
+def onnxruntime() -> Any:
+    """The package.
+
+    Raises:
+        CannotRunError: it is not installed.
+    """
+    try:
+        return importlib.import_module("onnxruntime")
+    except ImportError as error:
+        raise CannotRunError(f"onnxruntime is not installed ({error}); pip install 'jr-onnx[cpu]'") from error
+
+
+def library_problem() -> str:
+    """Why the kernel library cannot be used; empty if it can."""
+    try:
+        runtime().library_path()
+    except (ImportError, JrOnnxError, AttributeError) as error:
+        return " ".join(str(error).split())
+    return ""
+
+
+def runtime() -> Any:
+    """The package with the kernel library.
+
+    Raises:
+        ImportError: this installation of jr-onnx comes without it.
+    """
+    return importlib.import_module("jr_onnx.runtime")
+
+
+@cache
+def levels() -> tuple[str, ...]:
+    """The optimisation levels of this onnxruntime, from none to all."""
+    known = onnxruntime().GraphOptimizationLevel
+    return tuple(level for level in (DISABLED, BASIC, EXTENDED, LAYOUT, ALL) if hasattr(known, level))
+
+
+def provider_name(text: str) -> str:
+    """An execution provider as onnxruntime spells it, from "cuda" or from the whole name in any case.
+
+    Raises:
+        CannotRunError: this onnxruntime does not have it.
+    """
+    available = onnxruntime().get_available_providers()
+    wanted = text.lower().removesuffix("executionprovider")
+    for name in available:
+        if name.lower().removesuffix("executionprovider") == wanted:
+            return str(name)
+    raise CannotRunError(f"onnxruntime has no {text} here; it has {', '.join(available)}")
+
+
+class Session:
+    """A model that runs in one way.
+
+    Raises:
+        CannotRunError: onnxruntime does not load it.
+    """
+
+    def __init__(self, path: Path, way: Way) -> None:
+        ort = onnxruntime()
+        options = ort.SessionOptions()
+        options.log_severity_level = 4  # what goes wrong is reported by us, once
+        options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, way.level)
+        # One thread: with several, sums may be split otherwise, and values differ from run to run.
+        options.intra_op_num_threads = 1
+        try:
+            if way.library:
+                runtime().register(options)
+            self._session = ort.InferenceSession(str(path), options, providers=[way.provider])
+        except _errors() as error:
+            raise CannotRunError(_line(error)) from error
+        if way.provider not in self._session.get_providers():
+            raise CannotRunError(f"{way.provider} did not start")
+
+    def inputs(self) -> Sequence[Any]:
+        """onnxruntime's descriptions of the inputs that must be fed: name, shape, type."""
+        described: Sequence[Any] = self._session.get_inputs()
+        return described
+
+    def run(self, feeds: Arrays) -> dict[str, npt.NDArray[Any]]:
+        """All outputs by name.
+
+        Raises:
+            CannotRunError: onnxruntime fails on these inputs.
+        """
+        names = [value.name for value in self._session.get_outputs()]
+        try:
+            outputs = self._session.run(names, dict(feeds))
+        except _errors() as error:
+            raise CannotRunError(_line(error)) from error
+        kept = zip(names, outputs, strict=True)
+        return {name: value for name, value in kept if isinstance(value, np.ndarray)}
+
+
+@cache
+def _errors() -> tuple[type[Exception], ...]:
+    """onnxruntime's exceptions: each derives from Exception itself."""
+    state = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
+    own = [kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    return (*own, RuntimeError, ValueError, TypeError, NotImplementedError, ImportError, JrOnnxError)
+
+
+def _line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else f"{text[:297]}..."

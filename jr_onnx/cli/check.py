@@ -1,0 +1,157 @@
+"""`jr-onnx check`: prove a conversion, by hand and in CI."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jr_onnx.checking.check import CPU, check
+from jr_onnx.checking.findings import FAIL_ON, CheckReport
+from jr_onnx.checking.formats import FORMATS, WRITERS
+from jr_onnx.checking.pairs import pairs_of
+from jr_onnx.cli.numbers import number
+from jr_onnx.errors import JrOnnxError, OptionError, OutputError
+from jr_onnx.modelfile.atomic import atomic_file
+from jr_onnx.policy import read_policy
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+CLEAN, FINDINGS, INTERNAL_ERROR = 0, 1, 3
+
+
+def add_parser(commands: Commands) -> None:
+    """Describe the command's arguments."""
+    parser = commands.add_parser(
+        "check",
+        help="prove that a hardened model is the original with JumpReLU in place of Relu, and runs so",
+        description="Is HARDENED exactly ORIGINAL with JumpReLU in place of Relu, and does it run so? With one model: "
+        "what can be said without the original. Exit code: 0 clean, 1 findings, 2 usage or unreadable input, 3 "
+        "internal error. The rules are in docs/rules.md.",
+    )
+    parser.add_argument("models", metavar="MODEL", type=Path, nargs="+", help="ORIGINAL HARDENED, or HARDENED alone")
+    parser.add_argument(
+        "--each",
+        action="store_true",
+        help="each MODEL by itself, any number: a hardened one is checked, against its original if NAME.onnx stands "
+        "beside NAME.jumprelu.onnx; others are left out (for pre-commit)",
+    )
+    jump = parser.add_mutually_exclusive_group()
+    jump.add_argument("--jump", metavar="K", help="the jump to check for; default: the one that the file records")
+    jump.add_argument("--policy", metavar="FILE", type=Path, help="the policy to check for")
+    _add_run_arguments(parser)
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        action="append",
+        help="text (default), json, junit, sarif or github; several, each with an --output of its own but one",
+    )
+    parser.add_argument(
+        "--output", metavar="FILE", type=Path, action="append", default=[], help="where the formats go, in order"
+    )
+    parser.add_argument(
+        "--fail-on", choices=FAIL_ON, default="warning", help="from which severity on the exit code is 1"
+    )
+    parser.set_defaults(run=run)
+
+
+def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", metavar="NPZ", type=Path, help="real inputs, an array for each input of the model")
+    parser.add_argument("--samples", metavar="N", type=int, default=2, help="runs on random inputs (default: 2)")
+    parser.add_argument(
+        "--shape", metavar="NAME=D,D", action="append", default=[], help="the shape of an input: x=1,3,224,224"
+    )
+    parser.add_argument(
+        "--provider", metavar="P", action="append", help=f"check on this execution provider (default: {CPU})"
+    )
+    parser.add_argument("--no-library", action="store_true", help="do not run with the kernel library")
+    parser.add_argument("--no-run", action="store_true", help="structure only: run nothing")
+    parser.add_argument("--latency", action="store_true", help="measure the time of both models, in turn")
+    parser.add_argument("--keep-going", action="store_true", help="run the model even if its structure has errors")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check, write the reports, and say by the exit code what came of it."""
+    formats = arguments.format or ["text"]
+    outputs: list[Path | None] = [*arguments.output, *(None,) * (len(formats) - len(arguments.output))]
+    if len(outputs) > len(formats):
+        raise OptionError(f"{len(arguments.output)} --output for {len(formats)} --format; give one --format for each")
+    if outputs.count(None) > 1:
+        raise OptionError(f"{len(formats)} formats need {len(formats) - 1} --output; one format goes to stdout")
+    for output in arguments.output:
+        if not output.parent.is_dir():
+            raise OutputError(f"{output.parent}: no such folder; make it, or choose another --output")
+    try:
+        reports = _reports(arguments)
+    except (JrOnnxError, KeyboardInterrupt):
+        raise
+    except Exception:  # noqa: BLE001  (a bug must not look like a finding: exit code 3, with its traceback)
+        traceback.print_exc()
+        print("jr-onnx check: internal error; please report it with the lines above", file=sys.stderr)
+        return INTERNAL_ERROR
+    for name, output in zip(formats, outputs, strict=True):
+        _write(WRITERS[name](reports), output)
+    return FINDINGS if any(report.fails(arguments.fail_on) for report in reports) else CLEAN
+
+
+def _reports(arguments: argparse.Namespace) -> tuple[CheckReport, ...]:
+    options: dict[str, Any] = {
+        "jump": None if arguments.jump is None else number("--jump", arguments.jump),
+        "policy": None if arguments.policy is None else read_policy(arguments.policy),
+        "data": None if arguments.data is None else _arrays(arguments.data),
+        "samples": arguments.samples,
+        "shapes": _shapes(arguments.shape),
+        "providers": tuple(arguments.provider or [CPU]),
+        "library": not arguments.no_library,
+        "run": not arguments.no_run,
+        "latency": arguments.latency,
+        "keep_going": arguments.keep_going,
+    }
+    return tuple(check(original, hardened, **options) for original, hardened in _pairs(arguments))
+
+
+def _pairs(arguments: argparse.Namespace) -> Sequence[tuple[Path | None, Path]]:
+    models = arguments.models
+    if arguments.each:
+        return pairs_of(models)
+    if len(models) > 2:
+        raise OptionError(f"{len(models)} models; give ORIGINAL HARDENED, or HARDENED, or --each before many")
+    return [(models[0], models[1])] if len(models) == 2 else [(None, models[0])]
+
+
+def _arrays(path: Path) -> Mapping[str, npt.NDArray[Any]]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except OSError as error:
+        raise OptionError(f"--data {path}: {error.strerror or error}") from error
+    except (ValueError, EOFError, AttributeError) as error:
+        raise OptionError(f"--data {path}: not an NPZ file of plain arrays: {error}") from error
+
+
+def _shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    shapes = {}
+    for text in texts:
+        name, separator, dims = text.rpartition("=")
+        try:
+            shapes[name] = tuple(int(dim) for dim in dims.split(",") if dim)
+        except ValueError as error:
+            raise OptionError(f"--shape {text}: write it as x=1,3,224,224") from error
+        if not separator or any(dim < 0 for dim in shapes[name]):
+            raise OptionError(f"--shape {text}: write it as x=1,3,224,224")
+    return shapes
+
+
+def _write(text: str, output: Path | None) -> None:
+    if output is None:
+        print(text)
+        return
+    with atomic_file(output) as file:
+        file.write(f"{text}\n".encode("utf-8", "replace"))

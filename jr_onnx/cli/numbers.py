@@ -1,0 +1,17 @@
+"""Numbers from the command line."""
+
+from __future__ import annotations
+
+from jr_onnx.errors import OptionError
+
+
+def number(option: str, text: str) -> float:
+    """The number that an option was given.
+
+    Raises:
+        OptionError: it is none.
+    """
+    try:
+        return float(text)
+    except ValueError as error:
+        raise OptionError(f"{option}: {text!r} is not a number; give a finite number >= 0") from error

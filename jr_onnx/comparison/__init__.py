@@ -1,0 +1,1 @@
+"""What differs between two models, field by field and node by node; payloads aside."""

@@ -1,0 +1,166 @@
+"""The nodes of one scope of two models, matched and compared."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import onnx
+
+from jr_onnx.comparison.difference import Difference, Kind
+from jr_onnx.comparison.fields import differing_fields
+from jr_onnx.comparison.side import Side
+from jr_onnx.graph.scopes import Scope, graphs_in, own_domain
+from jr_onnx.sites.matchers import SiteKind, attribute_of, operator_name
+from jr_onnx.sites.survey import Site
+
+_HANDLED = {"op_type", "domain", "overload", "input", "output", "name", "attribute"}
+
+
+def is_converted(site: Site) -> bool:
+    """Whether a site is a JumpReLU; of RNN, GRU and LSTM whether no activation is a Relu."""
+    if site.kind is SiteKind.RECURRENT:
+        activations = attribute_of(site.scope.nodes[site.nodes[-1]], "activations")
+        return activations is not None and all(name.lower() != b"relu" for name in activations.strings)
+    return site.kind is SiteKind.HARDENED
+
+
+class NodesComparison:
+    """Compares scopes. Nodes of sites that are converted on one side only are left out: these are differences already.
+
+    Attributes:
+        jumps: the names of the constants that are jumps.
+    """
+
+    def __init__(self, ours: Side, theirs: Side) -> None:
+        self._ours, self._theirs = ours, theirs
+        known = [site.hardened.values for site in ours.sites.values() if site.hardened is not None]
+        self.jumps = frozenset(values["jump"] for values in known if "jump" in values)
+        both = (key for key in ours.sites if key in theirs.sites)
+        self._left_out = [key for key in both if is_converted(ours.sites[key]) != is_converted(theirs.sites[key])]
+
+    def compare(self, ours: Scope, theirs: Scope) -> Iterator[Difference]:
+        """All differences between two scopes' nodes."""
+        our_nodes, their_nodes = self._nodes(self._ours, ours), self._nodes(self._theirs, theirs)
+        pairs = _paired(ours, our_nodes, theirs, their_nodes)
+        matched_ours, matched_theirs = {i for i, _ in pairs}, {j for _, j in pairs}
+        for index in (i for i in our_nodes if i not in matched_ours):
+            yield Difference(Kind.NODES, _described(ours.nodes[index]), "", None, ours.path_of(index))
+        for index in (j for j in their_nodes if j not in matched_theirs):
+            yield Difference(Kind.NODES, _described(theirs.nodes[index]), None, "", theirs.path_of(index))
+        yield from _order(pairs, theirs)
+        repeated = _repeated_names(theirs)
+        jump_nodes = self._jump_nodes(ours)
+        for i, j in pairs:
+            pair = ours.nodes[i], theirs.nodes[j]
+            yield from _node(*pair, theirs.path_of(j), repeated, is_jump=i in jump_nodes)
+
+    def _nodes(self, side: Side, scope: Scope) -> list[int]:
+        number = side.numbers[scope]
+        left_out = {index for key in self._left_out if key[0] == number for index in side.sites[key].nodes}
+        return [index for index in range(len(scope.nodes)) if index not in left_out]
+
+    def _jump_nodes(self, scope: Scope) -> set[int]:
+        """Nodes that hold a jump: as a constant's value, or in an attribute of their own."""
+        number, kinds = self._ours.numbers[scope], (SiteKind.HARDENED, SiteKind.RECURRENT)
+        own = {s.nodes[-1] for (at, _), s in self._ours.sites.items() if at == number and s.kind in kinds}
+        return own | {i for i, node in enumerate(scope.nodes) if node.output and node.output[0] in self.jumps}
+
+
+def _paired(ours: Scope, our_nodes: list[int], theirs: Scope, their_nodes: list[int]) -> list[tuple[int, int]]:
+    """Nodes of both sides that are the same node: by the first value that they give, else by place and operator."""
+    givers = {_first_output(theirs.nodes[j]): j for j in reversed(their_nodes)}
+    pairs = [(i, givers[_first_output(ours.nodes[i])]) for i in our_nodes if _first_output(ours.nodes[i]) in givers]
+    taken_ours, taken_theirs = {i for i, _ in pairs}, {j for _, j in pairs}
+    rest_ours = [i for i in our_nodes if i not in taken_ours]
+    rest_theirs = [j for j in their_nodes if j not in taken_theirs]
+    for i in rest_ours:
+        node = ours.nodes[i]
+        j = next((j for j in rest_theirs if theirs.nodes[j].op_type == node.op_type), None)
+        if j is not None:
+            rest_theirs.remove(j)
+            pairs.append((i, j))
+    return sorted(pairs)
+
+
+def _first_output(node: onnx.NodeProto) -> str:
+    return next(filter(None, node.output), "")
+
+
+def _order(pairs: list[tuple[int, int]], scope: Scope) -> Iterator[Difference]:
+    highest = -1
+    for _, j in pairs:
+        if j < highest:
+            yield Difference(Kind.ORDER, "its place", "behind nodes that it now stands before", "", scope.path_of(j))
+            return
+        highest = j
+
+
+def _repeated_names(scope: Scope) -> set[str]:
+    return {name for name, times in Counter(node.name for node in scope.nodes).items() if name and times > 1}
+
+
+def _node(
+    ours: onnx.NodeProto, theirs: onnx.NodeProto, path: str, repeated: set[str], *, is_jump: bool
+) -> Iterator[Difference]:
+    if ours == theirs:
+        return
+    if _operator(ours) != _operator(theirs):
+        yield Difference(Kind.OPERATOR, "operator", operator_name(ours), operator_name(theirs), path)
+        return
+    found = [*_wiring(ours, theirs, path, repeated), *_attributes(ours, theirs, path, is_jump=is_jump)]
+    found += [Difference(Kind.OPERATOR, f"its {n}", "", "", path) for n in differing_fields(ours, theirs, _HANDLED)]
+    if not found and not any(graphs_in(ours)):
+        found.append(Difference(Kind.OTHER, "how it is encoded", "", "", path))
+    yield from found
+
+
+def _wiring(ours: onnx.NodeProto, theirs: onnx.NodeProto, path: str, repeated: set[str]) -> Iterator[Difference]:
+    for kind, wanted, found in (("inputs", ours.input, theirs.input), ("outputs", ours.output, theirs.output)):
+        if list(wanted) != list(found):
+            yield Difference(Kind.EDGE, kind, _names(wanted), _names(found), path)
+    if ours.name != theirs.name:
+        also = ", as another node is called" if theirs.name in repeated else ""
+        yield Difference(Kind.NODE_NAME, "name", f"'{ours.name}'", f"'{theirs.name}'{also}", path)
+
+
+def _attributes(ours: onnx.NodeProto, theirs: onnx.NodeProto, path: str, *, is_jump: bool) -> Iterator[Difference]:
+    wanted, found = {a.name: a for a in ours.attribute}, {a.name: a for a in theirs.attribute}
+    for name in dict.fromkeys((*wanted, *found)):
+        one, other = wanted.get(name), found.get(name)
+        if one is not None and other is not None and (one == other or _graphs_only(one, other)):
+            continue
+        threshold = is_jump and name in ("alpha", "activation_alpha", "value")
+        here, there = (None if attribute is None else _value(attribute) for attribute in (one, other))
+        yield Difference(Kind.JUMP if threshold else Kind.OPERATOR, f"attribute '{name}'", here, there, path)
+
+
+def _graphs_only(ours: onnx.AttributeProto, theirs: onnx.AttributeProto) -> bool:
+    """Whether the two differ inside their graphs at most, which are compared as scopes."""
+    one, other = onnx.NodeProto(attribute=[ours]), onnx.NodeProto(attribute=[theirs])
+    if len(list(graphs_in(one))) != len(list(graphs_in(other))):
+        return False
+    return not differing_fields(ours, theirs, {"g", "graphs"})
+
+
+def _value(attribute: onnx.AttributeProto) -> str:
+    try:
+        value = onnx.helper.get_attribute_value(attribute)
+        if attribute.type == onnx.AttributeProto.TENSOR:
+            value = onnx.numpy_helper.to_array(attribute.t).tolist() if len(attribute.t.raw_data) <= 16 else "a tensor"
+    except (ValueError, TypeError, KeyError, RuntimeError):
+        value = "damaged"
+    text = str(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _operator(node: onnx.NodeProto) -> tuple[str, str, str]:
+    return own_domain(node.domain), node.op_type, node.overload
+
+
+def _described(node: onnx.NodeProto) -> str:
+    return f"{operator_name(node)} -> {_names(node.output)}"
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names) or "nothing"

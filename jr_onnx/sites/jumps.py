@@ -1,0 +1,58 @@
+"""The jump that a JumpReLU has in its file."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from jr_onnx.element_types import NUMPY_TYPES
+from jr_onnx.forms.recurrent import thresholds
+from jr_onnx.graph.scopes import Scope
+from jr_onnx.graph.wiring import Wiring
+from jr_onnx.sites.matchers import SiteKind, attribute_of
+from jr_onnx.sites.survey import Site
+
+
+def jump_of(site: Site) -> npt.NDArray[Any] | None:
+    """The jump in the element type of the site: of its constant, its attribute, or the default of its input.
+
+    None where the site is no JumpReLU, or its jump is not a constant.
+    """
+    if site.kind is SiteKind.RECURRENT:
+        return _threshold(site.scope.nodes[site.nodes[-1]])
+    if site.hardened is None:
+        return None
+    if "jump" in site.hardened.values:
+        return constant_value(wiring_of(site.scope), site.hardened.values["jump"])
+    alpha = attribute_of(site.scope.nodes[site.nodes[-1]], "alpha")
+    return np.asarray(alpha.f if alpha is not None else 1.0, NUMPY_TYPES[site.element_type])
+
+
+@lru_cache(maxsize=8)  # sites come scope by scope, and each scope's tables take a look at all of its nodes
+def wiring_of(scope: Scope) -> Wiring:
+    """The edges of a scope and of those around it."""
+    return Wiring(scope, None if scope.parent is None else wiring_of(scope.parent))
+
+
+def constant_value(wiring: Wiring, name: str) -> npt.NDArray[Any] | None:
+    """A constant, or a Cast of one: a jump that is a graph input is cast where sites have several element types."""
+    value = wiring.constant(name)
+    if value is not None:
+        return value
+    produced = wiring.producer(name)
+    if produced is None:
+        return constant_value(wiring.outer, name) if wiring.outer else None
+    node = produced[1]
+    to = attribute_of(node, "to")
+    value = wiring.constant(node.input[0]) if node.op_type == "Cast" and to is not None else None
+    return value.astype(NUMPY_TYPES[to.i]) if value is not None and to is not None and to.i in NUMPY_TYPES else None
+
+
+def _threshold(node: onnx.NodeProto) -> npt.NDArray[Any] | None:
+    """The alpha of the first activation that is a JumpReLU; all of a node's have the same one."""
+    found = thresholds(node)
+    return np.asarray(found[0], np.float32) if found else None

@@ -1,0 +1,253 @@
+"""`jr-onnx check` runs the model: every site against the definition, the whole against the original."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+from checking import DIGITS, MODELS, broken, hardened, initializer, node, rules, shown, small
+from test_check_structure import edit_weight, tamper_with_the_body
+
+import jr_onnx
+from jr_onnx.checking import running, sessions
+from jr_onnx.checking.sessions import Session
+
+BACKEND = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
+
+pytest.importorskip("onnxruntime")
+
+
+def check(original: Any, model: Any, **options: Any) -> jr_onnx.CheckReport:
+    return jr_onnx.check(original, model, **{"library": False, **options})
+
+
+def parsed(text: str) -> onnx.ModelProto:
+    return onnx.parser.parse_model(text)
+
+
+@pytest.mark.parametrize("target", ["custom-op", "subgraph", "standard"])
+@pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
+def test_what_convert_wrote_runs_as_it_should(path: Path, target: str, tmp_path: Path) -> None:
+    output = tmp_path / "hard.onnx"
+    jr_onnx.convert(path, jump=0.3, target=target, output=output, clip=True)
+    report = check(path, output)
+    assert not report.findings, shown(report)
+    measured = [site for site in report.sites if site.form != "ThresholdedRelu activation"]
+    assert all(site.how and site.values for site in measured), measured
+    assert all(site.exercised for site in measured if site.how.startswith("in place"))
+
+
+@pytest.mark.parametrize("name", ["resnet50", "squeezenet", "densenet121"])
+def test_models_that_others_exported_run_as_they_should(name: str, tmp_path: Path) -> None:
+    path, output = BACKEND / f"light_{name}.onnx", tmp_path / "hard.onnx"
+    jr_onnx.convert(path, jump=0.001, output=output)
+    report = check(path, output, samples=1, run=name == "squeezenet")
+    assert not [finding for finding in report.findings if finding.rule != "JR302"], shown(report)
+
+
+def test_sites_in_functions_are_inlined_and_those_in_bodies_lifted() -> None:
+    report = check(small(), hardened())
+    assert not report.findings, shown(report)
+    how = {site.path: site.how for site in report.sites}
+    assert how["local::F/four"] == "in place, functions inlined"
+    assert how["branch/then_branch/three"] == "lifted into a model of its own"
+
+
+@pytest.mark.parametrize("element_type", ["float16", "double", "bfloat16"])
+@pytest.mark.parametrize("opset", [16, 18, 22])
+@pytest.mark.parametrize("target", ["custom-op", "subgraph", "standard"])
+def test_every_element_type_is_compared_in_its_own_bits(element_type: str, target: str, opset: int) -> None:
+    # onnxruntime has no bfloat16 Conv or Relu on CPU, so a Cast stands on both sides of the site there.
+    kind = int(onnx.TensorProto.DataType.Value(element_type.upper()))
+    model = parsed(f"""
+        <ir_version: 8, opset_import: ["": {opset}]>
+        g (float[N, 4] x) => (float[N, 4] y)
+        {{ a = Cast <to = {kind}> (x) [site] b = Relu(a) y = Cast <to = 1> (b) }}
+    """)
+    report = check(model, hardened(model, target=target))
+    if element_type == "bfloat16":
+        # Neither model runs without kernels for bfloat16; then the report says so instead of passing.
+        assert rules(report) <= {"JR001"}, shown(report)
+    else:
+        assert not report.findings, shown(report)
+        assert report.sites[0].values >= 15 + 3 * 8  # edge values alone, and three runs in place
+
+
+@pytest.mark.parametrize("opset", [7, 8, 9, 11])
+def test_function_bodies_of_old_opsets_are_held_to_what_they_document(opset: int) -> None:
+    model = parsed(f"""
+        <ir_version: 3, opset_import: ["": {opset}]>
+        g (float[N, 4] x) => (float[N, 4] y) {{ [site] y = Relu(x) }}
+    """)
+    report = check(model, hardened(model))
+    assert not report.findings, shown(report)
+    assert report.sites[0].form == "JumpReLU"
+
+
+def test_one_jump_a_channel_is_compared_channel_by_channel() -> None:
+    model = parsed("""
+        <ir_version: 8, opset_import: ["": 17]>
+        g (float[N, 3, H, W] x) => (float[N, 3, H, W] y) { [site] y = Relu(x) }
+    """)
+    report = check(model, hardened(model, jump=(0.1, 0.5, 2.0)))
+    assert not report.findings, shown(report)
+    assert report.sites[0].jump == "0.10000000149011612 to 2.0"
+
+
+def test_a_kernel_that_is_wrong_in_one_bit_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Session.run
+
+    def wrong(self: Session, feeds: Any) -> Any:
+        outputs = run(self, feeds)
+        if "relu_1" in outputs:  # an inner value, which only the copy for the sites gives
+            flat = outputs["relu_1"].reshape(-1)
+            place = int(np.argmax(flat))
+            flat[place] = np.nextafter(flat[place], np.float32(np.inf))
+        return outputs
+
+    monkeypatch.setattr(Session, "run", wrong)
+    report = check(DIGITS, hardened(onnx.load(DIGITS)))
+    assert rules(report) == {"JR301"}, shown(report)
+    assert {finding.node for finding in report.findings} == {"node_relu_1"}
+
+
+def test_a_tampered_body_shows_in_the_numbers_too() -> None:
+    model = broken(tamper_with_the_body)
+    assert rules(check(small(), model)) == {"JR114"}
+    assert rules(check(small(), model, keep_going=True)) >= {"JR114", "JR301"}
+
+
+def test_an_edited_weight_shows_at_jump_zero_too() -> None:
+    def change(model: onnx.ModelProto) -> None:
+        edit_weight(model)
+        initializer(model, "w").raw_data = (initializer(model, "w").raw_data)[:-4] + np.float32(9).tobytes()
+
+    assert rules(check(small(), broken(change), keep_going=True)) == {"JR109", "JR402"}
+
+
+def test_a_jump_that_no_value_passes_is_not_exercised() -> None:
+    report = check(DIGITS, hardened(onnx.load(DIGITS), jump=1e30))
+    assert rules(report) == {"JR302"}, shown(report)
+    assert not report.fails("error")
+    assert report.fails("warning")
+
+
+def test_a_new_nan_is_found() -> None:
+    model = parsed("""
+        <ir_version: 8, opset_import: ["": 17]>
+        g (float[1, 4] x) => (float[1, 4] y)
+        { [site] a = Relu(x) s = ReduceSum <keepdims = 1> (a) y = Div(a, s) }
+    """)
+    report = check(model, hardened(model, jump=50.0))
+    assert rules(report) == {"JR401"}, shown(report)
+
+
+def test_a_model_that_onnxruntime_does_not_load_is_found() -> None:
+    model = parsed("""
+        <ir_version: 8, opset_import: ["": 17, "nowhere": 1]>
+        g (float[1, 4] x) => (float[1, 4] y) { [site] a = Relu(x) b = nowhere.Op(a) y = Relu(a) }
+    """)
+    model.graph.value_info.append(onnx.helper.make_tensor_value_info("b", 1, [1, 4]))
+    converted = hardened(model)
+    assert rules(check(None, converted)) == {"JR501"}
+    report = check(model, converted)
+    assert rules(report) == {"JR001"}, shown(report)
+    assert "neither model loads" in report.findings[0].message
+
+
+def test_without_the_library_a_report_is_not_clean_unless_that_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "library_problem", lambda: "there is none")
+    model = hardened(onnx.load(DIGITS))
+    report = check(DIGITS, model, library=True)
+    assert rules(report) == {"JR001"}
+    assert "there is none" in report.findings[0].message
+    assert not check(DIGITS, model).findings
+    assert not check(DIGITS, hardened(onnx.load(DIGITS), target="standard"), library=True).findings
+
+
+@pytest.mark.skipif(bool(sessions.library_problem()), reason=sessions.library_problem())
+@pytest.mark.parametrize("path", [DIGITS, *(path for path in MODELS if path.stem.startswith(("half", "functions")))])
+def test_with_the_library_every_site_runs_by_kernel_and_gives_the_same_bits(path: Path) -> None:
+    report = jr_onnx.check(path, hardened(onnx.load(path)))
+    assert not report.findings, shown(report)
+    ran = next(one for one in report.checked if one.endswith("JumpReLU ran on CPUExecutionProvider by kernel"))
+    assert int(ran.split()[0]) >= len(report.sites)  # more where a function is called more than once
+
+
+def test_a_provider_that_is_not_there_is_a_finding() -> None:
+    report = check(DIGITS, hardened(onnx.load(DIGITS)), providers=("cpu", "tensorrt"))
+    assert rules(report) == {"JR001"}
+    assert "tensorrt" in report.findings[0].message
+
+
+@pytest.mark.parametrize(
+    ("place", "rule"),
+    [
+        (SimpleNamespace(node="node_relu", provider="CPUExecutionProvider", copies=("MemcpyToHost",)), "JR503"),
+        (SimpleNamespace(node="node_relu", provider="OtherExecutionProvider", copies=()), "JR502"),
+        (None, "JR502"),
+    ],
+)
+def test_where_a_kernel_ran_is_held_against_what_was_asked_for(
+    place: SimpleNamespace | None, rule: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = SimpleNamespace(
+        register=lambda _: None,
+        session=lambda _, **__: SimpleNamespace(run=lambda *_: None),
+        placement=lambda _: (place,) * 4 if place else (),
+    )
+    monkeypatch.setattr(running, "library_problem", lambda: "")
+    for module in (running, sessions):
+        monkeypatch.setattr(module, "runtime", lambda: fake)
+    report = check(DIGITS, hardened(onnx.load(DIGITS)), library=True)
+    assert rules(report) == {rule}, shown(report)
+
+
+def test_real_data_are_run_as_they_are() -> None:
+    data = np.load(DIGITS.with_name("digits_test.npz"))
+    report = check(DIGITS, hardened(onnx.load(DIGITS)), data={"image": data["x"][:50]})
+    assert not report.findings, shown(report)
+    with pytest.raises(jr_onnx.OptionError, match="no input 'img'; it has image"):
+        check(DIGITS, hardened(onnx.load(DIGITS)), data={"img": data["x"]})
+
+
+def test_a_shape_that_cannot_be_guessed_is_asked_for() -> None:
+    model = parsed("""
+        <ir_version: 8, opset_import: ["": 17]>
+        g (float[A, B] x) => (float[C] y) <int64[1] s = {35}> { a = Reshape(x, s) [site] y = Relu(a) }
+    """)
+    report = check(model, hardened(model))
+    assert rules(report) == {"JR001"}
+    assert "--shape" in report.findings[0].message
+    assert not check(model, hardened(model), shapes={"x": (5, 7)}).findings
+
+
+def test_a_jump_input_runs_with_its_default_and_can_be_set_again() -> None:
+    model = hardened(onnx.load(DIGITS), jump_input="jump")
+    assert not check(DIGITS, model).findings
+    again = hardened(model, jump=0.25, jump_input="jump")
+    assert initializer(again, "jump").raw_data == np.float32(0.25).tobytes()
+
+
+def test_latency_is_measured_in_turn() -> None:
+    report = check(DIGITS, hardened(onnx.load(DIGITS)), latency=True)
+    ratio = next(one for one in report.measurements if "ratio" in one.name)
+    assert 0.2 < ratio.value < 50
+
+
+def test_a_large_move_is_measured() -> None:
+    report = check(DIGITS, hardened(onnx.load(DIGITS), jump=5.0))
+    moved = next(one for one in report.measurements if "moved" in one.name)
+    assert moved.value > 1
+    assert any("top-1" in one.name for one in report.measurements)
+
+
+def test_numbers_are_not_measured_on_a_wrong_structure_and_the_report_says_so() -> None:
+    report = check(small(), broken(lambda m: node(m, "swap").input.__setitem__(0, "x")))
+    assert rules(report) == {"JR106"}
+    assert any("--keep-going" in one.why for one in report.not_checked)

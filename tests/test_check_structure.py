@@ -1,0 +1,384 @@
+"""`jr-onnx check` finds each way in which a hardened model can be something else, and nothing in one that is right."""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from checking import DIGITS, MODELS, broken, hardened, initializer, large, node, rules, shown, small
+
+import jr_onnx
+from jr_onnx.checking.rules import RULES
+
+Change = Callable[[onnx.ModelProto], object]
+
+
+def edit_weight(model: onnx.ModelProto) -> None:
+    tensor = initializer(model, "w")
+    values = onnx.numpy_helper.to_array(tensor).copy()
+    values[0, 0] = np.nextafter(values[0, 0], np.float32(2))
+    tensor.CopyFrom(onnx.numpy_helper.from_array(values, "w"))
+
+
+def edit_large_weight(model: onnx.ModelProto) -> None:
+    values = np.arange(4000, dtype=np.float32)
+    values[3999] = 0
+    initializer(model, "large").CopyFrom(large(values))
+
+
+def leave_a_relu(model: onnx.ModelProto) -> None:
+    one = node(model, "two")
+    one.op_type, one.domain = "Relu", ""
+    del one.input[1:]
+
+
+def leave_a_relu_in_a_branch(model: onnx.ModelProto) -> None:
+    one = node(model, "branch").attribute[0].g.node[0]
+    one.op_type, one.domain = "Relu", ""
+    del one.input[1:]
+
+
+def leave_a_relu_in_a_function(model: onnx.ModelProto) -> None:
+    one = next(n for n in model.functions[0].node if n.name == "four")
+    one.op_type, one.domain = "Relu", ""
+    del one.input[1:]
+
+
+def jump_off_by_one_ulp(model: onnx.ModelProto) -> None:
+    above = np.nextafter(np.float32(0.5), np.float32(1))
+    initializer(model, "jr_onnx.jump").CopyFrom(onnx.numpy_helper.from_array(np.asarray(above), "jr_onnx.jump"))
+
+
+def jump_of_a_function_off_by_one_ulp(model: onnx.ModelProto) -> None:
+    constant = next(n for n in model.functions[0].node if n.op_type == "Constant")
+    constant.attribute[0].t.raw_data = struct.pack("<f", np.nextafter(np.float32(0.5), np.float32(1)))
+
+
+def alpha_off_by_one_ulp(model: onnx.ModelProto) -> None:
+    node(model, "two").attribute[0].f = float(np.nextafter(np.float32(0.5), np.float32(1)))
+
+
+def record_another_jump(model: onnx.ModelProto) -> None:
+    entry = next(e for e in model.metadata_props if e.key == "jr_onnx.jump")
+    entry.value = "0.6"
+
+
+def tamper_with_the_body(model: onnx.ModelProto) -> None:
+    body = model.functions[-1]
+    assert body.domain == "jr_onnx"
+    mask = next(n for n in body.node if n.op_type == "LessOrEqual")
+    mask.op_type = "Less"
+
+
+def drop_the_body(model: onnx.ModelProto) -> None:
+    del model.functions[-1]
+
+
+def swap_inputs(model: onnx.ModelProto) -> None:
+    one = node(model, "swap")
+    one.input[:] = list(reversed(one.input))
+
+
+def lose_metadata(key: str) -> Change:
+    def change(model: onnx.ModelProto) -> None:
+        kept = [e for e in model.metadata_props if e.key != key]
+        assert len(kept) < len(model.metadata_props)
+        del model.metadata_props[:]
+        model.metadata_props.extend(kept)
+
+    return change
+
+
+def stale_shape(model: onnx.ModelProto) -> None:
+    model.graph.value_info[0].type.tensor_type.shape.dim[0].dim_value = 7
+
+
+def second_node_of_the_same_name(model: onnx.ModelProto) -> None:
+    node(model, "second").name = "first"
+
+
+def forget_the_import(model: onnx.ModelProto) -> None:
+    kept = [o for o in model.opset_import if o.domain != "jr_onnx"]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
+
+
+def forget_the_import_of_a_function(model: onnx.ModelProto) -> None:
+    kept = [o for o in model.functions[0].opset_import if o.domain != "jr_onnx"]
+    del model.functions[0].opset_import[:]
+    model.functions[0].opset_import.extend(kept)
+
+
+def raise_the_opset(model: onnx.ModelProto) -> None:
+    next(o for o in model.opset_import if not o.domain).version = 18
+
+
+def raise_the_ir_version(model: onnx.ModelProto) -> None:
+    model.ir_version = 9
+
+
+def add_a_node(model: onnx.ModelProto) -> None:
+    model.graph.node.append(onnx.helper.make_node("Neg", ["x"], ["extra"], name="extra"))
+
+
+def drop_a_node(model: onnx.ModelProto) -> None:
+    last = node(model, "last")
+    model.graph.node.remove(last)
+    sum_ = onnx.numpy_helper.from_array(np.float32(7998000), "sum")
+    model.graph.node.append(onnx.helper.make_node("Constant", [], ["sum"], name="last", value=sum_))
+
+
+def reorder_nodes(model: onnx.ModelProto) -> None:
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend([nodes[-1], *nodes[:-1]])
+
+
+def change_an_attribute(model: onnx.ModelProto) -> None:
+    node(model, "last").attribute.append(onnx.helper.make_attribute("noop_with_empty_axes", 0))
+
+
+def change_an_operator(model: onnx.ModelProto) -> None:
+    node(model, "branch").attribute[1].g.node[0].op_type = "Abs"
+
+
+def change_an_operator_in_a_function(model: onnx.ModelProto) -> None:
+    model.functions[0].node[-2].op_type = "Neg"
+
+
+def rename_a_node(model: onnx.ModelProto) -> None:
+    node(model, "two").name = "other"
+
+
+def drop_an_initializer(model: onnx.ModelProto) -> None:
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros(2, np.float32), "unused"))
+
+
+def reshape_an_initializer(model: onnx.ModelProto) -> None:
+    initializer(model, "b").dims[:] = [1, 3]
+
+
+def rename_an_output(model: onnx.ModelProto) -> None:
+    del model.graph.output[1]
+
+
+def add_a_function(model: onnx.ModelProto) -> None:
+    model.functions.insert(
+        1, onnx.helper.make_function("local", "G", ["a"], ["a"], [], model.functions[0].opset_import)
+    )
+
+
+def change_the_doc_string(model: onnx.ModelProto) -> None:
+    model.graph.doc_string = ""
+
+
+def add_an_unknown_field(model: onnx.ModelProto) -> None:
+    model.MergeFromString(b"\xf8\x7f\x01")
+
+
+BREAKAGES: list[tuple[str, Change, dict[str, object]]] = [
+    ("JR101", leave_a_relu, {}),
+    ("JR101", leave_a_relu_in_a_branch, {}),
+    ("JR101", leave_a_relu_in_a_function, {}),
+    ("JR103", add_a_node, {}),
+    ("JR104", reorder_nodes, {}),
+    ("JR105", drop_a_node, {}),
+    ("JR105", change_an_attribute, {}),
+    ("JR105", change_an_operator, {}),
+    ("JR105", change_an_operator_in_a_function, {}),
+    ("JR106", swap_inputs, {}),
+    ("JR107", rename_a_node, {}),
+    ("JR107", second_node_of_the_same_name, {}),
+    ("JR108", drop_an_initializer, {}),
+    ("JR108", reshape_an_initializer, {}),
+    ("JR109", edit_weight, {}),
+    ("JR109", edit_large_weight, {}),
+    ("JR110", rename_an_output, {}),
+    ("JR111", stale_shape, {}),
+    *(
+        ("JR112", lose_metadata(f"jr_onnx.{key}"), {})
+        for key in ("version", "target", "sites", "jump", "source_sha256")
+    ),
+    ("JR113", add_a_function, {}),
+    ("JR114", tamper_with_the_body, {}),
+    ("JR114", drop_the_body, {}),
+    ("JR115", forget_the_import, {}),
+    ("JR115", forget_the_import_of_a_function, {}),
+    ("JR115", raise_the_opset, {}),
+    ("JR116", raise_the_ir_version, {}),
+    ("JR117", jump_off_by_one_ulp, {}),
+    ("JR117", jump_off_by_one_ulp, {"target": "subgraph"}),
+    ("JR117", jump_of_a_function_off_by_one_ulp, {}),
+    ("JR117", alpha_off_by_one_ulp, {"target": "standard"}),
+    ("JR117", record_another_jump, {}),
+    ("JR118", change_the_doc_string, {}),
+    ("JR118", add_an_unknown_field, {}),
+    ("JR118", lose_metadata("author"), {}),
+]
+
+
+@pytest.mark.parametrize(("rule", "change", "options"), BREAKAGES, ids=lambda value: getattr(value, "__name__", None))
+def test_a_model_broken_in_one_way_breaks_just_that_rule(rule: str, change: Change, options: dict[str, object]) -> None:
+    report = jr_onnx.check(small(), broken(change, **options), run=False)
+    assert rules(report) == {rule}, shown(report)
+    assert report.fails("error")
+
+
+def test_a_site_that_the_plan_leaves_alone_must_stay_a_relu() -> None:
+    model = hardened(exclude=["two"])
+    relu, other = node(model, "two"), node(model, "one")
+    relu.op_type, relu.domain = "JumpReLU", "jr_onnx"
+    relu.input.append(other.input[1])
+    report = jr_onnx.check(small(), model, run=False)
+    assert rules(report) == {"JR102"}, shown(report)
+
+
+def test_a_model_made_from_another_original_says_so() -> None:
+    other = small()
+    other.graph.node[0].name = "renamed"
+    report = jr_onnx.check(small(), hardened(other), run=False)
+    assert rules(report) == {"JR120", "JR107"}, shown(report)
+
+
+def test_what_a_file_records_of_another_original_need_not_fit_this_one() -> None:
+    other = small()
+    for one in other.graph.node:
+        one.name = f"{one.name}_"
+    report = jr_onnx.check(small(), hardened(other, exclude=["one_"]), run=False)
+    assert rules(report) == {"JR120"}, shown(report)
+
+
+def test_unsorted_nodes_fail_the_checker_and_the_original_is_named() -> None:
+    model = small()
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend([nodes[1], nodes[0], *nodes[2:]])
+    report = jr_onnx.check(model, hardened(model), run=False)
+    assert {"JR201"} <= rules(report) <= {"JR201", "JR202"}, shown(report)
+    assert all("the original fails too" in finding.message for finding in report.findings)
+    assert report.fails() and not report.fails("error")
+
+
+def test_a_value_that_is_produced_nowhere_is_a_finding() -> None:
+    report = jr_onnx.check(small(), broken(lambda m: node(m, "swap").input.__setitem__(0, "nowhere")), run=False)
+    assert rules(report) == {"JR201"}, shown(report)
+
+
+def test_alone_a_stale_shape_fails_strict_inference() -> None:
+    report = jr_onnx.check(None, broken(stale_shape), run=False)
+    assert rules(report) == {"JR202"}, shown(report)
+
+
+ALONE = [
+    ("JR101", leave_a_relu),
+    ("JR112", lose_metadata("jr_onnx.sites")),
+    ("JR112", lose_metadata("jr_onnx.target")),
+    ("JR114", tamper_with_the_body),
+    ("JR114", drop_the_body),
+    ("JR115", forget_the_import),
+    ("JR117", jump_off_by_one_ulp),
+    ("JR117", record_another_jump),
+]
+
+
+@pytest.mark.parametrize(("rule", "change"), ALONE)
+def test_without_the_original_a_model_still_tells_on_itself(rule: str, change: Change) -> None:
+    report = jr_onnx.check(None, broken(change), run=False)
+    assert rules(report) == {rule}, shown(report)
+
+
+def test_without_the_original_a_right_model_is_clean_and_the_report_says_what_it_could_not_check() -> None:
+    report = jr_onnx.check(None, hardened(), run=False)
+    assert not report.findings
+    assert any("ORIGINAL" in one.why for one in report.not_checked)
+
+
+OPTIONS: list[dict[str, object]] = [
+    {},
+    {"inline": True},
+    {"target": "subgraph"},
+    {"target": "standard"},
+    {"clip": True, "allow_empty": True},
+    {"jump": 0.0},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
+def test_what_convert_wrote_is_clean(path: Path, options: dict[str, object], tmp_path: Path) -> None:
+    output = tmp_path / "hard.onnx"
+    jr_onnx.convert(path, output=output, **{"jump": 0.3, **options})
+    for original in (path, None):
+        report = jr_onnx.check(original, output, run=False)
+        assert not report.findings, shown(report)
+
+
+@pytest.mark.parametrize("key", ["exclude", "include"])
+def test_sites_that_were_chosen_at_conversion_are_chosen_again(key: str) -> None:
+    report = jr_onnx.check(small(), hardened(**{key: ["t*"]}), run=False)
+    assert not report.findings, shown(report)
+
+
+def test_a_jump_input_is_part_of_the_plan() -> None:
+    report = jr_onnx.check(DIGITS, hardened(onnx.load(DIGITS), jump_input="jump"), run=False)
+    assert not report.findings, shown(report)
+
+
+def test_a_model_that_was_hardened_by_policy_is_checked_with_it_and_without_it() -> None:
+    rules_ = (jr_onnx.PolicyRule("two", (0.1, 0.2, 0.3)), jr_onnx.PolicyRule("branch/*", None))
+    policy = jr_onnx.JumpReluPolicy(0.4, rules_)
+    model = hardened(jump=None, policy=policy)
+    for given in (policy, None):
+        report = jr_onnx.check(small(), model, policy=given, run=False)
+        assert not report.findings, shown(report)
+    other = jr_onnx.JumpReluPolicy(0.4, (jr_onnx.PolicyRule("two", (0.1, 0.2, 0.4)), rules_[1]))
+    assert "JR117" in rules(jr_onnx.check(small(), model, policy=other, run=False))
+
+
+def test_converting_twice_is_one_conversion() -> None:
+    first = hardened()
+    report = jr_onnx.check(first, hardened(first, jump=0.25), run=False)
+    assert not report.findings, shown(report)
+
+
+def test_a_model_that_was_only_serialized_again_is_clean(tmp_path: Path) -> None:
+    path = tmp_path / "again.onnx"
+    onnx.save(hardened(), path)
+    assert not jr_onnx.check(small(), path, run=False).findings
+
+
+def test_no_flipped_or_lost_byte_passes(tmp_path: Path) -> None:
+    original, converted = small(), hardened().SerializeToString()
+    version = converted.index(b"jr_onnx.version") + len("jr_onnx.version") + 2
+    path = tmp_path / "damaged.onnx"
+    draw = random.Random(0)
+    for _ in range(400):
+        place = draw.choice([draw.randrange(2500), draw.randrange(len(converted) - 2500, len(converted))])
+        if place in range(version, version + len(jr_onnx.__version__)):
+            continue  # another version may have made the same file
+        damaged = bytearray(converted)
+        if draw.random() < 0.7:
+            damaged[place] ^= 1 << draw.randrange(8)
+        else:
+            del damaged[place]
+        path.write_bytes(damaged)
+        try:
+            report = jr_onnx.check(original, path, run=False)
+        except jr_onnx.JrOnnxError:
+            continue
+        assert report.findings, (
+            f"byte {place}: {converted[place - 9 : place + 9]!r}, {damaged[place - 9 : place + 9]!r}"
+        )
+
+
+def test_every_rule_is_documented_and_the_document_is_the_table() -> None:
+    from jr_onnx.checking.rules_document import document
+
+    written = (Path(__file__).parents[1] / "docs" / "rules.md").read_text(encoding="utf-8")
+    assert written == document() + "\n"
+    assert all(f"### {rule} " in written for rule in RULES)

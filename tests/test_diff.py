@@ -1,0 +1,155 @@
+"""`jr-onnx diff`: what differs, as a table and as a page that needs nothing but a browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from checking import MODELS, broken, hardened, node, small
+from test_check_structure import edit_weight, rename_a_node, swap_inputs
+
+import jr_onnx
+from jr_onnx.cli.main import main
+from jr_onnx.diffing.page import to_html
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+
+
+def test_a_conversion_shows_every_site_with_its_jump_and_what_came_with_it() -> None:
+    report = jr_onnx.diff(small(), hardened())
+    shown = [(site.path, site.before, site.jump_before, site.after, site.jump_after) for site in report.sites]
+    paths = ("one", "two", "branch/then_branch/three", "local::F/four")
+    assert shown == [(path, "Relu", None, "JumpReLU", "0.5") for path in paths]
+    kinds = {change.kind for change in report.others}
+    assert kinds == {"jr_onnx metadata", "opset import", "body of JumpReLU", "initializer", "nodes"}
+    assert [change.node for change in report.others if change.kind == "nodes"] == ["local::F/Constant#0"]
+
+
+def test_other_jumps_are_shown_with_those_before() -> None:
+    report = jr_onnx.diff(hardened(), hardened(jump=0.25))
+    assert {(site.jump_before, site.jump_after) for site in report.sites} == {("0.5", "0.25")}
+    report = jr_onnx.diff(hardened(target="standard"), hardened(target="standard", jump=(0.25)))
+    assert {(site.before, site.jump_before, site.jump_after) for site in report.sites} == {
+        ("ThresholdedRelu", "0.5", "0.25")
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"), [(edit_weight, "weights"), (swap_inputs, "edge"), (rename_a_node, "name of a node")]
+)
+def test_what_else_differs_is_listed(change: Any, kind: str) -> None:
+    report = jr_onnx.diff(hardened(), broken(change))
+    assert not report.sites
+    assert [one.kind for one in report.others] == [kind]
+
+
+@pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
+def test_a_model_does_not_differ_from_itself(path: Path) -> None:
+    report = jr_onnx.diff(path, path)
+    assert not report.sites
+    assert not report.others
+
+
+def test_the_command_prints_a_table_and_writes_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    onnx.save(small(), "a.onnx")
+    onnx.save(hardened(), "b.onnx")
+    assert main(["diff", "a.onnx", "b.onnx", "--html", "d.html"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"^branch/then_branch/three +float +Relu +- +JumpReLU +0.5$", shown, re.MULTILINE)
+    assert "4 sites changed" in shown
+    assert (tmp_path / "d.html").stat().st_size > 10_000
+    assert main(["diff", "a.onnx", "b.onnx", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["sites"]) == 4
+    assert main(["diff", "a.onnx", "nowhere.onnx"]) == 2
+    assert "nowhere.onnx: no such file" in capsys.readouterr().err
+    assert main(["diff", "a.onnx", "b.onnx", "--html", "nowhere/d.html"]) == 2
+
+
+class _Page(HTMLParser):
+    """Collects what a page would load, and its data."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.scripts: list[str] = []
+        self._inside = ""
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.loads += [value or "" for name, value in attributes if name in ("src", "href", "srcset", "data", "action")]
+        self._inside = tag
+
+    def handle_data(self, data: str) -> None:
+        if self._inside == "script" and data.strip():
+            self.scripts.append(data)
+
+
+def test_the_page_loads_nothing_and_hostile_names_stay_text() -> None:
+    evil = "</script><script>alert(1)</script><img src=x onerror=alert(2)>@DATA@"
+    model = small()
+    node(model, "two").name = evil
+    text = to_html(jr_onnx.diff(model, hardened(model)))
+    page = _Page()
+    page.feed(text)
+    assert page.loads == []
+    assert len(page.scripts) == 2
+    data = json.loads(page.scripts[0])
+    assert data["sites"][1]["path"] == evil
+    assert "alert(1)" not in text.replace(page.scripts[0], "")
+    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", text.replace(page.scripts[0], ""))
+    assert "innerHTML" not in page.scripts[1]
+
+
+def chain(sites: int) -> onnx.ModelProto:
+    """Four nodes a site."""
+    nodes, value = [], "x"
+    for number in range(sites):
+        names = [f"{letter}{number}" for letter in "abcd"]
+        nodes += [
+            onnx.helper.make_node("Mul", [value, value], [names[0]], name=f"/layer{number}/mul"),
+            onnx.helper.make_node("Relu", [names[0]], [names[1]], name=f"/layer{number}/relu"),
+            onnx.helper.make_node("Neg", [names[1]], [names[2]], name=f"/layer{number}/neg"),
+            onnx.helper.make_node("Add", [names[1], names[2]], [names[3]], name=f"/layer{number}/add"),
+        ]
+        value = names[3]
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 4]) for name in ("x", value)]
+    graph = onnx.helper.make_graph(nodes, "chain", ends[:1], ends[1:])
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+
+
+def test_ten_thousand_nodes_are_compared_in_seconds() -> None:
+    model = chain(2500)
+    converted = hardened(model, target="subgraph")
+    started = time.perf_counter()
+    report = jr_onnx.diff(model, converted)
+    assert len(report.sites) == 2500
+    assert len(to_html(report)) < 4_000_000
+    assert time.perf_counter() - started < 30, "something looks at every node for every node"
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+@pytest.mark.parametrize("sites", [3, 2500])
+def test_a_browser_draws_the_page(sites: int, tmp_path: Path) -> None:
+    model = chain(sites)
+    page = tmp_path / "d.html"
+    page.write_text(to_html(jr_onnx.diff(model, hardened(model))), encoding="utf-8")
+    arguments = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", "--dump-dom"]
+    home = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    result = subprocess.run(
+        [str(CHROMIUM), *arguments, page.as_uri()], check=True, capture_output=True, text=True, timeout=120, env=home
+    )
+    body = result.stdout.split('id="data"')[0]
+    assert body.count("<svg") == 2, "before and after"
+    assert "jump 0.5" in body
+    rows = body.count('class="row')
+    assert 0 < rows <= min(sites, 60), "only the rows in sight are elements"
