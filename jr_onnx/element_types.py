@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 import ml_dtypes
@@ -38,6 +39,7 @@ def type_name(element_type: int) -> str:
         return f"element type {element_type}"
 
 
+@cache
 def round_jump(jump: float, element_type: int) -> float:
     """`jump` rounded once, to nearest even, to an element type, and given back as a Python float.
 

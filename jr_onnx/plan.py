@@ -252,7 +252,7 @@ def _notes(model: onnx.ModelProto, sites: tuple[PlannedSite, ...], options: Opti
     before = jump_input_of(model)
     if before is not None and before != options.jump_input:
         yield f"the model has a jump input, '{before}'; it goes with its last site (--jump-input keeps it)"
-    if options.jump_input is not None:
+    if options.jump_input is not None and sites:
         yield f"the jump is the input '{options.jump_input}', with the given value as its default"
     for planned in sites:
         pairs = zip(_numbers(planned.asked), _numbers(planned.jump), strict=True)

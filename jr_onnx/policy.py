@@ -5,10 +5,12 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +111,7 @@ def read_policy(path: Path) -> JumpReluPolicy:
     import yaml  # only who has a policy file pays for it
 
     try:
-        content = yaml.safe_load(path.read_bytes())
+        content = yaml.load(path.read_bytes(), Loader=_loader())
     except OSError as error:
         raise OptionError(f"{path}: cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
@@ -118,6 +120,24 @@ def read_policy(path: Path) -> JumpReluPolicy:
         return _parse(content)
     except OptionError as error:
         raise OptionError(f"{path}: {error}") from error
+
+
+@cache
+def _loader() -> type[Any]:
+    """PyYAML's SafeLoader, for which 1e-3 is a number, as in YAML 1.2, and a key that is there twice is an error."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            keys = [key.value for key, _ in node.value]
+            for key, _ in node.value:
+                if keys.count(key.value) > 1:
+                    raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' is given twice", key.start_mark)
+            return super().construct_mapping(node, deep)
+
+    number = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+0123456789"))
+    return Loader
 
 
 def _parse(content: object) -> JumpReluPolicy:

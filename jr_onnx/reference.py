@@ -27,4 +27,5 @@ def jump_relu(x: npt.ArrayLike, jump: npt.ArrayLike) -> npt.NDArray[Any]:
     """
     values = np.asarray(x)
     threshold = np.broadcast_to(np.asarray(jump).astype(values.dtype), values.shape)
-    return np.where(values <= threshold, values.dtype.type(0), values)
+    with np.errstate(invalid="ignore"):  # NumPy reports the comparison with a NaN of some types
+        return np.where(values <= threshold, values.dtype.type(0), values)

@@ -301,6 +301,20 @@ def test_names_documentation_and_metadata_of_a_node_survive(target: str) -> None
         assert theirs == [("origin", "layer1")]
 
 
+@pytest.mark.parametrize("before", ["inline", "subgraph"])
+@EACH_TARGET
+def test_a_form_whose_mark_was_dropped_is_known_by_the_names_of_its_constants(before: str, target: str) -> None:
+    model = relu_model(ir_version=10)
+    once = hardened(model, 0.25, **TARGETS[before])
+    for item in nodes_of(once):
+        del item.metadata_props[:]
+    again = hardened(once, 0.5, **TARGETS[target])
+    direct = hardened(model, 0.5, **TARGETS[target])
+    assert sorted(item.op_type for item in again.graph.node) == sorted(item.op_type for item in direct.graph.node)
+    x = np.array([-1, 0.25, 0.5, 0.75] + [2.0] * 6, np.float32)
+    assert_same_bits(run(again, {"x": x})[0], run(direct, {"x": x})[0])
+
+
 def test_inputs_and_outputs_keep_their_names_in_every_scope() -> None:
     then, other = branch([node("Relu", "x", "t")], "t"), branch([node("Relu", "x", "e")], "e")
     model = make_model(

@@ -94,14 +94,14 @@ def test_the_opset_of_a_function_counts_as_well() -> None:
 
 
 @EACH_TARGET
-@pytest.mark.parametrize(("of_function", "of_model"), [(8, 18), (10, 18), (14, 18), (17, 20), (20, 14)])
+@pytest.mark.parametrize(("of_function", "of_model"), [(8, 18), (10, 18), (14, 18), (17, 20), (20, 14), (18, 9)])
 def test_a_function_may_have_another_opset_than_the_model(target: str, of_function: int, of_model: int) -> None:
     # onnxruntime has no objection. ONNX's checker has one if an operator of the function changed in between, of this
     # model as of the hardened one.
     body = function("F", "a", "b", [node("Neg", "a", "n"), node("Relu", "n", "b")], opset=of_function)
     model = calling(body, opset=of_model)
     report = report_of(model, 0.5, **TARGETS[target])
-    assert [site.opset for site in report.sites] == [of_function]
+    assert [site.opset for site in report.sites] == [min(of_function, of_model)]
     assert report.model is not None
     x = -np.array([-1, 0.25, 0.5, 2], np.float32)
     assert_same_but_for_the_sign_of_zero(run(report.model, {"x": x})[0], np.array([0, 0, 0, 2], np.float32))

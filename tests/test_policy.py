@@ -225,6 +225,16 @@ def test_a_sequence_of_any_kind_is_one_jump_a_channel(jump: object) -> None:
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("text", ["1e-3", "1E-3", "1.e-3", "+1.0e-03"])
+def test_numbers_may_have_an_exponent(text: str, tmp_path: Path) -> None:
+    assert read_policy(policy_file(tmp_path, f"default: {text}\n")).default == 0.001
+
+
+def test_a_key_that_is_given_twice_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="'default' is given twice"):
+        read_policy(policy_file(tmp_path, "default: 0.1\ndefault: 0.2\n"))
+
+
 def test_a_file_says_the_same_as_the_policy_in_python(tmp_path: Path) -> None:
     text = """
     default: 0.5          # every other site

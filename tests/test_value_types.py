@@ -66,6 +66,12 @@ def test_nothing_is_known_behind_an_unknown_operator() -> None:
     assert lookup(model, "", "h") == ()
 
 
+def test_a_shape_that_is_not_declared_is_inferred_even_if_the_type_is_declared() -> None:
+    x, y = value("x", FLOAT, [2, 3]), value("y", FLOAT, [2, 3])
+    model = make_model([node("Neg", "x", "h"), node("Relu", "h", "y")], [x], [y], value_info=[value("h", FLOAT)])
+    assert lookup(model, "", "h") == (ValueType(FLOAT, (2, 3)),)
+
+
 def test_inference_that_gives_up_leaves_what_is_declared() -> None:
     # The declared shapes contradict each other, at which ONNX's inference raises.
     nodes = [node("Add", "x bad", "h"), node("Relu", "x", "g"), node("Relu", "h", "y")]

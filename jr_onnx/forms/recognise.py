@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import onnx
 
 from jr_onnx.forms.table import Form, Op
 from jr_onnx.forms.write import heir_position, without_relu
 from jr_onnx.graph.scopes import own_domain
 from jr_onnx.graph.wiring import Wiring
-from jr_onnx.marks import FORM, mark_of
+from jr_onnx.marks import FORM, PREFIX, mark_of
 
 
 @dataclass(frozen=True)
@@ -42,18 +43,22 @@ class Match:
 
 
 def recognise(form: Form, wiring: Wiring, index: int) -> Match | None:
-    """The form whose last operator is the node `index`, if it is marked as one, or calls JumpReLU by name.
+    """The form whose last operator is the node `index`, if jr-onnx wrote it, or it calls JumpReLU by name.
 
     Its inner values must be used nowhere else.
     """
-    if not form.ops[-1].domain and mark_of(wiring.scope.nodes[index], FORM) != form.name:
-        return None
     for rectified, ops in enumerate((form.ops, without_relu(form.ops))):
         found = _bind(ops, wiring, index)
-        if found is not None and _puts_zero(found[0], wiring):
+        if found is not None and _is_ours(form, wiring.scope.nodes[index], found[0]) and _puts_zero(found[0], wiring):
             values, nodes = found
             return Match(form, nodes, nodes[heir_position(ops)], values, bool(rectified))
     return None
+
+
+def _is_ours(form: Form, node: onnx.NodeProto, values: Mapping[str, str]) -> bool:
+    """Whether jr-onnx wrote this: by the mark or, as many tools drop the metadata of nodes, by its constants' names."""
+    named = any(values.get(symbol, "").startswith(PREFIX) for symbol in ("jump", "zero"))
+    return bool(form.ops[-1].domain) or named or mark_of(node, FORM) == form.name
 
 
 def _puts_zero(values: Mapping[str, str], wiring: Wiring) -> bool:

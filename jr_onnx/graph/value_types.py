@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import onnx
+import onnx.checker
 import onnx.shape_inference
 
 from jr_onnx.graph.scopes import Scope, all_scopes, own_domain
@@ -50,7 +51,7 @@ _STAND_INS: Mapping[tuple[str, str], tuple[str, int]] = {
 
 
 class ValueTypes:
-    """Types looked up by scope and name. Inference runs only if a value is asked for that is not declared."""
+    """Types by scope and name. Inference runs only if a value is asked for whose type or rank is not declared."""
 
     def __init__(self, model: onnx.ModelProto, scopes: tuple[Scope, ...]) -> None:
         """`scopes` are all scopes of `model`, in the order of `all_scopes`."""
@@ -63,13 +64,13 @@ class ValueTypes:
 
         One type as a rule; none where it is unknown; several in a function that is called with several.
         """
-        for around in _outwards(scope):
-            if name in self._declared[around]:
-                return (self._declared[around][name],)
+        declared = _visible(self._declared, scope, name)
+        if declared is not None and declared.shape is not None:
+            return (declared,)
         for around in _outwards(scope):
             if around in self._inferred and name in self._inferred[around]:
                 return tuple(self._inferred[around][name])
-        return ()
+        return () if declared is None else (declared,)
 
     def is_called(self, scope: Scope) -> bool:
         """Whether a scope is part of the main graph, or of a function that the main graph calls, at any remove."""
@@ -143,7 +144,7 @@ def _infer(model: onnx.ModelProto) -> onnx.ModelProto:
                 del node.input[inputs:]
     try:
         return onnx.shape_inference.infer_shapes(known)
-    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, ValueError, RuntimeError):
         # What stays unknown is reported node by node, where it matters.
         return known
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from functools import cached_property
 from typing import Any
@@ -14,6 +15,9 @@ import onnx.numpy_helper
 from jr_onnx.element_types import FLOAT
 from jr_onnx.graph.scopes import Scope
 from jr_onnx.graph.structure import outputs_of, used_names
+
+#: A constant with more elements is not read: it is no bound, zero point or jump, and a damaged one may claim any size.
+_LARGEST = 1 << 20
 
 
 class Wiring:
@@ -52,9 +56,11 @@ class Wiring:
         tensor = self._tensors.get(name)
         if tensor is None:
             return self.outer.constant(name) if self.outer and name not in self.producers else None
+        if math.prod(tensor.dims) > _LARGEST:
+            return None
         try:
             return np.asarray(onnx.numpy_helper.to_array(tensor))
-        except (ValueError, TypeError, RuntimeError, KeyError):  # not all in the skeleton, or of no known type
+        except (ValueError, TypeError, RuntimeError, LookupError):  # not all in the skeleton, or of no known type
             return None
 
     @cached_property

@@ -51,7 +51,7 @@ class Lowering:
         """
         self._raise_ir_version()
         self._drop_orphans()
-        if self._options.jump_input is not None:
+        if self._options.jump_input is not None and self._plan.sites:
             self._add_jump_input(self._options.jump_input)
         for planned in self._plan.sites:
             self._write_site(planned)
@@ -60,7 +60,7 @@ class Lowering:
 
     def _raise_ir_version(self) -> None:
         needed = FUNCTIONS_IR_VERSION if any(p.form is JUMP_RELU for p in self._plan.sites) else 0
-        if self._options.jump_input is not None:
+        if self._options.jump_input is not None and self._plan.sites:
             needed = max(needed, _FREE_INITIALIZERS)
         if needed <= self._ir_version:
             return

@@ -122,18 +122,24 @@ def placed(
     if mode == "share" and files and not _same_folder(source, output):
         raise OptionError(f"--external share: {output.parent} is not the model's folder; use link or copy")
     made: list[Path] = []
+    staged: dict[Path, Path] = {}  # what takes the place of another file waits until the model is written
     try:
         for file in files if mode != "share" else ():
             target = output.parent / file.location
             try:
                 if not _occupied(target, file.path, force):
-                    made += _missing(target, output.parent)
-                    _bring(file, target, mode, progress)
+                    place = target
+                    if target.exists():
+                        place = staged[target] = temporary_beside(target)
+                    made += _missing(place, output.parent)
+                    _bring(file, place, mode, progress)
             except OSError as error:
                 raise OutputError(
                     f"{target}: cannot be put here ({error.strerror}); try --external copy or another folder"
                 ) from error
         yield
+        for target, place in staged.items():
+            place.replace(target)
     except BaseException:
         with contextlib.suppress(OSError):
             for path in reversed(made):
@@ -145,6 +151,8 @@ def _occupied(target: Path, source: Path, force: bool) -> bool:
     """Whether the very file stands there already, or a copy of it, as when a command is run again."""
     if not target.exists():
         return False
+    if target.is_dir():
+        raise OutputError(f"{target}: is a folder, where the model's external data has to be; choose another folder")
     if target.samefile(source) or filecmp.cmp(target, source, shallow=False):
         return True
     if not force:
@@ -162,22 +170,10 @@ def _missing(path: Path, folder: Path) -> list[Path]:
 def _bring(file: DataFile, target: Path, mode: ExternalMode, progress: Progress) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if mode == "link":
-        _link(file.path, target)
+        os.link(file.path.resolve(), target)
         return
     with file.path.open("rb", buffering=0) as data, atomic_file(target) as copy:
         copy_file(data, copy, file.size, progress)
-
-
-def _link(source: Path, target: Path) -> None:
-    if not target.exists():
-        os.link(source.resolve(), target)
-        return
-    temporary = temporary_beside(target)
-    try:
-        os.link(source.resolve(), temporary)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _same_folder(source: Path, output: Path) -> bool:

@@ -37,7 +37,8 @@ class Site:
         kind: what stands there.
         element_type: `TensorProto.DataType` of the input and the output; 0 where it is not known.
         shape: of the input and the output; None where the rank is unknown.
-        opset: the version of ONNX's operators in this scope.
+        opset: the version of ONNX's operators that may be written here. In a function that is the older one of its own
+            and the model's, because onnxruntime inlines functions at the model's.
         input: the value that the site reads.
         output: the value that the site gives.
         problem: why the site cannot be converted; empty if it can.
@@ -101,15 +102,19 @@ def survey(model: onnx.ModelProto, scopes: tuple[Scope, ...], *, clip: bool) -> 
         if is_jump_relu(scope.outermost.function):
             continue  # the body of jr_onnx::JumpReLU itself
         wiring = wirings[scope] = Wiring(scope, wirings.get(scope.parent))
-        for item in _in_scope(wiring, types, clip=clip):
+        opset = min(scope.opset, scopes[0].opset)
+        for item in _in_scope(wiring, types, opset, clip=clip):
             (sites if isinstance(item, Site) else left).append(item)  # type: ignore[arg-type]
     return Survey(tuple(sites), tuple(left))
 
 
-def _in_scope(wiring: Wiring, types: ValueTypes, *, clip: bool) -> Iterator[Site | LeftAlone]:
+def _in_scope(wiring: Wiring, types: ValueTypes, opset: int, *, clip: bool) -> Iterator[Site | LeftAlone]:
     scope = wiring.scope
     known = _hardened(wiring)
     inside = {index for match in known.values() for index in match.nodes[:-1]}
+    covered: dict[str, set[int]] = defaultdict(set)  # value -> the nodes of its JumpReLUs
+    for match in known.values():
+        covered[match.x].update(match.nodes)
     for index, node in enumerate(scope.nodes):
         if index in inside:
             continue
@@ -120,14 +125,14 @@ def _in_scope(wiring: Wiring, types: ValueTypes, *, clip: bool) -> Iterator[Site
         else:
             matcher = MATCHERS.get((own_domain(node.domain), node.op_type))
             found = matcher(wiring, index) if matcher and any(node.input) and any(node.output) else None
-            if isinstance(found, Found) and found.kind.stays and _only_covered(wiring, found.output, known):
+            if isinstance(found, Found) and found.kind.stays and _only_covered(wiring, found.output, covered):
                 continue  # its JumpReLU stands behind it, and is a site of its own
             if isinstance(found, Found) and found.kind is SiteKind.CLIP and not clip:
                 found = "a Clip is converted with --clip only"
         if isinstance(found, str):
             yield LeftAlone(scope.path_of(index), scope.path, node.name, operator_name(node), found)
         elif found is not None:
-            yield _typed(found, scope, index, types)
+            yield _typed(found, scope, index, opset, types)
 
 
 def _hardened(wiring: Wiring) -> Mapping[int, Match]:
@@ -145,13 +150,12 @@ def _hardened(wiring: Wiring) -> Mapping[int, Match]:
     return known
 
 
-def _only_covered(wiring: Wiring, value: str, known: Mapping[int, Match]) -> bool:
+def _only_covered(wiring: Wiring, value: str, covered: Mapping[str, set[int]]) -> bool:
     """Whether everything that takes a value is part of a JumpReLU of it."""
-    takers = {index for match in known.values() if match.x == value for index in match.nodes}
-    return bool(takers) and set(wiring.consumers[value]) <= takers
+    return value in covered and set(wiring.consumers[value]) <= covered[value]
 
 
-def _typed(found: Found, scope: Scope, index: int, types: ValueTypes) -> Site | LeftAlone:
+def _typed(found: Found, scope: Scope, index: int, opset: int, types: ValueTypes) -> Site | LeftAlone:
     node = scope.nodes[index]
     path, operator = scope.path_of(index), operator_name(node)
     if not types.is_called(scope):
@@ -168,10 +172,10 @@ def _typed(found: Found, scope: Scope, index: int, types: ValueTypes) -> Site | 
         kind=found.kind,
         element_type=element_types[0] if len(element_types) == 1 else 0,
         shape=shapes.pop() if len(shapes) == 1 else None,
-        opset=scope.opset,
+        opset=opset,
         input=found.input,
         output=found.output,
-        problem=_opset_problem(scope.opset) or _type_problem(found, element_types),
+        problem=_opset_problem(opset) or _type_problem(found, element_types),
         scope=scope,
         nodes=found.nodes,
         hardened=found.hardened,

@@ -15,6 +15,7 @@ import strange_models
 from strange_models import save_external
 from support import session
 
+from jr_onnx import conversion
 from jr_onnx.cli.main import main
 from jr_onnx.modelfile.external import EXTERNAL_MODES
 from jr_onnx.modelfile.tensors import all_tensors
@@ -158,6 +159,21 @@ def test_another_file_of_that_name_is_replaced_with_force_only(
     assert convert(*arguments, "--force") == 0
     assert files_in(other) == {"w.bin", "hardened.onnx"}
     assert (other / "w.bin").read_bytes() == WEIGHTS
+
+
+@pytest.mark.parametrize("mode", ["link", "copy"])
+def test_another_file_stays_what_it_is_if_the_model_cannot_be_written(
+    mode: str, source: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (other / "w.bin").write_bytes(b"something else")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(conversion, "write_pieces", full)
+    assert convert(source, "-o", other / "hardened.onnx", "--external", mode, "--force") == 2
+    assert files_in(other) == {"w.bin"}
+    assert (other / "w.bin").read_bytes() == b"something else"
 
 
 @posix_only

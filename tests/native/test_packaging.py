@@ -45,7 +45,9 @@ def test_the_wheel_holds_the_library_and_no_leftovers(repository: Path, tmp_path
     assert re.fullmatch(r"jr_onnx-[\d.]+-py3-none-linux_\w+\.whl", wheel.name)
     names = zipfile.ZipFile(wheel).namelist()
     assert {"jr_onnx/jr_onnx_ops.so", "jr_onnx/jr_onnx_ops.json", "jr_onnx/py.typed"} <= set(names)
-    allowed = re.compile(r"jr_onnx/([\w/]+\.py|py\.typed|jr_onnx_ops\.(so|json))|jr_onnx-[\d.]+\.dist-info/.+")
+    allowed = re.compile(
+        r"jr_onnx/([\w/]+\.py|py\.typed|[\w/]+\.html|jr_onnx_ops\.(so|json))|jr_onnx-[\d.]+\.dist-info/.+"
+    )
     assert [name for name in names if not allowed.fullmatch(name)] == []
     assert library.name == "jr_onnx_ops.so"
 
