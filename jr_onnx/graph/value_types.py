@@ -6,6 +6,7 @@ combination of input types that it is called with.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -91,6 +92,14 @@ class ValueTypes:
         keyed = ((scope.function, scope) for scope in self._scopes)
         return {(own_domain(f.domain), f.name, f.overload): scope for f, scope in keyed if f is not None}
 
+    @cached_property
+    def _inside(self) -> dict[Scope, list[Scope]]:
+        """The main graph or a function -> its scopes, in their order."""
+        inside: dict[Scope, list[Scope]] = defaultdict(list)
+        for scope in self._scopes:
+            inside[scope.outermost].append(scope)
+        return inside
+
     def _record(
         self,
         tables: dict[Scope, Table],
@@ -104,7 +113,7 @@ class ValueTypes:
                 types.setdefault(name, {})[value_type] = None
         for scope in tables:
             for node in scope.nodes:
-                function = self._functions.get((own_domain(node.domain), node.op_type, node.overload))
+                function = self._function_of(node)
                 if function is None:
                     continue
                 inputs = tuple(_visible(tables, scope, name) for name in node.input)
@@ -120,7 +129,7 @@ class ValueTypes:
         function = scope.function
         if function is None:
             return {}
-        model = onnx.ModelProto(ir_version=self._model.ir_version, functions=self._model.functions)
+        model = onnx.ModelProto(ir_version=self._model.ir_version, functions=self._called_in(scope))
         model.opset_import.extend(function.opset_import)
         for name, value_type in zip(function.input, inputs, strict=False):
             if value_type is not None:
@@ -128,8 +137,23 @@ class ValueTypes:
         model.graph.node.extend(function.node)
         _bind_attributes(model.graph.node, {a.name: a for a in (*function.attribute_proto, *call.attribute)})
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in function.output)
-        inside = [other for other in self._scopes if other.outermost is scope]
-        return {a: _declared(b) for a, b in zip(inside, all_scopes(_infer(model)), strict=False)}
+        return {a: _declared(b) for a, b in zip(self._inside[scope], all_scopes(_infer(model)), strict=False)}
+
+    def _called_in(self, scope: Scope) -> list[onnx.FunctionProto]:
+        """The functions that a function calls, at any remove: all of them would make the inference quadratic."""
+        called: dict[Scope, None] = {}
+        waiting = [scope]
+        while waiting:
+            for inside in self._inside[waiting.pop()]:
+                for function in filter(None, map(self._function_of, inside.nodes)):
+                    if function not in called:
+                        called[function] = None
+                        waiting.append(function)
+        return [function.function for function in called if function.function is not None]
+
+    def _function_of(self, node: onnx.NodeProto) -> Scope | None:
+        """The function that a node calls."""
+        return self._functions.get((own_domain(node.domain), node.op_type, node.overload))
 
 
 def _infer(model: onnx.ModelProto) -> onnx.ModelProto:
