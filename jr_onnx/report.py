@@ -13,6 +13,7 @@ from jr_onnx.element_types import type_name
 from jr_onnx.graph.value_types import Dimension
 from jr_onnx.plan import PlannedSite
 from jr_onnx.policy import Jump
+from jr_onnx.sites.jumps import jump_of
 from jr_onnx.sites.survey import LeftAlone, Site
 
 
@@ -95,6 +96,7 @@ class InspectedNode:
         element_type: ONNX's name of it; None where it is not known or does not matter.
         converted: whether `convert` converts it, as it is.
         how: how it is converted, or why it is not.
+        jump: of a JumpReLU that is there already; None of anything else, and where it is no constant.
     """
 
     path: str
@@ -106,6 +108,7 @@ class InspectedNode:
     opset: int | None
     converted: bool
     how: str
+    jump: Jump | None = None
 
 
 @dataclass(frozen=True)
@@ -160,6 +163,7 @@ def inspected_nodes(sites: Iterable[tuple[Site, str]], left_alone: Iterable[Left
             opset=site.opset,
             converted=not site.problem,
             how=site.problem or how,
+            jump=_jump(site),
         )
         for site, how in sites
     ]
@@ -168,6 +172,14 @@ def inspected_nodes(sites: Iterable[tuple[Site, str]], left_alone: Iterable[Left
             InspectedNode(left.path, left.scope, left.name, left.op_type, None, None, None, False, left.reason)
         )
     return tuple(nodes)
+
+
+def _jump(site: Site) -> Jump | None:
+    jump = jump_of(site)
+    if jump is None or site.problem:
+        return None
+    numbers = tuple(map(float, jump.ravel()))
+    return numbers if jump.size != 1 else numbers[0]
 
 
 def _plain(report: Any, leave_out: tuple[str, ...] = ()) -> dict[str, Any]:

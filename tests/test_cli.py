@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -352,8 +353,10 @@ def test_inspect_shows_where_a_hardened_model_comes_from(command: Any, tmp_path:
     assert f"jr_onnx.version = {__version__}" in result.lines
     assert "jr_onnx.target = standard" in result.lines
     assert "jr_onnx.jump = 0.25" in result.lines
-    assert "is a JumpReLU; its jump is replaced" in result.out
-    assert command("inspect", path, "--json").json["hardened"]["jr_onnx.jump"] == "0.25"
+    assert re.search(r" 0\.25 +yes +is a JumpReLU; its jump is replaced", result.out)
+    report = command("inspect", path, "--json").json
+    assert report["hardened"]["jr_onnx.jump"] == "0.25"
+    assert [entry["jump"] for entry in report["nodes"]] == [0.25]
 
 
 def test_inspect_of_a_model_without_relu_says_so(command: Any, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from jr_onnx.inspection import inspect
 from jr_onnx.report import InspectedNode, InspectionReport
-from jr_onnx.text import count, printable, table
+from jr_onnx.text import count, jump_text, printable, table
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -43,11 +43,12 @@ def _text(report: InspectionReport) -> str:
     if not rows:
         return "\n".join([*map(printable, lines), "no node that is a ReLU or looks like one"])
     return "\n".join(
-        [*map(printable, lines), *table(("node", "operator", "type", "shape", "opset", "", "conversion"), rows)]
+        [*map(printable, lines), *table(("node", "operator", "type", "shape", "opset", "jump", "", "conversion"), rows)]
     )
 
 
 def _row(node: InspectedNode) -> tuple[str, ...]:
     shape = "?" if node.shape is None else "x".join("?" if dim is None else str(dim) for dim in node.shape) or "scalar"
+    jump = "-" if node.jump is None else jump_text(node.jump)
     mark = "yes" if node.converted else "no"
-    return (node.path, node.op_type, node.element_type or "-", shape, str(node.opset or "-"), mark, node.how)
+    return (node.path, node.op_type, node.element_type or "-", shape, str(node.opset or "-"), jump, mark, node.how)
