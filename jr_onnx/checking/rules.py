@@ -1,4 +1,4 @@
-"""The rules as data; docs/rules.md is written from this table (see `rules_document.py`)."""
+"""The rules as data; docs/rules.md is written from this table (see `tools/rules_document.py`)."""
 
 from __future__ import annotations
 
@@ -30,10 +30,41 @@ class Rule:
     fix: str
 
 
-(NOT_RUN,) = ("JR001",)
-(
-    UNCONVERTED,
-    UNPLANNED,
+NOT_RUN = "JR001"
+UNCONVERTED = "JR101"
+UNPLANNED = "JR102"
+NODES = "JR103"
+ORDER = "JR104"
+OPERATOR = "JR105"
+EDGE = "JR106"
+NODE_NAME = "JR107"
+INITIALIZER = "JR108"
+WEIGHTS = "JR109"
+INTERFACE = "JR110"
+DECLARED_TYPE = "JR111"
+METADATA = "JR112"
+FUNCTION = "JR113"
+BODY = "JR114"
+OPSETS = "JR115"
+IR_VERSION = "JR116"
+JUMP = "JR117"
+OTHER = "JR118"
+EXTERNAL = "JR119"
+OTHER_ORIGINAL = "JR120"
+LEFT_BY_RECORD = "JR121"
+NOTHING_PLANNED = "JR122"
+CHECKER = "JR201"
+INFERENCE = "JR202"
+SITE_VALUES = "JR301"
+NOT_EXERCISED = "JR302"
+NEW_NAN = "JR401"
+JUMP_ZERO = "JR402"
+LOADING = "JR501"
+PLACEMENT = "JR502"
+COPIES = "JR503"
+
+#: What only a comparison with ORIGINAL can find.
+NEEDS_ORIGINAL = (
     NODES,
     ORDER,
     OPERATOR,
@@ -43,20 +74,19 @@ class Rule:
     WEIGHTS,
     INTERFACE,
     DECLARED_TYPE,
-    METADATA,
     FUNCTION,
-    BODY,
-    OPSETS,
     IR_VERSION,
-    JUMP,
     OTHER,
-    EXTERNAL,
     OTHER_ORIGINAL,
-) = (f"JR{number}" for number in range(101, 121))
-CHECKER, INFERENCE = "JR201", "JR202"
-SITE_VALUES, NOT_EXERCISED = "JR301", "JR302"
-NEW_NAN, JUMP_ZERO = "JR401", "JR402"
-LOADING, PLACEMENT, COPIES = "JR501", "JR502", "JR503"
+    LEFT_BY_RECORD,
+    NOTHING_PLANNED,
+)
+#: What is found by running the model: the sites, the whole against ORIGINAL, and where it runs.
+SITES = (SITE_VALUES, NOT_EXERCISED)
+WHOLE = (NEW_NAN, JUMP_ZERO)
+PLACES = (PLACEMENT, COPIES)
+RUNNING = (*SITES, *WHOLE, LOADING, *PLACES)
+VALIDITY = (CHECKER, INFERENCE)
 
 _RECONVERT = "Convert the original again; if the change is wanted, make it in the original first."
 
@@ -203,7 +233,7 @@ _TABLE = (
         JUMP,
         "jump",
         "error",
-        "A site's jump, or the recorded one, is not the one that was asked for, to the last bit.",
+        "A site's jump, or the recorded one, is not the one that was asked for, to the last bit, or is not a constant.",
         "The jump is the defence: robustness and accuracy were measured with another one.",
         "Convert again with the jump that is meant, or check with the one that the file has.",
     ),
@@ -234,10 +264,27 @@ _TABLE = (
         "Give the model that was converted; jr-onnx inspect shows the digest that is recorded.",
     ),
     Rule(
+        LEFT_BY_RECORD,
+        "left-by-record",
+        "warning",
+        "Sites of the original are left alone because of a filter that the file itself records, and that the check was "
+        "not asked for.",
+        "Whoever made the file decides by its record what it is checked for; what was left out still is a Relu.",
+        "If they are meant to stay, say so with --include or --exclude; else convert the original again.",
+    ),
+    Rule(
+        NOTHING_PLANNED,
+        "nothing-planned",
+        "warning",
+        "The plan converts no site, though the original has some that can be converted.",
+        "Such a file is the original itself, with a name that promises more.",
+        "Convert the original again, with a filter or a policy that leaves something to convert.",
+    ),
+    Rule(
         CHECKER,
         "onnx-checker",
         "error",
-        "onnx.checker rejects the hardened model.",
+        "onnx.checker rejects the hardened model, or it cannot be read as one.",
         "So will other tools, and runtimes that are stricter than onnxruntime.",
         "If the original is rejected as well (the message says so), export it again; else report a bug.",
     ),

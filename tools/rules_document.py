@@ -1,4 +1,4 @@
-"""docs/rules.md, written from the table: `python -m jr_onnx.checking.rules_document > docs/rules.md`."""
+"""docs/rules.md, written from the table: `python tools/rules_document.py > docs/rules.md`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def document() -> str:
         "# Rules of `jr-onnx check`",
         "",
         "IDs are stable: a rule may be retired, its ID is not given to another. Written from the table in",
-        "`jr_onnx/checking/rules.py` by `python -m jr_onnx.checking.rules_document > docs/rules.md`.",
+        "`jr_onnx/checking/rules.py` by `python tools/rules_document.py > docs/rules.md`.",
     ]
     for family, title in _FAMILIES.items():
         lines += ["", f"## {title}"]
