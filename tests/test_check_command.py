@@ -20,7 +20,7 @@ import jr_onnx
 from jr_onnx.checking.rules import RULES
 from jr_onnx.cli import check as command
 from jr_onnx.cli.main import main
-from jr_onnx.modelfile.wire import encode_field, encode_header
+from jr_onnx.modelfile.wire import encode_header
 
 ROOT = Path(__file__).parents[1]
 
@@ -60,6 +60,9 @@ def test_what_fails_can_be_chosen() -> None:
     assert main([*arguments, "--fail-on", "error"]) == 0
 
 
+TWICE = ["--format", "json", "--output", "o", "--format", "sarif", "--output", "./o"]
+
+
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize(
     ("arguments", "message"),
@@ -77,14 +80,45 @@ def test_what_fails_can_be_chosen() -> None:
         (["a.onnx", "a.jumprelu.onnx", "--format", "json", "--format", "sarif"], "need 1 --output"),
         (["a.onnx", "a.jumprelu.onnx", "--output", "nowhere/x.json"], "nowhere: no such folder"),
         (["a.onnx", "a.jumprelu.onnx", "--policy", "none.yaml"], "none.yaml: cannot be read"),
+        (["a.onnx", "a.jumprelu.onnx", "--exclude", "nowhere"], "--exclude 'nowhere' matches no node"),
+        (["a.onnx", "a.jumprelu.onnx", "--data", "one.npy"], "a single array"),
+        (["a.onnx", "a.jumprelu.onnx", "--data", "fake.npz"], "not an NPZ file"),
+        (["a.onnx", "a.jumprelu.onnx", "--data", "damaged.npz"], "not an NPZ file"),
+        (["a.onnx", "a.jumprelu.onnx", "--output", "./a.onnx"], "--output a.onnx: is a file that is read"),
+        (["a.jumprelu.onnx", "--data", "x.npz", "--output", "x.npz"], "--output x.npz: is a file that is read"),
+        (["a.onnx", "a.jumprelu.onnx", *TWICE], "given twice"),
+        *(
+            (
+                ["a.onnx", "a.jumprelu.onnx", "--no-run", *option.split()],
+                f"{option.split()[0]} is for running the model",
+            )
+            for option in (
+                "--latency",
+                "--samples 7",
+                "--keep-going",
+                "--provider cpu",
+                "--shape x=2,3",
+                "--data x.npz",
+            )
+        ),
     ],
 )
-def test_mistakes_exit_2_with_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_exit_2_with_one_line(
+    folder: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(folder / "one.npy", np.zeros((2, 3), np.float32))
+    (folder / "fake.npz").write_bytes(b"PK\x03\x04garbage" * 9)
+    np.savez_compressed(folder / "x.npz", x=np.random.default_rng(0).random((200, 3)))
+    damaged = bytearray((folder / "x.npz").read_bytes())
+    damaged[200] ^= 255
+    (folder / "damaged.npz").write_bytes(damaged)
+    before = {path: path.read_bytes() for path in folder.iterdir()}
     assert main(["check", *arguments]) == 2
     shown = capsys.readouterr()
     assert message in shown.err
     assert shown.err.count("\n") == 1
     assert not shown.out
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
 @pytest.mark.usefixtures("folder")
@@ -170,6 +204,10 @@ def test_the_junit_xml_counts_what_it_lists(folder: Path, capsys: pytest.Capture
     failures = suite.findall("testcase/failure")
     assert int(suite.attrib["tests"]) == len(suite.findall("testcase")) == len(RULES)
     assert int(suite.attrib["failures"]) == len(failures) == 1
+    # Nothing ran, so no rule of validity, numbers or running has passed.
+    skipped = {case.attrib["name"][:3] for case in suite.findall("testcase") if case.find("skipped") is not None}
+    assert skipped == {"JR2", "JR3", "JR4", "JR5"}
+    assert int(suite.attrib["skipped"]) == len(suite.findall("testcase/skipped")) == 9
     assert "is a Relu still" in failures[0].attrib["message"]
 
 
@@ -194,7 +232,65 @@ def test_each_checks_hardened_models_against_the_originals_beside_them(
     assert shown.count("against a.onnx") == 1
     onnx.save(broken(second_node_of_the_same_name), folder / "a.jumprelu.onnx")
     assert main(arguments) == 1
+    assert main(["check", "--each", "--no-run", "a.onnx"]) == 1, "its pair is checked if only the original is given"
+    (folder / "a.jumprelu.onnx").unlink()
     assert main(["check", "--each", "a.onnx"]) == 0
+
+
+@pytest.mark.usefixtures("folder")
+def test_each_is_not_talked_out_of_a_check(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def found(*names: str) -> str:
+        assert main(["check", "--each", "--no-run", *names]) == 1
+        return capsys.readouterr().out
+
+    original = small()
+    original.graph.node[0].name = "renamed"
+    onnx.save(original, folder / "a.onnx")
+    assert "JR120" in found("a.jumprelu.onnx"), "an original that has changed since is compared all the same"
+    stripped = hardened()
+    del stripped.metadata_props[:]
+    onnx.save(stripped, folder / "a.jumprelu.onnx")
+    onnx.save(stripped, folder / "other.onnx")
+    for name in ("a.jumprelu.onnx", "other.onnx"):
+        assert "JR112" in found(name), "without its record it is a hardened model by its name or by its nodes"
+
+
+@pytest.mark.usefixtures("folder")
+def test_each_reports_a_file_that_it_cannot_read_and_checks_the_others(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "pointer.onnx").write_text("version https://git-lfs\n")
+    onnx.save(broken(leave_a_relu), folder / "b.jumprelu.onnx")
+    arguments = ["pointer.onnx", "b.jumprelu.onnx", "--format", "sarif", "--output", "r.sarif", "--format", "junit"]
+    assert main(["check", "--each", "--no-run", *arguments]) == 1
+    first, second = ET.fromstring(capsys.readouterr().out).findall("testsuite")
+    assert int(first.attrib["failures"]) == 1
+    assert int(first.attrib["skipped"]) == len(RULES) - 1
+    assert int(second.attrib["failures"]) == 1
+    results = json.loads((folder / "r.sarif").read_text(encoding="utf-8"))["runs"][0]["results"]
+    assert [result["ruleId"] for result in results] == ["JR201", "JR101"]
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("name", ["text", "json", "junit", "sarif", "github"])
+def test_what_the_record_decided_is_in_every_format(
+    name: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    onnx.save(hardened(exclude=["two"]), folder / "a.jumprelu.onnx")
+    assert "left alone by the record: two" in written(name, "a.onnx", "a.jumprelu.onnx", "--no-run", capsys=capsys)
+
+
+@pytest.mark.usefixtures("folder")
+def test_an_interrupted_check_writes_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "check", interrupted)
+    assert main(["check", "a.onnx", "a.jumprelu.onnx", "--output", "r.txt"]) == 130
+    assert not (folder / "r.txt").exists()
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def big_pair(folder: Path, megabytes: int) -> tuple[Path, Path]:
@@ -214,7 +310,6 @@ def big_pair(folder: Path, megabytes: int) -> tuple[Path, Path]:
         file.write(model_fields.SerializeToString() + encode_header(7, len(graph) + len(inner) + size) + graph + inner)
         for number in range(megabytes):
             file.write(bytes([number % 251]) * (1 << 20))
-    assert encode_field(1, b"") == encode_header(1, 0)
     return path, jr_onnx.convert(path, jump=0.5, output=folder / "big.jumprelu.onnx").output  # type: ignore[return-value]
 
 
@@ -257,7 +352,44 @@ def test_external_data_are_compared_where_they_lie(tmp_path: Path) -> None:
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)
-    assert [finding.rule for finding in jr_onnx.check(original, converted, run=False).findings] == ["JR109"]
+    report = jr_onnx.check(original, converted, run=False)
+    assert [finding.rule for finding in report.findings] == ["JR109"]
+    assert "weights, byte for byte" in report.checked
+
+
+def test_external_data_of_a_model_in_memory_are_said_not_to_be_compared(tmp_path: Path) -> None:
+    original, converted = external_pair(tmp_path)
+    loaded = [onnx.load(path, load_external_data=False) for path in (original, converted)]
+    for pair in ((loaded[0], converted), (original, loaded[1]), (None, loaded[1])):
+        report = jr_onnx.check(*pair, run=False)
+        assert {finding.rule for finding in report.findings} == {"JR001"}, report.findings
+        assert all("in memory" in finding.message for finding in report.findings)
+        assert "weights, byte for byte" not in report.checked
+
+
+def test_external_data_that_two_tensors_name_in_two_ways_are_compared(tmp_path: Path) -> None:
+    original, _ = external_pair(tmp_path)
+    model = onnx.load(original, load_external_data=False)
+    tensor = model.graph.initializer.add()
+    tensor.CopyFrom(initializer(model, "large"))
+    tensor.name = "again"
+    entry = next(e for e in tensor.external_data if e.key == "location")
+    entry.value = f"./{entry.value}"
+    onnx.save(model, original)
+    (tmp_path / "again").mkdir()
+    converted = jr_onnx.convert(original, jump=0.5, output=tmp_path / "again" / "model.onnx", external="copy").output
+    report = jr_onnx.check(original, converted, run=False)  # type: ignore[arg-type]
+    assert not report.findings, report.findings
+
+
+def test_external_data_that_end_early_by_their_own_account_are_found(tmp_path: Path) -> None:
+    original, converted = external_pair(tmp_path)
+    model = onnx.load(converted, load_external_data=False)
+    entry = next(e for e in initializer(model, "large").external_data if e.key == "length")
+    entry.value = str(int(entry.value) - 4)
+    onnx.save(model, converted)
+    report = jr_onnx.check(original, converted, run=False)
+    assert {finding.rule for finding in report.findings} == {"JR109", "JR119"}, report.findings
 
 
 @pytest.mark.parametrize("damage", ["missing", "short", "outside"])

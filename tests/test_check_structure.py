@@ -16,6 +16,8 @@ from checking import DIGITS, MODELS, broken, hardened, initializer, large, node,
 
 import jr_onnx
 from jr_onnx.checking.rules import RULES
+from jr_onnx.checking.validity import check_validity
+from jr_onnx.modelfile.source import open_proto
 
 Change = Callable[[onnx.ModelProto], object]
 
@@ -31,6 +33,25 @@ def edit_large_weight(model: onnx.ModelProto) -> None:
     values = np.arange(4000, dtype=np.float32)
     values[3999] = 0
     initializer(model, "large").CopyFrom(large(values))
+
+
+def shorten_the_large_weight(model: onnx.ModelProto) -> None:
+    tensor = initializer(model, "large")
+    tensor.raw_data = tensor.raw_data[:-4]
+
+
+def put_the_large_weight_in_another_field(model: onnx.ModelProto) -> None:
+    tensor = initializer(model, "large")
+    tensor.string_data.append(tensor.raw_data)
+    tensor.ClearField("raw_data")
+
+
+def forge_a_policy(model: onnx.ModelProto) -> None:
+    model.metadata_props.add(key="jr_onnx.policy_sha256", value="0" * 64)
+
+
+def record_no_version(model: onnx.ModelProto) -> None:
+    next(entry for entry in model.metadata_props if entry.key == "jr_onnx.version").value = "latest"
 
 
 def leave_a_relu(model: onnx.ModelProto) -> None:
@@ -157,7 +178,7 @@ def rename_a_node(model: onnx.ModelProto) -> None:
     node(model, "two").name = "other"
 
 
-def drop_an_initializer(model: onnx.ModelProto) -> None:
+def add_an_initializer(model: onnx.ModelProto) -> None:
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros(2, np.float32), "unused"))
 
 
@@ -165,8 +186,16 @@ def reshape_an_initializer(model: onnx.ModelProto) -> None:
     initializer(model, "b").dims[:] = [1, 3]
 
 
-def rename_an_output(model: onnx.ModelProto) -> None:
+def drop_an_output(model: onnx.ModelProto) -> None:
     del model.graph.output[1]
+
+
+def rename_an_output(model: onnx.ModelProto) -> None:
+    model.graph.output[1].name = node(model, "last").output[0] = "total"
+
+
+def add_an_input(model: onnx.ModelProto) -> None:
+    model.graph.input.append(onnx.helper.make_tensor_value_info("more", onnx.TensorProto.FLOAT, [1]))
 
 
 def add_a_function(model: onnx.ModelProto) -> None:
@@ -196,11 +225,16 @@ BREAKAGES: list[tuple[str, Change, dict[str, object]]] = [
     ("JR106", swap_inputs, {}),
     ("JR107", rename_a_node, {}),
     ("JR107", second_node_of_the_same_name, {}),
-    ("JR108", drop_an_initializer, {}),
+    ("JR108", add_an_initializer, {}),
     ("JR108", reshape_an_initializer, {}),
     ("JR109", edit_weight, {}),
     ("JR109", edit_large_weight, {}),
-    ("JR110", rename_an_output, {}),
+    ("JR109", shorten_the_large_weight, {}),
+    ("JR109", put_the_large_weight_in_another_field, {}),
+    ("JR110", drop_an_output, {}),
+    ("JR110", add_an_input, {}),
+    ("JR112", forge_a_policy, {}),
+    ("JR112", record_no_version, {}),
     ("JR111", stale_shape, {}),
     *(
         ("JR112", lose_metadata(f"jr_onnx.{key}"), {})
@@ -229,6 +263,69 @@ def test_a_model_broken_in_one_way_breaks_just_that_rule(rule: str, change: Chan
     report = jr_onnx.check(small(), broken(change, **options), run=False)
     assert rules(report) == {rule}, shown(report)
     assert report.fails("error")
+
+
+def test_an_initializer_that_is_missing_is_found() -> None:
+    model = small()
+    add_an_initializer(model)
+    report = jr_onnx.check(model, hardened(), run=False)
+    assert rules(report) == {"JR108", "JR120"}, shown(report)
+
+
+def test_a_renamed_output_is_found_at_the_interface_and_at_its_node() -> None:
+    report = jr_onnx.check(small(), broken(rename_an_output), run=False)
+    assert rules(report) == {"JR106", "JR110"}, shown(report)
+
+
+@pytest.mark.parametrize("filters", [{"exclude": ["*"]}, {"exclude": ["t*"]}, {"include": ["one"]}], ids=str)
+def test_a_filter_that_only_the_file_asks_for_is_said_and_with_a_jump_a_finding(filters: dict[str, object]) -> None:
+    model = hardened(allow_empty=True, **filters)
+    nothing = {"JR122"} if filters == {"exclude": ["*"]} else set()
+    recorded = jr_onnx.check(small(), model, run=False)
+    assert rules(recorded) == nothing, shown(recorded)
+    (note,) = recorded.notes
+    assert note.startswith("left alone by the record: ") and "two" in note
+    asked = jr_onnx.check(small(), model, jump=0.5, run=False)
+    assert rules(asked) == {"JR121", *nothing}, shown(asked)
+    assert any("two" in finding.message for finding in asked.findings)
+    wanted = jr_onnx.check(small(), model, jump=0.5, run=False, **filters)
+    assert rules(wanted) == nothing, shown(wanted)
+    assert not wanted.notes
+
+
+def test_what_is_asked_for_overrides_what_the_file_records() -> None:
+    report = jr_onnx.check(small(), hardened(exclude=["two"]), exclude=["one"], run=False)
+    assert {(finding.rule, finding.node) for finding in report.findings} == {
+        ("JR101", "two"),
+        ("JR102", "one"),
+        ("JR112", ""),
+    }, shown(report)
+    with pytest.raises(jr_onnx.OptionError, match="nowhere"):
+        jr_onnx.check(small(), hardened(), exclude=["nowhere"], run=False)
+    with pytest.raises(jr_onnx.OptionError, match="lists of globs"):
+        jr_onnx.check(small(), hardened(), exclude="two", run=False)
+
+
+def test_a_recorded_filter_that_fits_nothing_is_the_files_fault_whatever_is_asked_for() -> None:
+    model = hardened(exclude=["two"])
+    next(entry for entry in model.metadata_props if entry.key == "jr_onnx.exclude").value = '["nowhere"]'
+    for jump in (None, 0.5):
+        report = jr_onnx.check(small(), model, jump=jump, run=False)
+        assert rules(report) == {"JR120"}, shown(report)
+
+
+def test_a_recorded_jump_input_is_said_and_can_be_asked_for() -> None:
+    model = hardened(onnx.load(DIGITS), jump_input="k")
+    (note,) = jr_onnx.check(DIGITS, model, jump=0.5, run=False).notes
+    assert "'k'" in note
+    assert not jr_onnx.check(DIGITS, model, jump_input="k", run=False).notes
+    assert rules(jr_onnx.check(DIGITS, model, jump_input="other", run=False)) >= {"JR110", "JR112"}
+    assert jr_onnx.check(None, model, run=False).notes == ("the file records jr_onnx.jump_input k",)
+
+
+def test_filters_cannot_be_checked_without_the_original_and_that_is_said() -> None:
+    report = jr_onnx.check(None, hardened(), exclude=["two"], run=False)
+    assert rules(report) == {"JR001"}, shown(report)
 
 
 def test_a_site_that_the_plan_leaves_alone_must_stay_a_relu() -> None:
@@ -276,7 +373,26 @@ def test_alone_a_stale_shape_fails_strict_inference() -> None:
     assert rules(report) == {"JR202"}, shown(report)
 
 
+def jump_that_is_computed(model: onnx.ModelProto) -> None:
+    jump = node(model, "two").input[1]
+    model.graph.node.insert(0, onnx.helper.make_node("Add", [jump, jump], ["twice"], name="adds"))
+    node(model, "two").input[1] = "twice"
+
+
+def one_site_too_many(model: onnx.ModelProto) -> None:
+    next(entry for entry in model.metadata_props if entry.key == "jr_onnx.sites").value = "3"
+
+
+def lose_the_bytes_of_the_large_weight(model: onnx.ModelProto) -> None:
+    initializer(model, "large").ClearField("raw_data")
+
+
 ALONE = [
+    ("JR102", one_site_too_many),
+    ("JR112", forge_a_policy),
+    ("JR112", record_no_version),
+    ("JR117", jump_that_is_computed),
+    ("JR201", lose_the_bytes_of_the_large_weight),
     ("JR101", leave_a_relu),
     ("JR112", lose_metadata("jr_onnx.sites")),
     ("JR112", lose_metadata("jr_onnx.target")),
@@ -331,15 +447,63 @@ def test_a_jump_input_is_part_of_the_plan() -> None:
     assert not report.findings, shown(report)
 
 
-def test_a_model_that_was_hardened_by_policy_is_checked_with_it_and_without_it() -> None:
+def test_a_model_that_was_hardened_by_policy_is_clean_only_with_that_policy() -> None:
     rules_ = (jr_onnx.PolicyRule("two", (0.1, 0.2, 0.3)), jr_onnx.PolicyRule("branch/*", None))
     policy = jr_onnx.JumpReluPolicy(0.4, rules_)
     model = hardened(jump=None, policy=policy)
-    for given in (policy, None):
-        report = jr_onnx.check(small(), model, policy=given, run=False)
-        assert not report.findings, shown(report)
+    report = jr_onnx.check(small(), model, policy=policy, run=False)
+    assert not report.findings, shown(report)
+    for original in (small(), None):  # what the policy said is not in the file
+        report = jr_onnx.check(original, model, run=False)
+        assert rules(report) == {"JR001"}, shown(report)
+        assert "give" in report.findings[0].message
     other = jr_onnx.JumpReluPolicy(0.4, (jr_onnx.PolicyRule("two", (0.1, 0.2, 0.4)), rules_[1]))
-    assert "JR117" in rules(jr_onnx.check(small(), model, policy=other, run=False))
+    assert rules(jr_onnx.check(small(), model, policy=other, run=False)) == {"JR112", "JR117"}
+
+
+@pytest.mark.parametrize("options", [{"inline": True}, {"target": "subgraph"}, {"target": "standard"}, {}], ids=str)
+def test_a_file_that_has_lost_its_target_is_still_compared_form_by_form(options: dict[str, object]) -> None:
+    report = jr_onnx.check(small(), broken(lose_metadata("jr_onnx.target"), **options), run=False)
+    assert rules(report) == {"JR112"}, shown(report)
+
+
+def test_a_jump_input_that_sites_left_alone_keep_is_not_made_again() -> None:
+    first = hardened(onnx.load(DIGITS), jump_input="jump")
+    second = hardened(first, jump=0.25, exclude=["node_relu_1"])
+    report = jr_onnx.check(first, second, run=False)
+    assert not report.findings, shown(report)
+    assert report.notes == ("left alone by the record: node_relu_1",)
+
+
+def test_large_strings_and_attributes_are_not_mistaken_for_missing_ones() -> None:
+    model = small()
+    model.graph.initializer.append(onnx.helper.make_tensor("text", onnx.TensorProto.STRING, [2], [b"a" * 5000, b"b"]))
+    for name, value in {"value_string": "a" * 6000, "value_ints": list(range(3000))}.items():
+        made = onnx.helper.make_node("Constant", [], [name], name=name, **{name: value})
+        model.graph.node.append(made)
+    for original in (model, None):
+        report = jr_onnx.check(original, hardened(model), run=False)
+        assert not report.findings, shown(report)
+
+
+def test_what_onnx_cannot_judge_without_the_data_is_said() -> None:
+    model = small()
+    values = onnx.numpy_helper.from_array(np.arange(3000, dtype=np.float32), "sparse")
+    indices = onnx.numpy_helper.from_array(np.arange(3000, dtype=np.int64), "places")
+    model.graph.sparse_initializer.append(onnx.helper.make_sparse_tensor(values, indices, [5000]))
+    report = jr_onnx.check(model, hardened(model), run=False)
+    assert rules(report) == {"JR001"}, shown(report)
+    assert "cannot judge without the data" in report.findings[0].message
+
+
+def test_a_fault_of_the_original_excuses_no_other_fault() -> None:
+    nowhere, elsewhere = small(), small()
+    node(nowhere, "swap").input[0] = "nowhere"
+    node(elsewhere, "swap").input[0] = "elsewhere"
+    for theirs, severity in ((nowhere, "warning"), (elsewhere, "error")):
+        findings = [*check_validity(open_proto(theirs), open_proto(nowhere))]
+        assert findings[0].rule == "JR201"
+        assert findings[0].severity == severity
 
 
 def test_converting_twice_is_one_conversion() -> None:

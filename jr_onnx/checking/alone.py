@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import onnx
 
 from jr_onnx.checking import rules
-from jr_onnx.checking.expected import Hardened, recorded_jump
+from jr_onnx.checking.expected import FILTERS, Asked, Hardened, recorded_jump
 from jr_onnx.checking.findings import Finding, NotChecked, finding
-from jr_onnx.element_types import NUMPY_TYPES, round_jump
+from jr_onnx.element_types import FLOAT, NUMPY_TYPES, round_jump
 from jr_onnx.errors import OptionError
 from jr_onnx.forms.function import function_proto
 from jr_onnx.forms.table import BODIES, DOMAIN, OP_TYPE, TARGETS
@@ -24,20 +25,30 @@ from jr_onnx.sites.survey import Site
 
 #: What needs the original.
 WITHOUT_ORIGINAL = (
-    NotChecked("weights, nodes, names, order, declared types", "there is no ORIGINAL to compare with"),
+    NotChecked(
+        "weights, nodes, names, order, declared types", "there is no ORIGINAL to compare with", rules.NEEDS_ORIGINAL
+    ),
     NotChecked("which of the remaining nodes the plan would convert", "there is no ORIGINAL to plan for"),
-    NotChecked("outputs against the original's", "there is no ORIGINAL to run"),
+    NotChecked("outputs against the original's", "there is no ORIGINAL to run", rules.WHOLE),
 )
 
 
-def check_alone(hardened: Hardened, policy: JumpReluPolicy | None) -> Iterator[Finding]:
+def check_alone(hardened: Hardened, asked: Asked) -> Iterator[Finding]:
     """All that can be said without the original."""
+    if replace(asked, policy=None) != Asked():
+        yield finding(rules.NOT_RUN, "which sites there should be: filters are for a plan, so give ORIGINAL as well")
     yield from _missing(hardened)
     yield from check_record(hardened)
     yield from _count(hardened)
-    yield from _jumps(hardened, policy)
+    yield from _jumps(hardened, asked.policy)
     yield from _body(hardened.model)
     yield from _imports(hardened)
+
+
+def filters_of_record(hardened: Hardened) -> tuple[str, ...]:
+    """What the file records of filters, which nothing is held against without the original."""
+    recorded = hardened.metadata
+    return tuple(f"the file records {key} {recorded[key]}" for key in FILTERS if key in recorded)
 
 
 def converted_sites(hardened: Hardened) -> tuple[Site, ...]:
@@ -58,6 +69,8 @@ def _missing(hardened: Hardened) -> Iterator[Finding]:
 def check_record(hardened: Hardened) -> Iterator[Finding]:
     """Entries of the record that cannot be true of any file."""
     recorded = hardened.metadata
+    if JUMP in recorded and POLICY in recorded:
+        yield finding(rules.METADATA, f"metadata '{JUMP}' and '{POLICY}' are both there; a file has one of them")
     jump, target, sites, version = (recorded.get(key, "") for key in (JUMP, TARGET, SITES, VERSION))
     if version and not re.fullmatch(r"\d+\.\d+\.\d+\S*", version):
         yield finding(rules.METADATA, f"metadata '{VERSION}' is '{version}', which is no version")
@@ -83,23 +96,38 @@ def _jumps(hardened: Hardened, policy: JumpReluPolicy | None) -> Iterator[Findin
     """One jump for all sites: the one that was asked for, or the one that is recorded. A policy needs the original."""
     recorded = recorded_jump(hardened.metadata)
     asked = policy.default if policy is not None and not policy.rules else recorded
-    if not isinstance(asked, float | int):
+    if not isinstance(asked, float | int) or (policy is not None and policy.rules):
+        if policy is not None or POLICY in hardened.metadata:
+            yield finding(rules.NOT_RUN, "jumps by policy: they are planned on ORIGINAL; give it, and --policy FILE")
         return
     if recorded is not None and recorded != asked:
         yield finding(rules.JUMP, f"the file records the jump {recorded!r}, asked for was {asked!r}")
     for site in converted_sites(hardened):
-        values = jump_of(site)
-        if values is None or site.element_type not in NUMPY_TYPES:
-            continue
-        element_type = site.element_type if site.kind is SiteKind.HARDENED else onnx.TensorProto.FLOAT
-        try:
-            wanted = round_jump(round_jump(float(asked), site.element_type), element_type)
-        except OptionError as error:
-            yield finding(rules.JUMP, str(error), site.path)
-            continue
-        wrong = [float(value) for value in np.ravel(values) if float(value) != wanted]
-        if wrong:
-            yield finding(rules.JUMP, f"the jump is {wrong[0]!r} and should be {wanted!r}", site.path)
+        yield from _site_jump(site, float(asked))
+
+
+def _site_jump(site: Site, asked: float) -> Iterator[Finding]:
+    values = jump_of(site)
+    if values is None and site.element_type not in NUMPY_TYPES:
+        yield finding(rules.NOT_RUN, "the jump: the element type of the site is not known", site.path)
+        return
+    if values is None:
+        yield finding(rules.JUMP, f"the jump is not a constant and should be {asked!r}", site.path)
+        return
+    # Where no type is declared, the jump's own is the site's: a constant of another type does not load.
+    own = next((key for key, dtype in NUMPY_TYPES.items() if dtype == values.dtype), FLOAT)
+    element_type = site.element_type if site.element_type in NUMPY_TYPES else own
+    try:
+        wanted = round_jump(asked, element_type)
+        if site.kind is not SiteKind.HARDENED:
+            wanted = round_jump(wanted, FLOAT)  # an activation's attribute
+    except OptionError as error:
+        yield finding(rules.JUMP, str(error), site.path)
+        return
+    wrong = [float(value) for value in np.ravel(values) if float(value) != wanted]
+    if wrong or not values.size:
+        found = repr(wrong[0]) if wrong else "empty"
+        yield finding(rules.JUMP, f"the jump is {found} and should be {wanted!r}", site.path)
 
 
 def _body(model: onnx.ModelProto) -> Iterator[Finding]:

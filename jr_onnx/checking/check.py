@@ -9,14 +9,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import onnx
 
 from jr_onnx.checking import rules
-from jr_onnx.checking.alone import WITHOUT_ORIGINAL, check_alone, check_record, converted_sites
+from jr_onnx.checking.alone import WITHOUT_ORIGINAL, check_alone, check_record, converted_sites, filters_of_record
 from jr_onnx.checking.bytestream import reader_of
-from jr_onnx.checking.expected import Expected, Hardened, make_expected, read_hardened, recorded_jump
+from jr_onnx.checking.expected import (
+    Asked,
+    Expected,
+    Hardened,
+    make_expected,
+    read_hardened,
+    recorded_jump,
+    without_filters,
+)
 from jr_onnx.checking.findings import (
     CheckedSite,
     CheckReport,
@@ -27,17 +34,22 @@ from jr_onnx.checking.findings import (
     in_order,
 )
 from jr_onnx.checking.payloads import compare_external, compare_inline
+from jr_onnx.checking.running import Request, check_running
 from jr_onnx.checking.structure import compare
-from jr_onnx.checking.validity import check_external, check_validity
-from jr_onnx.errors import JrOnnxError, ModelError, OptionError
+from jr_onnx.checking.validity import check_external, check_validity, has_external
+from jr_onnx.errors import ModelError, OptionError
 from jr_onnx.metadata import POLICY, TARGET
-from jr_onnx.modelfile.external import DataFile, data_files
+from jr_onnx.modelfile.external import data_files
 from jr_onnx.modelfile.source import Source, open_file, open_proto
-from jr_onnx.policy import Jump, JumpReluPolicy
+from jr_onnx.policy import Jump, JumpReluPolicy, as_jump
 from jr_onnx.sites.jumps import jump_of
 from jr_onnx.sites.survey import Site
+from jr_onnx.text import count, jump_text
 
 CPU = "CPUExecutionProvider"
+
+#: How many sites a note or a message names.
+_NAMED = 8
 
 
 def check(
@@ -46,6 +58,10 @@ def check(
     *,
     jump: Jump | None = None,
     policy: JumpReluPolicy | None = None,
+    include: Sequence[str] | None = None,
+    exclude: Sequence[str] | None = None,
+    clip: bool | None = None,
+    jump_input: str | None = None,
     data: Mapping[str, npt.NDArray[Any]] | None = None,
     samples: int = 2,
     shapes: Mapping[str, Sequence[int]] | None = None,
@@ -65,6 +81,10 @@ def check(
         hardened: the model that came of it.
         jump: the jump to check for, instead of the one that the file records.
         policy: jumps by rules, instead of one.
+        include: globs of the sites that should be converted, instead of those that the file records.
+        exclude: globs of the sites that should be left alone, instead of those that the file records.
+        clip: whether Clip(0, c) should be converted, instead of what the file records.
+        jump_input: the graph input that the jump should be, instead of the one that the file records.
         data: real inputs by name, beside the random ones.
         samples: how many times the model is run on random inputs.
         shapes: the shape of an input, by name; for what random inputs of another shape do not fit.
@@ -82,7 +102,8 @@ def check(
         raise OptionError("give a jump or a policy, not both")
     if samples < 1:
         raise OptionError(f"samples: {samples} is too few; at least 1 is needed")
-    asked = JumpReluPolicy(default=jump) if jump is not None else policy
+    chosen = JumpReluPolicy(default=as_jump(jump)) if jump is not None else policy
+    asked = Asked(chosen, _globs(include), _globs(exclude), clip, jump_input)
     started = time.perf_counter()
     with contextlib.ExitStack() as stack:
         theirs = _opened(stack, hardened)
@@ -90,13 +111,35 @@ def check(
         work = _Work(ours, theirs, asked)
         work.check_structure()
         if run:
-            from jr_onnx.checking.running import Request, check_running
-
             request = Request(data or {}, samples, shapes or {}, tuple(providers), library, latency)
-            work.check_numbers(check_running, request, keep_going=keep_going)
+            work.check_numbers(request, keep_going=keep_going)
         else:
-            work.not_checked.append(NotChecked("numbers and running", "not asked for (--no-run)"))
+            work.not_checked.append(NotChecked("numbers and running", "not asked for (--no-run)", rules.RUNNING))
         return work.report(time.perf_counter() - started)
+
+
+def unreadable(path: Path, error: ModelError) -> CheckReport:
+    """The report on a file that cannot be read, for who checks many and wants to hear of the others as well."""
+    others = tuple(rule for rule in rules.RULES if rule != rules.CHECKER)
+    return CheckReport(
+        original=None,
+        hardened=path,
+        jump="",
+        target="",
+        sites=(),
+        findings=(finding(rules.CHECKER, str(error)),),
+        notes=(),
+        checked=(),
+        not_checked=(NotChecked("all else", "the file cannot be read", others),),
+        measurements=(),
+        seconds=0.0,
+    )
+
+
+def _globs(globs: Sequence[str] | None) -> tuple[str, ...] | None:
+    if isinstance(globs, str):
+        raise OptionError("include and exclude are lists of globs, not one string")
+    return None if globs is None else tuple(globs)
 
 
 def _opened(stack: contextlib.ExitStack, model: str | Path | onnx.ModelProto) -> Source:
@@ -109,9 +152,10 @@ class _Work:
 
     original: Source | None
     hardened: Source
-    policy: JumpReluPolicy | None
+    asked: Asked
     read: Hardened | None = None
     findings: list[Finding] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     checked: list[str] = field(default_factory=list)
     not_checked: list[NotChecked] = field(default_factory=list)
     measurements: list[Measurement] = field(default_factory=list)
@@ -122,57 +166,93 @@ class _Work:
             self.read = read_hardened(self.hardened)
         except ModelError as error:
             self.findings.append(finding(rules.CHECKER, str(error)))
+            others = tuple(rule for rule in rules.RULES if rule.startswith("JR1"))
+            self.not_checked.append(NotChecked("the structure", "the model is no sound graph", others))
             return
         self.sites = [_described(site) for site in converted_sites(self.read)]
-        files, wrong = check_external(self.hardened.skeleton, self.hardened.path)
+        _, wrong = check_external(self.hardened.skeleton, self.hardened.path)
         self.findings += wrong
         if self.original is None:
-            self.findings += check_alone(self.read, self.policy)
+            self.findings += check_alone(self.read, self.asked)
             self.checked.append("record, jumps, function body, opset imports")
             self.not_checked += WITHOUT_ORIGINAL
-            by_policy = POLICY in self.read.metadata if self.policy is None else bool(self.policy.rules)
-            if by_policy:
-                self.not_checked.append(NotChecked("jumps by policy", "they are planned on ORIGINAL"))
+            self.notes += filters_of_record(self.read)
         else:
-            self._check_pair(self.original, self.read, files)
+            self._check_pair(self.original, self.read, external_is_sound=not wrong)
         if not self._errors:
-            original = None if self.original is None else self.original.skeleton
-            self.findings += check_validity(self.hardened.skeleton, original)
+            self.findings += check_validity(self.hardened, self.original)
             self.checked.append("onnx.checker, strict shape inference")
         else:
-            self.not_checked.append(NotChecked("onnx.checker, strict shape inference", "the structure has errors"))
+            why = "the structure has errors"
+            self.not_checked.append(NotChecked("onnx.checker, strict shape inference", why, rules.VALIDITY))
 
-    def _check_pair(self, original: Source, read: Hardened, files: tuple[DataFile, ...]) -> None:
-        our_files = data_files(original.skeleton, original.path.parent) if original.path is not None else ()
+    def _check_pair(self, original: Source, read: Hardened, *, external_is_sound: bool) -> None:
+        if original.path is not None:
+            data_files(original.skeleton, original.path.parent)
+        self.findings += check_record(read)
         expected = self._expected(original, read)
         if expected is None:
+            why = "there is no plan to compare with"
+            self.not_checked.append(NotChecked("the rest of the structure", why, rules.NEEDS_ORIGINAL))
             return
-        self.findings += check_record(read)
         self.findings += compare(expected.side, read.side)
         self.findings += compare_inline(
             expected.buffer, expected.buffer.read, self.hardened.buffer, reader_of(self.hardened)
         )
-        if our_files and files:
-            self.findings += compare_external(original.skeleton, our_files, self.hardened.skeleton, files)
         self.checked += [
-            f"plan: {len(expected.plan.sites)} sites",
+            f"plan: {count(len(expected.plan.sites), 'site')}",
             "nodes, edges, names, order, constants, interface, declared types, metadata, functions, imports",
-            "weights, byte for byte",
         ]
+        if self._compare_external(original, is_sound=external_is_sound):
+            self.checked.append("weights, byte for byte")
+        self._say_what_the_record_decided(expected, read)
+
+    def _compare_external(self, original: Source, *, is_sound: bool) -> bool:
+        """Whether all external data were compared."""
+        ours, theirs = original.skeleton, self.hardened.skeleton
+        if not has_external(ours) and not has_external(theirs):
+            return True
+        if original.path is None or self.hardened.path is None:
+            text = "external data: a model in memory has no folder in which they lie; give its file"
+            self.findings.append(finding(rules.NOT_RUN, text))
+            return False
+        if is_sound:
+            self.findings += compare_external(ours, original.path.parent, theirs, self.hardened.path.parent)
+        return is_sound
 
     def _expected(self, original: Source, read: Hardened) -> Expected | None:
         try:
-            return make_expected(original, read, self.policy)
-        except JrOnnxError as error:
-            if self.policy is not None or isinstance(error, ModelError):
-                raise
-            # What the file records does not fit ORIGINAL: a fault of the file, not of who asks.
+            return make_expected(original, read, self.asked)
+        except OptionError as error:
+            if self.asked != Asked():
+                make_expected(original, without_filters(read), self.asked)  # raises if it is a mistake of who asks
+            # What the file records does not fit ORIGINAL.
             self.findings.append(finding(rules.OTHER_ORIGINAL, f"what the file records does not fit ORIGINAL: {error}"))
             return None
 
-    def check_numbers(self, check_running: Any, request: Any, *, keep_going: bool) -> None:
+    def _say_what_the_record_decided(self, expected: Expected, read: Hardened) -> None:
+        """The plan is held against the file, and must not quietly come from it."""
+        asked = self.asked.policy
+        if asked is None and POLICY in read.metadata and recorded_jump(read.metadata) is None:
+            text = "jumps by policy: the file records one and not what is in it; give --policy FILE"
+            self.findings.append(finding(rules.NOT_RUN, text))
+        self.notes += expected.from_record
+        left = expected.left_by_record
+        if left:
+            named = ", ".join(left[:_NAMED]) + (f" and {len(left) - _NAMED} more" if len(left) > _NAMED else "")
+            if asked is None:
+                self.notes.append(f"left alone by the record: {named}")
+            else:
+                text = f"left alone by a filter that the file records and nobody asked for: {named}"
+                self.findings.append(finding(rules.LEFT_BY_RECORD, text))
+        if not expected.plan.sites and expected.convertible:
+            text = f"the plan converts no site, ORIGINAL has {expected.convertible} that could be"
+            self.findings.append(finding(rules.NOTHING_PLANNED, text))
+
+    def check_numbers(self, request: Request, *, keep_going: bool) -> None:
         if self.read is None or (self._errors and not keep_going):
-            self.not_checked.append(NotChecked("numbers and running", "the structure has errors (--keep-going)"))
+            why = "the structure has errors (--keep-going)"
+            self.not_checked.append(NotChecked("numbers and running", why, rules.RUNNING))
             return
         result = check_running(self.original, self.read, request)
         self.findings += result.findings
@@ -195,6 +275,7 @@ class _Work:
             target=metadata.get(TARGET, ""),
             sites=tuple(self.sites),
             findings=in_order(self.findings),
+            notes=tuple(self.notes),
             checked=tuple(self.checked),
             not_checked=tuple(dict.fromkeys(self.not_checked)),
             measurements=tuple(self.measurements),
@@ -202,19 +283,18 @@ class _Work:
         )
 
     def _jump_text(self, metadata: Mapping[str, str]) -> str:
-        if self.policy is not None:
-            rest = "asked for" if not self.policy.rules else "asked for, by policy"
-            return f"{self.policy.default!r} ({rest})"
+        policy = self.asked.policy
+        if policy is not None and (policy.rules or policy.default is None):
+            return "by policy (asked for)"
+        if policy is not None and policy.default is not None:
+            return f"{jump_text(policy.default)} (asked for)"
         recorded = recorded_jump(metadata)
-        return f"{recorded!r} (recorded)" if recorded is not None else "as in the file, site by site"
+        return f"{jump_text(recorded)} (recorded)" if recorded is not None else "as in the file, site by site"
 
 
 def _described(site: Site) -> CheckedSite:
     values = jump_of(site)
-    if values is None or not values.size:
-        jump = "not a constant"
-    else:
-        low, high = float(np.min(values)), float(np.max(values))
-        jump = f"{low!r}" if low == high else f"{low!r} to {high!r}"
+    numbers = () if values is None else tuple(map(float, values.flat))
+    jump = "unknown" if not numbers else jump_text(numbers if len(numbers) > 1 else numbers[0])
     form = site.hardened.form.name if site.hardened is not None else "ThresholdedRelu activation"
     return CheckedSite(site.path, form, jump)

@@ -32,10 +32,13 @@ from jr_onnx.modelfile.skeleton import skeleton_of
 from jr_onnx.modelfile.source import Source
 from jr_onnx.options import Options
 from jr_onnx.plan import Plan, make_plan
-from jr_onnx.policy import Jump, JumpReluPolicy, PolicyRule, as_jump
+from jr_onnx.policy import Jump, JumpReluPolicy, PolicyRule, as_jump, matches
 from jr_onnx.sites.jumps import jump_of
 from jr_onnx.sites.matchers import SiteKind
 from jr_onnx.sites.survey import Site
+
+#: What a file records of its making that decides, beside the jump, which sites there are and who sets the jump.
+FILTERS = (INCLUDE, EXCLUDE, CLIP, JUMP_INPUT)
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,17 @@ class Hardened:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """The arguments of the conversion as whoever checks gives them; None for what the hardened file records."""
+
+    policy: JumpReluPolicy | None = None
+    include: tuple[str, ...] | None = None
+    exclude: tuple[str, ...] | None = None
+    clip: bool | None = None
+    jump_input: str | None = None
+
+
+@dataclass(frozen=True)
 class Expected:
     """What the hardened model should be.
 
@@ -75,11 +89,17 @@ class Expected:
         plan: for ORIGINAL.
         buffer: the file that `convert` would write.
         side: the skeleton of that file, surveyed.
+        left_by_record: the sites that only a filter recorded in the hardened file leaves alone.
+        from_record: what else the plan has from the record that nobody asked for.
+        convertible: how many sites ORIGINAL has that could be converted.
     """
 
     plan: Plan = field(repr=False)
     buffer: Spliced = field(repr=False)
     side: Side
+    left_by_record: tuple[str, ...]
+    from_record: tuple[str, ...]
+    convertible: int
 
 
 @dataclass(frozen=True)
@@ -102,29 +122,37 @@ def read_hardened(source: Source) -> Hardened:
     return Hardened(source, read_side(source.skeleton), hardened_metadata(source.skeleton))
 
 
-def make_expected(original: Source, hardened: Hardened, policy: JumpReluPolicy | None) -> Expected:
+def make_expected(original: Source, hardened: Hardened, asked: Asked) -> Expected:
     """Plan and lower ORIGINAL again.
 
     Args:
         original: opened.
         hardened: surveyed.
-        policy: the jumps to check for; None for those that the hardened file records.
+        asked: what to check for, in place of what the hardened file records.
 
     Raises:
         JrOnnxError: the plan cannot be carried out on this model.
     """
     model = original.skeleton
     check_structure(model)
-    options = _options(model, hardened, policy)
+    options = _options(model, hardened, asked)
     if options.jump_input is not None and options.jump_input == jump_input_of(model):
         options = _without_new_input(model, options)
     plan = make_plan(model, options)
     edit = Lowering(model, plan, options).edit()
     entries = provenance(options, len(plan.sites), original.digest, edit.jump_input)
-    edit.metadata = _metadata(entries, hardened, policy)
+    edit.metadata = _metadata(entries, hardened, asked.policy)
     buffer = Spliced(original, rewrite(original, edit))
     skeleton = onnx.ModelProto.FromString(skeleton_of(buffer))
-    return Expected(plan, buffer, read_side(skeleton))
+    sites = [site for site in read_side(model).sites.values() if options.clip or site.kind is not SiteKind.CLIP]
+    return Expected(
+        plan,
+        buffer,
+        read_side(skeleton),
+        left_by_record=tuple(site.path for site in sites if _is_left_by_record(site, options, asked)),
+        from_record=_from_record(options, asked),
+        convertible=sum(not site.problem for site in sites),
+    )
 
 
 def recorded_jump(metadata: Mapping[str, str]) -> float | None:
@@ -137,8 +165,32 @@ def recorded_jump(metadata: Mapping[str, str]) -> float | None:
     return jump
 
 
-def _options(original: onnx.ModelProto, hardened: Hardened, policy: JumpReluPolicy | None) -> Options:
-    recorded = hardened.metadata
+def without_filters(hardened: Hardened) -> Hardened:
+    """The same as if it recorded nothing that decides, beside the jump, which sites there are."""
+    kept = {key: value for key, value in hardened.metadata.items() if key not in FILTERS}
+    return replace(hardened, metadata=kept)
+
+
+def _is_left_by_record(site: Site, options: Options, asked: Asked) -> bool:
+    """Whether a filter that was not asked for keeps a site from being converted."""
+    include = options.include if asked.include is None else ()
+    exclude = options.exclude if asked.exclude is None else ()
+    if include and not any(matches(glob, site.path, site.name) for glob in include):
+        return True
+    return any(matches(glob, site.path, site.name) for glob in exclude)
+
+
+def _from_record(options: Options, asked: Asked) -> tuple[str, ...]:
+    notes = []
+    if options.jump_input is not None and asked.jump_input is None:
+        notes.append(f"jump input by the record: '{options.jump_input}', which who runs the model can set")
+    if options.clip and asked.clip is None:
+        notes.append("by the record Clip(0, c) is converted too")
+    return tuple(notes)
+
+
+def _options(original: onnx.ModelProto, hardened: Hardened, asked: Asked) -> Options:
+    recorded, policy = hardened.metadata, asked.policy
     target, _, inline = recorded.get(TARGET, "").partition(" ")
     if target not in TARGETS:
         target, inline = _likely_target(hardened)
@@ -148,10 +200,10 @@ def _options(original: onnx.ModelProto, hardened: Hardened, policy: JumpReluPoli
     return Options(
         policy=policy,
         target=next(known for known in TARGETS if known == target),
-        include=_globs(recorded, INCLUDE),
-        exclude=_globs(recorded, EXCLUDE),
-        jump_input=recorded.get(JUMP_INPUT),
-        clip=recorded.get(CLIP) == "true",
+        include=_globs(recorded, INCLUDE) if asked.include is None else asked.include,
+        exclude=_globs(recorded, EXCLUDE) if asked.exclude is None else asked.exclude,
+        jump_input=recorded.get(JUMP_INPUT) if asked.jump_input is None else asked.jump_input,
+        clip=recorded.get(CLIP) == "true" if asked.clip is None else asked.clip,
         inline=inline == "inline",
         allow_empty=True,
     )
@@ -197,14 +249,13 @@ def _metadata(entries: dict[str, str], hardened: Hardened, policy: JumpReluPolic
     """The entries as the version that made the file wrote them, and with the digest of the policy that it had."""
     recorded = hardened.metadata
     kept = {VERSION}
-    if policy is None:
-        kept.add(POLICY)
-        if recorded_jump(recorded) is None:
-            # No jump, or what is none: a finding of its own.
-            entries.pop(JUMP, None)
-            kept.add(JUMP)
-            if not recorded.keys() & {JUMP, POLICY}:
-                entries[JUMP] = "the jump"
+    if policy is None and recorded_jump(recorded) is None:
+        # A policy, no jump, or what is none: a finding of its own.
+        entries.pop(JUMP, None)
+        entries.pop(POLICY, None)
+        kept |= {JUMP, POLICY}
+        if not recorded.keys() & {JUMP, POLICY}:
+            entries[JUMP] = "the jump"
     entries.update({key: recorded[key] for key in kept if key in recorded})
     order = list(hardened.metadata)
     return dict(sorted(entries.items(), key=lambda entry: order.index(entry[0]) if entry[0] in order else len(order)))

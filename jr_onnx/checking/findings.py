@@ -44,10 +44,17 @@ def finding(rule: str, message: str, node: str = "") -> Finding:
 
 @dataclass(frozen=True)
 class NotChecked:
-    """Something that this run did not look at, by its own choice or because an earlier finding made it pointless."""
+    """Something that this run did not look at, by its own choice or because an earlier finding made it pointless.
+
+    Attributes:
+        what: in words.
+        why: why not.
+        rules: the IDs of the rules that could have no finding for that.
+    """
 
     what: str
     why: str
+    rules: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,7 @@ class CheckedSite:
     Attributes:
         path: the scope path of its node.
         form: what it is written as.
-        jump: as the file has it: a number, or a range for one jump a channel.
+        jump: as the file has it: a number, or a range for one jump a channel; "unknown" if it is no constant.
         how: how its numbers were checked: "in place", "in place, functions inlined", "lifted", or "" for not at all.
         values: how many values were compared.
         exercised: whether a value in the model's own runs was above the jump; None where nothing was run in place.
@@ -97,6 +104,7 @@ class CheckReport:
         target: what JumpReLU is written as, as recorded.
         sites: every JumpReLU of the hardened model.
         findings: what is wrong, errors first.
+        notes: what the plan has from the hardened file's own record, and who reads the report should know.
         checked: what was looked at, in order.
         not_checked: what was not, and why.
         measurements: how far the outputs moved, latencies.
@@ -109,6 +117,7 @@ class CheckReport:
     target: str
     sites: tuple[CheckedSite, ...]
     findings: tuple[Finding, ...]
+    notes: tuple[str, ...]
     checked: tuple[str, ...]
     not_checked: tuple[NotChecked, ...]
     measurements: tuple[Measurement, ...]

@@ -5,32 +5,51 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import onnx
+
 from jr_onnx.conversion import ENDING
-from jr_onnx.metadata import SOURCE, hardened_metadata
+from jr_onnx.errors import ModelError
+from jr_onnx.forms.table import DOMAIN
+from jr_onnx.graph.scopes import all_scopes
+from jr_onnx.metadata import hardened_metadata
 from jr_onnx.modelfile.source import open_file
 
 
 def pairs_of(models: Sequence[Path]) -> list[tuple[Path | None, Path]]:
     """(original or None, hardened) for each hardened model; models that are not hardened are left out.
 
-    `NAME.onnx` beside `NAME.jumprelu.onnx` is taken for the original if it has the structure that the hardened file
-    records.
-
-    Raises:
-        ModelError: a file cannot be read.
+    A model is hardened if its name, its record or a node of it says so: who strips one of them must not escape.
+    `NAME.onnx` beside `NAME.jumprelu.onnx` is its original, and stands for it: if only the original is given, the pair
+    is checked. A file that cannot be read is taken for hardened; to open it tells why.
     """
-    pairs: list[tuple[Path | None, Path]] = []
-    for model in models:
-        with open_file(model) as source:
-            recorded = hardened_metadata(source.skeleton)
-        if recorded:
-            pairs.append((_original_of(model, recorded.get(SOURCE)), model))
-    return pairs
+    candidates = dict.fromkeys(path for model in models for path in (_beside(model), model) if path is not None)
+    return [(_original_of(model), model) for model in candidates if _is_hardened(model)]
 
 
-def _original_of(model: Path, digest: str | None) -> Path | None:
-    beside = model.with_name(f"{model.name.removesuffix(ENDING)}.onnx")
-    if beside == model or not beside.is_file():
+def _beside(original: Path) -> Path | None:
+    """The hardened model that stands beside an original."""
+    if original.name.endswith(ENDING):
         return None
-    with open_file(beside) as source:
-        return beside if source.digest == digest else None
+    beside = original.with_name(f"{original.name.removesuffix('.onnx')}{ENDING}")
+    return beside if beside.is_file() else None
+
+
+def _original_of(model: Path) -> Path | None:
+    beside = model.with_name(f"{model.name.removesuffix(ENDING)}.onnx")
+    return beside if beside != model and beside.is_file() else None
+
+
+def _is_hardened(model: Path) -> bool:
+    if model.name.endswith(ENDING):
+        return True
+    try:
+        with open_file(model) as source:
+            return bool(hardened_metadata(source.skeleton)) or _uses_jump_relu(source.skeleton)
+    except ModelError:
+        return True
+
+
+def _uses_jump_relu(model: onnx.ModelProto) -> bool:
+    if any(function.domain == DOMAIN for function in model.functions):
+        return True
+    return any(node.domain == DOMAIN for scope in all_scopes(model) for node in scope.nodes)

@@ -12,7 +12,6 @@ import onnx
 from jr_onnx.checking import rules
 from jr_onnx.checking.bytestream import FileReader, Reader, first_difference
 from jr_onnx.checking.findings import Finding, finding
-from jr_onnx.modelfile.external import DataFile
 from jr_onnx.modelfile.schema import CHILDREN, PAYLOADS
 from jr_onnx.modelfile.skeleton import PAYLOAD_LIMIT
 from jr_onnx.modelfile.tensors import all_tensors
@@ -24,8 +23,9 @@ _NAMES = {"Tensor": 8, "Node": 2, "Attribute": 1, "Function": 1}
 
 @dataclass(frozen=True)
 class Payload:
-    """The bytes [start, end) of a tensor in a serialized model."""
+    """The bytes [start, end) of a tensor in a serialized model, and the field that they are in."""
 
+    number: int
     start: int
     end: int
 
@@ -53,7 +53,7 @@ def _walk(buffer: Buffer, start: int, end: int, message: str, label: str) -> Ite
         if child is not None:
             yield from _walk(buffer, field.value, field.end, child, label)
         elif field.number in PAYLOADS.get(message, frozenset()):
-            yield label, Payload(field.value, field.end)
+            yield label, Payload(field.number, field.value, field.end)
 
 
 def compare_inline(ours: Buffer, read_ours: Reader, theirs: Buffer, read_theirs: Reader) -> Iterator[Finding]:
@@ -65,6 +65,10 @@ def compare_inline(ours: Buffer, read_ours: Reader, theirs: Buffer, read_theirs:
             yield finding(rules.WEIGHTS, f"'{label}': only {where} has its bytes in the model file")
             continue
         one, other = wanted[label], found[label]
+        if one.number != other.number:
+            text = f"'{label}': its bytes are in field {other.number}, in the original in field {one.number}"
+            yield finding(rules.WEIGHTS, text)
+            continue
         length = one.end - one.start
         if length != other.end - other.start:
             yield finding(rules.WEIGHTS, f"'{label}': {other.end - other.start} bytes, the original has {length}")
@@ -75,15 +79,17 @@ def compare_inline(ours: Buffer, read_ours: Reader, theirs: Buffer, read_theirs:
 
 
 def compare_external(
-    ours: onnx.ModelProto, our_files: tuple[DataFile, ...], theirs: onnx.ModelProto, their_files: tuple[DataFile, ...]
+    ours: onnx.ModelProto, our_folder: Path, theirs: onnx.ModelProto, their_folder: Path
 ) -> Iterator[Finding]:
-    """Compare the external data of two models; a file that both share is not read."""
+    """Compare the external data of two models, whose `data_files` are known to be sound, from the folders they lie in.
+
+    A file that both share is not read.
+    """
     wanted, found = _external(ours), _external(theirs)
-    our_paths, their_paths = ({file.location: file.path for file in files} for files in (our_files, their_files))
     for label, entries in wanted.items():
-        if label not in found or not entries.keys() >= {"location"}:
-            continue
-        one, other = our_paths[entries["location"]], their_paths[found[label]["location"]]
+        if label not in found:
+            continue  # a finding of the structure
+        one, other = our_folder / entries["location"], their_folder / found[label]["location"]
         if one.samefile(other) and entries == found[label]:
             continue
         place = _difference(one, entries, other, found[label])

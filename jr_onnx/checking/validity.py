@@ -11,74 +11,63 @@ import onnx.shape_inference
 
 from jr_onnx.checking import rules
 from jr_onnx.checking.findings import Finding, finding
+from jr_onnx.checking.placeholders import judgeable
 from jr_onnx.errors import ModelError
+from jr_onnx.forms.table import DOMAIN, OP_TYPE
 from jr_onnx.modelfile.external import DataFile, data_files
-from jr_onnx.modelfile.skeleton import PAYLOAD_LIMIT
+from jr_onnx.modelfile.source import Source
 from jr_onnx.modelfile.tensors import all_tensors
 
-#: To the checker a tensor whose data are not at hand; it looks for no file behind a "#".
-_ELSEWHERE = "#left-out"
+#: How onnx says that what it judges follows from data that are in another file, or too large to be read.
+_NEEDS_DATA = "external tensors"
 
 
-def check_validity(model: onnx.ModelProto, original: onnx.ModelProto | None) -> Iterator[Finding]:
-    """onnx.checker and strict shape inference on the skeleton; the original's own faults are named as such."""
-    theirs = without_payloads(model)
-    ours = None if original is None else without_payloads(original)
+def check_validity(hardened: Source, original: Source | None) -> Iterator[Finding]:
+    """onnx.checker and strict shape inference, without large payloads; a fault that ORIGINAL has too is named so."""
+    theirs = judgeable(hardened.buffer)
+    ours = None if original is None else judgeable(original.buffer)
     for rule, judge in ((rules.CHECKER, _checker_error), (rules.INFERENCE, _inference_error)):
         error = judge(theirs)
-        if error:
-            inherited = ours is not None and bool(judge(ours))
-            note = "; the original fails too" if inherited else ""
-            yield Finding(rule, f"{error}{note}", "", "warning" if inherited else "error")
+        if _NEEDS_DATA in error:
+            yield finding(rules.NOT_RUN, f"{rules.RULES[rule].name} cannot judge without the data: {error}")
+        elif error and ours is not None and _same_fault(error, judge(ours)):
+            yield Finding(rule, f"{error}; the original fails too", "", "warning")
+        elif error:
+            yield finding(rule, error)
 
 
-def without_payloads(skeleton: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of a skeleton in which the tensors without payload are external, so that it is a valid model."""
-    model = onnx.ModelProto()
-    model.CopyFrom(skeleton)
-    for tensor in all_tensors(model):
-        if tensor.data_location == onnx.TensorProto.EXTERNAL or _is_empty(tensor):
-            del tensor.external_data[:]
-            tensor.data_location = onnx.TensorProto.EXTERNAL
-            tensor.external_data.add(key="location", value=_ELSEWHERE)
-    return model
-
-
-def _is_empty(tensor: onnx.TensorProto) -> bool:
-    count = 1
-    for dim in tensor.dims:
-        count *= dim
-    stored = len(tensor.raw_data) or any(
-        getattr(tensor, name)
-        for name in ("float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data")
-    )
-    return count * 4 >= PAYLOAD_LIMIT // 4 and not stored
+def _same_fault(error: str, other: str) -> bool:
+    """Whether two messages are of one fault: they name the operator, which a site does not keep."""
+    return error.replace(f"{DOMAIN}::{OP_TYPE}", "Relu").replace(OP_TYPE, "Relu") == other
 
 
 def _checker_error(model: onnx.ModelProto) -> str:
-    return _error_of(lambda: onnx.checker.check_model(model), onnx.checker.ValidationError)
+    return _error_of(lambda: onnx.checker.check_model(model))
 
 
 def _inference_error(model: onnx.ModelProto) -> str:
-    return _error_of(
-        lambda: onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True),
-        onnx.shape_inference.InferenceError,
-    )
+    return _error_of(lambda: onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True))
 
 
-def _error_of(judge: Callable[[], object], kind: type[Exception]) -> str:
-    """The first line of what it raises, with the node that it is about; empty if nothing."""
+def _error_of(judge: Callable[[], object]) -> str:
+    """What it raises, in one line, with the node that it is about; empty if nothing."""
     try:
         judge()
-    except (kind, ValueError, RuntimeError) as error:
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
         return " ".join(str(error).split())[:500]
     return ""
+
+
+def has_external(model: onnx.ModelProto) -> bool:
+    """Whether a tensor's data are in another file."""
+    return any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in all_tensors(model))
 
 
 def check_external(model: onnx.ModelProto, path: Path | None) -> tuple[tuple[DataFile, ...], list[Finding]]:
     """The external data files of a model, or what is wrong with them."""
     if path is None:
-        return (), []
+        text = "external data: the hardened model is in memory, so its data files are not known; give its file"
+        return (), [finding(rules.NOT_RUN, text)] if has_external(model) else []
     try:
         return data_files(model, path.parent), []
     except ModelError as error:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import argparse
 import sys
 import traceback
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
-from jr_onnx.checking.check import CPU, check
+from jr_onnx.checking.check import CPU, check, unreadable
 from jr_onnx.checking.findings import FAIL_ON, CheckReport
 from jr_onnx.checking.formats import FORMATS, WRITERS
 from jr_onnx.checking.pairs import pairs_of
 from jr_onnx.cli.numbers import number
-from jr_onnx.errors import JrOnnxError, OptionError, OutputError
+from jr_onnx.errors import JrOnnxError, ModelError, OptionError, OutputError
 from jr_onnx.modelfile.atomic import atomic_file
 from jr_onnx.policy import read_policy
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 CLEAN, FINDINGS, INTERNAL_ERROR = 0, 1, 3
+
+_SAMPLES = 2
 
 
 def add_parser(commands: Commands) -> None:
@@ -41,11 +45,12 @@ def add_parser(commands: Commands) -> None:
         "--each",
         action="store_true",
         help="each MODEL by itself, any number: a hardened one is checked, against its original if NAME.onnx stands "
-        "beside NAME.jumprelu.onnx; others are left out (for pre-commit)",
+        "beside NAME.jumprelu.onnx, and that one if only NAME.onnx is given; others are left out (for pre-commit)",
     )
     jump = parser.add_mutually_exclusive_group()
     jump.add_argument("--jump", metavar="K", help="the jump to check for; default: the one that the file records")
     jump.add_argument("--policy", metavar="FILE", type=Path, help="the policy to check for")
+    _add_plan_arguments(parser)
     _add_run_arguments(parser)
     parser.add_argument(
         "--format",
@@ -62,9 +67,25 @@ def add_parser(commands: Commands) -> None:
     parser.set_defaults(run=run)
 
 
+def _add_plan_arguments(parser: argparse.ArgumentParser) -> None:
+    """The filters of `convert`: what is not given is taken from the file's record, and the report says so."""
+    parser.add_argument(
+        "--include", metavar="GLOB", action="append", help="check for a conversion of only these nodes, as in convert"
+    )
+    parser.add_argument(
+        "--exclude", metavar="GLOB", action="append", help="check for a conversion without these nodes, as in convert"
+    )
+    parser.add_argument(
+        "--clip", action="store_true", default=None, help="check for a conversion of Clip(0, c) too, as in convert"
+    )
+    parser.add_argument(
+        "--jump-input", metavar="NAME", nargs="?", const="jump", help="check for a jump that is this graph input"
+    )
+
+
 def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="NPZ", type=Path, help="real inputs, an array for each input of the model")
-    parser.add_argument("--samples", metavar="N", type=int, default=2, help="runs on random inputs (default: 2)")
+    parser.add_argument("--samples", metavar="N", type=int, help=f"runs on random inputs (default: {_SAMPLES})")
     parser.add_argument(
         "--shape", metavar="NAME=D,D", action="append", default=[], help="the shape of an input: x=1,3,224,224"
     )
@@ -85,9 +106,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise OptionError(f"{len(arguments.output)} --output for {len(formats)} --format; give one --format for each")
     if outputs.count(None) > 1:
         raise OptionError(f"{len(formats)} formats need {len(formats) - 1} --output; one format goes to stdout")
-    for output in arguments.output:
-        if not output.parent.is_dir():
-            raise OutputError(f"{output.parent}: no such folder; make it, or choose another --output")
+    _check_outputs(arguments)
+    _check_no_run(arguments)
     try:
         reports = _reports(arguments)
     except (JrOnnxError, KeyboardInterrupt):
@@ -101,12 +121,46 @@ def run(arguments: argparse.Namespace) -> int:
     return FINDINGS if any(report.fails(arguments.fail_on) for report in reports) else CLEAN
 
 
+def _check_outputs(arguments: argparse.Namespace) -> None:
+    inputs = [path for path in (*arguments.models, arguments.policy, arguments.data) if path is not None]
+    seen: set[Path] = set()
+    for output in arguments.output:
+        if not output.parent.is_dir():
+            raise OutputError(f"{output.parent}: no such folder; make it, or choose another --output")
+        if any(_same(output, path) for path in inputs):
+            raise OptionError(f"--output {output}: is a file that is read; choose another name")
+        if output.resolve() in seen:
+            raise OptionError(f"--output {output}: is given twice; give each format a file of its own")
+        seen.add(output.resolve())
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two paths are one file, by whatever names."""
+    try:
+        return one.samefile(other)
+    except OSError:  # one of them is not there
+        return one.resolve() == other.resolve()
+
+
+def _check_no_run(arguments: argparse.Namespace) -> None:
+    """What only a run heeds is a mistake where nothing is run."""
+    if not arguments.no_run:
+        return
+    for name in ("data", "samples", "shape", "provider", "latency", "keep_going"):
+        if getattr(arguments, name):
+            raise OptionError(f"--{name.replace('_', '-')} is for running the model; leave it out, or --no-run")
+
+
 def _reports(arguments: argparse.Namespace) -> tuple[CheckReport, ...]:
     options: dict[str, Any] = {
         "jump": None if arguments.jump is None else number("--jump", arguments.jump),
         "policy": None if arguments.policy is None else read_policy(arguments.policy),
+        "include": arguments.include,
+        "exclude": arguments.exclude,
+        "clip": arguments.clip,
+        "jump_input": arguments.jump_input,
         "data": None if arguments.data is None else _arrays(arguments.data),
-        "samples": arguments.samples,
+        "samples": _SAMPLES if arguments.samples is None else arguments.samples,
         "shapes": _shapes(arguments.shape),
         "providers": tuple(arguments.provider or [CPU]),
         "library": not arguments.no_library,
@@ -114,25 +168,34 @@ def _reports(arguments: argparse.Namespace) -> tuple[CheckReport, ...]:
         "latency": arguments.latency,
         "keep_going": arguments.keep_going,
     }
-    return tuple(check(original, hardened, **options) for original, hardened in _pairs(arguments))
-
-
-def _pairs(arguments: argparse.Namespace) -> Sequence[tuple[Path | None, Path]]:
     models = arguments.models
     if arguments.each:
-        return pairs_of(models)
+        return tuple(_one_of_many(original, hardened, options) for original, hardened in pairs_of(models))
     if len(models) > 2:
         raise OptionError(f"{len(models)} models; give ORIGINAL HARDENED, or HARDENED, or --each before many")
-    return [(models[0], models[1])] if len(models) == 2 else [(None, models[0])]
+    return (check(models[0] if len(models) == 2 else None, models[-1], **options),)
+
+
+def _one_of_many(original: Path | None, hardened: Path, options: Mapping[str, Any]) -> CheckReport:
+    """A file that cannot be read is a finding here, not the end: the others are still checked, and reported."""
+    try:
+        return check(original, hardened, **options)
+    except ModelError as error:
+        return unreadable(hardened, error)
 
 
 def _arrays(path: Path) -> Mapping[str, npt.NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise OptionError(
+                f"--data {path}: a single array; save it by the input's name with numpy.savez(FILE, x=array)"
+            )
+        with loaded as file:
             return {name: file[name] for name in file.files}
     except OSError as error:
         raise OptionError(f"--data {path}: {error.strerror or error}") from error
-    except (ValueError, EOFError, AttributeError) as error:
+    except (ValueError, EOFError, NotImplementedError, BadZipFile, zlib.error) as error:
         raise OptionError(f"--data {path}: not an NPZ file of plain arrays: {error}") from error
 
 

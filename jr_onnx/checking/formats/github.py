@@ -14,7 +14,9 @@ def to_github(reports: tuple[CheckReport, ...]) -> str:
     lines = []
     for report in reports:
         lines += [_command(one, report) for one in report.findings]
-        lines.append(f"::notice title=jr-onnx check::{_data(f'{name_of(report)}: {verdict(report)}')}")
+        name = name_of(report)
+        lines += [f"::notice title=jr-onnx check::{_data(f'{name}: {note}')}" for note in report.notes]
+        lines.append(f"::notice title=jr-onnx check::{_data(f'{name}: {verdict(report)}')}")
     return "\n".join(lines)
 
 

@@ -1,7 +1,7 @@
-"""JUnit XML: a test suite a model, a test case a rule; findings are failures.
+"""JUnit XML: a test suite a model, a test case a rule; findings are failures, and what did not run is skipped.
 
 There is no standard; this is what Jenkins, GitLab and the GitHub actions for test reports read:
-testsuites/testsuite/testcase/failure.
+testsuites/testsuite/testcase with failure or skipped.
 """
 
 from __future__ import annotations
@@ -28,13 +28,16 @@ def to_junit(reports: tuple[CheckReport, ...]) -> str:
 
 def _suite(report: CheckReport) -> ET.Element:
     failing = {one.rule for one in report.findings}
+    skipped = {
+        rule: f"{one.what}: {one.why}" for one in report.not_checked for rule in one.rules if rule not in failing
+    }
     suite = ET.Element(
         "testsuite",
         name=_clean(name_of(report)),
         tests=str(len(RULES)),
         failures=str(len(failing)),
         errors="0",
-        skipped="0",
+        skipped=str(len(skipped)),
         time=f"{report.seconds:.3f}",
     )
     for rule in RULES.values():
@@ -44,7 +47,10 @@ def _suite(report: CheckReport) -> ET.Element:
             text = "\n".join(f"{one.node}: {one.message}" if one.node else one.message for one in found)
             failure = ET.SubElement(case, "failure", message=_clean(text.splitlines()[0]), type=found[0].severity)
             failure.text = _clean(f"{text}\n\n{rule.means}\nfix: {rule.fix}")
-    notes = [f"measured: {measurement_text(one)}" for one in report.measurements]
+        elif rule.id in skipped:
+            ET.SubElement(case, "skipped", message=_clean(skipped[rule.id]))
+    notes = [f"note: {note}" for note in report.notes]
+    notes += [f"measured: {measurement_text(one)}" for one in report.measurements]
     notes += [f"not checked: {one.what}: {one.why}" for one in report.not_checked]
     ET.SubElement(suite, "system-out").text = _clean("\n".join(notes))
     return suite

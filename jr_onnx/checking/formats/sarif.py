@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from jr_onnx.checking.findings import CheckReport, Finding
+from jr_onnx.checking.formats.text import name_of
 from jr_onnx.checking.rules import RULES, Rule
 from jr_onnx.version import __version__
 
@@ -22,9 +23,14 @@ def to_sarif(reports: tuple[CheckReport, ...]) -> str:
         "semanticVersion": __version__,
         "rules": [_rule(rule) for rule in RULES.values()],
     }
+    notes = [
+        {"level": "note", "message": {"text": f"{name_of(report)}: {note}"}}
+        for report in reports
+        for note in report.notes
+    ]
     run = {
         "tool": {"driver": driver},
-        "invocations": [{"executionSuccessful": True}],
+        "invocations": [{"executionSuccessful": True, "toolExecutionNotifications": notes}],
         "results": [_result(one, report) for report in reports for one in report.findings],
         "columnKind": "utf16CodeUnits",
     }

@@ -25,6 +25,7 @@ def _one(report: CheckReport) -> str:
     if report.target or report.sites:
         lines.append(f"{count(len(report.sites), 'site')}, target {report.target or 'unknown'}, jump {report.jump}")
     lines += _findings(report)
+    lines += [f"note: {text}" for text in report.notes]
     lines += [f"measured: {measurement_text(one)}" for one in report.measurements]
     lines += [f"checked: {what}" for what in (*report.checked, *_sites(report))]
     lines += [f"not checked: {one.what}: {one.why}" for one in report.not_checked]
