@@ -94,9 +94,24 @@ def test_one_jump_a_channel_is_compared_channel_by_channel() -> None:
         <ir_version: 8, opset_import: ["": 17]>
         g (float[N, 3, H, W] x) => (float[N, 3, H, W] y) { [site] y = Relu(x) }
     """)
-    report = check(model, hardened(model, jump=(0.1, 0.5, 2.0)))
+    report = check(model, hardened(model, jump=(0.1, 0.5, 2.0)), jump=(0.1, 0.5, 2.0))
     assert not report.findings, shown(report)
-    assert report.sites[0].jump == "0.10000000149011612 to 2.0"
+    assert report.sites[0].jump == "0.1 to 2 (3 channels)"
+
+
+def test_more_jumps_than_a_skeleton_holds_are_compared_too() -> None:
+    model = parsed("""
+        <ir_version: 8, opset_import: ["": 17]>
+        g (float[2, 1500] x) => (float[2, 1500] y) { [site] y = Relu(x) }
+    """)
+    jumps = tuple(number / 1000 for number in range(1500))
+    converted = hardened(model, jump=jumps)
+    report = check(model, converted, jump=jumps)
+    assert not report.findings, shown(report)
+    assert report.sites[0].values > 3 * 3000
+    wrong = initializer(converted, next(i.name for i in converted.graph.initializer))
+    wrong.raw_data = np.asarray(jumps, np.float32)[::-1].tobytes()
+    assert rules(check(model, converted, jump=jumps)) == {"JR109"}
 
 
 def test_a_kernel_that_is_wrong_in_one_bit_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

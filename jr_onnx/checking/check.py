@@ -34,7 +34,7 @@ from jr_onnx.checking.findings import (
     in_order,
 )
 from jr_onnx.checking.payloads import compare_external, compare_inline
-from jr_onnx.checking.running import Request, check_running
+from jr_onnx.checking.running import CPU, Request, check_running
 from jr_onnx.checking.structure import compare
 from jr_onnx.checking.validity import check_external, check_validity, has_external
 from jr_onnx.errors import ModelError, OptionError
@@ -45,8 +45,6 @@ from jr_onnx.policy import Jump, JumpReluPolicy, as_jump
 from jr_onnx.sites.jumps import jump_of
 from jr_onnx.sites.survey import Site
 from jr_onnx.text import count, jump_text
-
-CPU = "CPUExecutionProvider"
 
 #: How many sites a note or a message names.
 _NAMED = 8

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,8 +11,11 @@ import numpy as np
 import onnx
 import onnx.inliner
 
+from jr_onnx.checking.payloads import payloads_of
+from jr_onnx.checking.sessions import CannotRunError
 from jr_onnx.comparison.side import read_side
 from jr_onnx.element_types import BFLOAT16, FLOAT
+from jr_onnx.errors import OutputError
 from jr_onnx.forms.table import DOMAIN, OP_TYPE
 from jr_onnx.forms.write import tensor_of
 from jr_onnx.graph.structure import defined_names
@@ -54,7 +58,7 @@ class Runnable:
 
 def runnable(source: Source, sites: Iterable[Site]) -> Runnable:
     """The model as it is, or with its functions inlined where they hold a JumpReLU."""
-    known = tuple((site.path, site) for site in sites if site.kind is SiteKind.HARDENED)
+    known = tuple((site.path, site) for site in _with_large_jumps(source, sites) if site.kind is SiteKind.HARDENED)
     if all(site.scope.outermost.function is None for _, site in known):
         return Runnable(source, known, inlined=False)
     model = onnx.ModelProto.FromString(source.buffer[0 : len(source.buffer)])
@@ -63,6 +67,22 @@ def runnable(source: Source, sites: Iterable[Site]) -> Runnable:
     inlined = open_proto(onnx.inliner.inline_selected_functions(model, [(DOMAIN, OP_TYPE)], exclude=True))
     found = [site for site in read_side(inlined.skeleton).sites.values() if site.kind is SiteKind.HARDENED]
     return Runnable(replace(inlined, path=source.path), tuple((_tag(site), site) for site in found), inlined=True)
+
+
+def _with_large_jumps(source: Source, sites: Iterable[Site]) -> Iterable[Site]:
+    """The sites, surveyed with their jumps also where these are as large as what a skeleton leaves out."""
+    sites = tuple(sites)
+    jumps = {site.hardened.values.get("jump", "") for site in sites if site.hardened is not None}
+    payloads = {name: payload for name, payload in payloads_of(source.buffer).items() if name in jumps}
+    if not payloads:
+        return sites
+    model = onnx.ModelProto()
+    model.CopyFrom(source.skeleton)
+    for tensor in model.graph.initializer:
+        if tensor.name in payloads:
+            payload = payloads[tensor.name]
+            tensor.MergeFromString(encode_field(payload.number, source.buffer[payload.start : payload.end]))
+    return read_side(model).sites.values()
 
 
 def _node_of(model: onnx.ModelProto, site: Site) -> onnx.NodeProto:
@@ -183,41 +203,64 @@ def _add(graph: onnx.GraphProto, number: int, site: Site, nodes: Sequence[onnx.N
 
 
 class Workspace:
-    """A temporary folder with copies of models, each with its external data."""
+    """A temporary folder with copies of models.
+
+    The copies of one model share a folder, and in it one copy of its external data: a link would not do, because
+    runtimes reject data files that lie elsewhere.
+
+    Raises:
+        CannotRunError: from each method that writes, where the disk is full or not to be written.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def path(self, name: str) -> Path:
-        """Where a copy of that name goes: a folder of its own, for external data that have the same name."""
-        folder = self._folder / name
-        folder.mkdir(exist_ok=True)
+    def path(self, whose: str, name: str) -> Path:
+        """Where a copy of that name goes; `whose` tells ORIGINAL from HARDENED."""
+        folder = self._folder / whose
+        with _writing():
+            folder.mkdir(exist_ok=True)
         return folder / f"{name}.onnx"
 
-    def plain(self, source: Source, name: str) -> Path:
+    def plain(self, source: Source, whose: str) -> Path:
         """The model itself if it is a file, else a copy."""
-        return source.path if source.path is not None else self.write(source, source.root().pieces(), name)
+        return source.path if source.path is not None else self.write(source, source.root().pieces(), whose, "plain")
 
-    def write(self, source: Source, pieces: list[Piece], name: str) -> Path:
-        """Write an edited model; the original's external data are linked, or copied where they cannot be."""
-        goal = self.path(name)
-        if source.path is None:
-            goal.write_bytes(join(source.buffer, pieces))
-            return goal
-        files = data_files(source.skeleton, source.path.parent)
-        mode = default_mode(source.path, goal)
-        with placed(files, mode, source.path, goal, True, _silent), atomic_file(goal) as target:
-            if source.file is None:
-                target.write(join(source.buffer, pieces))
-            else:
-                write_pieces(target, pieces, source.file, _silent)
+    def write(self, source: Source, pieces: list[Piece], whose: str, name: str) -> Path:
+        """Write an edited model, with its external data."""
+        goal = self.path(whose, name)
+        with _writing():
+            if source.path is None:
+                goal.write_bytes(join(source.buffer, pieces))
+                return goal
+            files = data_files(source.skeleton, source.path.parent)
+            mode = default_mode(source.path, goal)
+            with placed(files, mode, source.path, goal, True, _silent), atomic_file(goal) as target:
+                if source.file is None:
+                    target.write(join(source.buffer, pieces))
+                else:
+                    write_pieces(target, pieces, source.file, _silent)
         return goal
 
-    def save(self, model: onnx.ModelProto, name: str) -> Path:
+    def save(self, model: onnx.ModelProto, whose: str, name: str) -> Path:
         """Write a model that is small enough to be in memory."""
-        goal = self.path(name)
-        goal.write_bytes(model.SerializeToString())
+        goal = self.path(whose, name)
+        with _writing():
+            goal.write_bytes(model.SerializeToString())
         return goal
+
+    def drop(self, path: Path) -> None:
+        """Delete a copy that has been run; a model that is the user's own file stays."""
+        if path.is_relative_to(self._folder):
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, OutputError) as error:
+        raise CannotRunError(f"a temporary copy of the model cannot be written ({error})") from error
 
 
 def _silent(_: int) -> None:

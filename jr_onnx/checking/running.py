@@ -30,11 +30,14 @@ from jr_onnx.checking.sessions import (
     provider_name,
     runtime,
 )
-from jr_onnx.checking.sites_numbers import SiteNumbers, check_sites
+from jr_onnx.checking.sites_numbers import check_sites
 from jr_onnx.errors import JrOnnxError
 from jr_onnx.forms.table import JUMP_RELU
 from jr_onnx.modelfile.source import Source
 from jr_onnx.sites.survey import Site
+
+#: The execution provider that onnxruntime always has; on it alone nothing can fall back or be copied.
+CPU = "CPUExecutionProvider"
 
 _ROUNDS = 15
 
@@ -53,13 +56,14 @@ class Request:
 
 @dataclass
 class RunResult:
-    """What came of it; `sites` maps paths to what `CheckedSite` says of numbers."""
+    """What came of it; `sites` maps paths to what `CheckedSite` says of numbers, `judged` are the rules looked at."""
 
     findings: list[Finding] = field(default_factory=list)
     checked: list[str] = field(default_factory=list)
     not_checked: list[NotChecked] = field(default_factory=list)
     measurements: list[Measurement] = field(default_factory=list)
     sites: dict[str, dict[str, Any]] = field(default_factory=dict)
+    judged: set[str] = field(default_factory=set)
 
     def not_run(self, what: str, why: object) -> None:
         """A check that was asked for and could not run."""
@@ -67,33 +71,37 @@ class RunResult:
 
 
 def check_running(original: Source | None, hardened: Hardened, request: Request) -> RunResult:
-    """Run all there is to run; what cannot be run becomes a finding."""
+    """Run all there is to run; what cannot be run becomes a finding, and takes nothing else with it."""
     result = RunResult()
-    with tempfile.TemporaryDirectory(prefix="jr-onnx-check-") as folder:
-        space = Workspace(Path(folder))
-        try:
-            onnxruntime()
-            ways = _ways(hardened, request, result)
-            path = space.plain(hardened.source, "hardened")
-            loaded = [way for way in ways if _loads(path, way, original, space, result)]
-            if not loaded:
-                return result
-            sampler = Sampler(Session(path, loaded[0]), request.shapes, request.data)
-        except CannotRunError as error:
-            result.not_run("running the model", error)
-            return result
-        model = _runnable(hardened, result)
-        if model is not None:
-            numbers = check_sites(model, sampler, request.samples, loaded, space)
-            _take(numbers, result)
-        samples = _real_samples(sampler, request)
-        for way in loaded:
-            _whole(original, hardened, samples, way, space, result)
-        always = [site for site in hardened.jump_relus if not site.scope.path and _has_kernel(site)]
-        _placements(path, loaded, samples[0], len(always), result)
-        if request.latency:
-            _latency(original, path, samples[0], loaded, space, result)
+    try:
+        with tempfile.TemporaryDirectory(prefix="jr-onnx-check-") as folder:
+            _run(original, hardened, request, Workspace(Path(folder)), result)
+    except (CannotRunError, OSError) as error:
+        result.not_run("running the model", error)
+    known = {rule for one in result.not_checked for rule in one.rules} | result.judged
+    left = tuple(rule for rule in rules.RUNNING if rule not in known and (original or rule not in rules.WHOLE))
+    if left:
+        result.not_checked.append(NotChecked(", ".join(left), "did not run, or had nothing to look at", left))
     return result
+
+
+def _run(original: Source | None, hardened: Hardened, request: Request, space: Workspace, result: RunResult) -> None:
+    onnxruntime()
+    ways = _ways(hardened, request, result)
+    path = space.plain(hardened.source, "hardened")
+    loaded = [way for way in ways if _loads(path, way, original, space, result)]
+    if not loaded:
+        return
+    sampler = Sampler(Session(path, loaded[0]), request.shapes, request.data)
+    model = _runnable(hardened, result)
+    if model is not None:
+        _sites(model, sampler, request.samples, loaded, space, result)
+    samples = _real_samples(sampler, request)
+    for way in loaded:
+        _whole(original, hardened, samples, way, space, result)
+    _placements(path, loaded, samples[0], hardened, result)
+    if request.latency:
+        _latency(original, path, samples[0], loaded, space, result)
 
 
 def _runnable(hardened: Hardened, result: RunResult) -> Runnable | None:
@@ -143,6 +151,7 @@ def _loads(path: Path, way: Way, original: Source | None, space: Workspace, resu
             Session(path, Way(way.provider, way.library, level))
         except CannotRunError as error:
             failed[level] = str(error)
+    result.judged.add(rules.LOADING)
     result.checked.append(f"loads at {len(levels()) - len(failed)} of {len(levels())} optimisation levels ({way})")
     if not failed:
         return True
@@ -162,12 +171,20 @@ def _original_loads(original: Source, way: Way, space: Workspace) -> bool:
     return True
 
 
-def _take(numbers: SiteNumbers, result: RunResult) -> None:
+def _sites(
+    model: Runnable, sampler: Sampler, samples: int, ways: Sequence[Way], space: Workspace, result: RunResult
+) -> None:
+    try:
+        numbers = check_sites(model, sampler, samples, ways, space)
+    except CannotRunError as error:
+        result.not_run("values of the sites", error)
+        return
     result.findings += numbers.findings
     result.not_checked += numbers.not_checked
     for path, how in numbers.how.items():
         exercised = path in numbers.exercised if how.startswith("in place") else None
         result.sites[path] = {"how": how, "values": numbers.values.get(path, 0), "exercised": exercised}
+        result.judged |= {rules.SITE_VALUES} if exercised is None else set(rules.SITES)
 
 
 def _real_samples(sampler: Sampler, request: Request) -> list[Sample]:
@@ -193,15 +210,23 @@ def _whole(
         return
     result.findings += numbers.findings
     result.measurements += [Measurement(f"{one.name} ({way})", one.value, one.unit) for one in numbers.measurements]
-    result.checked.append(f"outputs against the original's, at the jump and at jump 0 ({way})")
+    result.not_checked += numbers.not_checked
+    result.judged |= numbers.checked.keys()
+    if numbers.checked:
+        result.checked.append(f"outputs against the original's, {' and '.join(numbers.checked.values())} ({way})")
 
 
-def _placements(path: Path, ways: Sequence[Way], sample: Sample, least: int, result: RunResult) -> None:
+def _placements(path: Path, ways: Sequence[Way], sample: Sample, hardened: Hardened, result: RunResult) -> None:
     """Where each JumpReLU ran; without the library there is none, because onnxruntime runs the function's nodes.
 
-    Those of the main graph, `least` of them, run always; branches and bodies may not be reached.
+    Those of the main graph run always; branches and bodies may not be reached.
     """
+    least = sum(not site.scope.path and _has_kernel(site) for site in hardened.jump_relus)
+    other_forms = not all(map(_has_kernel, hardened.jump_relus))
     for way in ways:
+        if way.provider != CPU and (other_forms or not way.library):
+            why = "only a kernel of jr_onnx::JumpReLU can be looked up, standard operators cannot"
+            result.not_checked.append(NotChecked(f"where JumpReLU runs ({way})", why, rules.PLACES))
         if not way.library:
             continue
         try:
@@ -224,7 +249,9 @@ def _placements(path: Path, ways: Sequence[Way], sample: Sample, least: int, res
         if len(places) < least:
             text = f"only {len(places)} of the main graph's {least} JumpReLU ran by kernel ({way})"
             result.findings.append(finding(rules.PLACEMENT, text))
-        result.checked.append(f"{len(places)} JumpReLU ran on {way.provider} by kernel")
+        there = sum(place.provider == way.provider for place in places)
+        result.checked.append(f"{there} JumpReLU ran on {way.provider} by kernel")
+        result.judged |= set(rules.PLACES)
 
 
 def _latency(

@@ -63,9 +63,9 @@ class Sampler:
         """
         described = session.inputs()
         _check_names("--shape", shapes, described)
-        _check_names("--data", data, described)
+        _check_names("--data", data, [*described, *session.defaults()])
         self._data = data
-        self._inputs = [] if data.keys() >= {one.name for one in described} else _described(described, shapes)
+        self._inputs = _described([one for one in described if one.name not in data], shapes)
         self._sizes = _OPEN[0]
         if self._inputs:
             self._sizes = self._fitting(session)
@@ -91,7 +91,7 @@ class Sampler:
         """The number-th random sample, always the same."""
         draw = np.random.default_rng(number)
         feeds = {one.name: self._array(one, draw, scale, number) for one in self._inputs}
-        return Sample(f"random input {number} times {scale:g}", {**feeds, **self._given()}, real=True)
+        return Sample(f"random input {number} times {scale:g}", {**feeds, **self._data}, real=True)
 
     def edges(self, values: Sequence[float]) -> Sample:
         """Every floating-point input filled with these values, over and over."""
@@ -103,26 +103,34 @@ class Sampler:
                 with np.errstate(over="ignore"):
                     array = np.resize(np.asarray(values).astype(one.dtype), array.shape)
             feeds[one.name] = array
-        return Sample("edge values", {**feeds, **self._given()}, real=False)
+        return Sample("edge values", {**feeds, **self._data}, real=False)
 
     def given(self) -> Iterator[Sample]:
         """The user's data, if they are all that the model needs."""
         if self._data and not self._inputs:
             yield Sample("--data", self._data, real=True)
 
-    def _given(self) -> Arrays:
-        return self._data
-
     def _array(self, one: _Input, draw: np.random.Generator, scale: float, number: int) -> npt.NDArray[Any]:
         batch, other = self._sizes
         shape = [
             dim if isinstance(dim, int) else batch if not position else other for position, dim in enumerate(one.shape)
         ]
-        if one.dtype.kind == "f":
-            return np.asarray(draw.standard_normal(shape) * scale).astype(one.dtype)
-        if one.dtype.kind == "b":
-            return np.full(shape, number % 2 == 0)
-        return np.asarray(draw.integers(1, _INTEGERS, shape, endpoint=True)).astype(one.dtype)
+        try:
+            return _drawn(one.dtype, shape, draw, scale, number)
+        except (MemoryError, ValueError) as error:
+            raise CannotRunError(f"input '{one.name}' cannot be made in the shape {shape}: {error}") from error
+
+
+def _drawn(
+    dtype: np.dtype[Any], shape: Sequence[int], draw: np.random.Generator, scale: float, number: int
+) -> npt.NDArray[Any]:
+    if dtype.kind == "f":
+        values: npt.NDArray[Any] = draw.standard_normal(shape, dtype=np.float64 if dtype.itemsize > 4 else np.float32)
+        values *= scale
+        return values.astype(dtype, copy=False)
+    if dtype.kind == "b":
+        return np.full(shape, number % 2 == 0)
+    return np.asarray(draw.integers(1, _INTEGERS, shape, dtype=dtype, endpoint=True))
 
 
 def _described(described: Sequence[Any], shapes: Mapping[str, Sequence[int]]) -> list[_Input]:

@@ -120,15 +120,21 @@ class Session:
         described: Sequence[Any] = self._session.get_inputs()
         return described
 
+    def defaults(self) -> Sequence[Any]:
+        """The same of the inputs that may be fed and have a default, such as a jump input."""
+        described: Sequence[Any] = self._session.get_overridable_initializers()
+        return described
+
     def run(self, feeds: Arrays) -> dict[str, npt.NDArray[Any]]:
-        """All outputs by name.
+        """All outputs by name; a feed that this model has no input for, as ORIGINAL has none for a jump, is left out.
 
         Raises:
             CannotRunError: onnxruntime fails on these inputs.
         """
         names = [value.name for value in self._session.get_outputs()]
+        known = {one.name for one in (*self.inputs(), *self.defaults())}
         try:
-            outputs = self._session.run(names, dict(feeds))
+            outputs = self._session.run(names, {name: array for name, array in feeds.items() if name in known})
         except _errors() as error:
             raise CannotRunError(_line(error)) from error
         kept = zip(names, outputs, strict=True)
@@ -140,7 +146,7 @@ def _errors() -> tuple[type[Exception], ...]:
     """onnxruntime's exceptions: each derives from Exception itself."""
     state = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
     own = [kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception)]
-    return (*own, RuntimeError, ValueError, TypeError, NotImplementedError, ImportError, JrOnnxError)
+    return (*own, RuntimeError, ValueError, TypeError, NotImplementedError, ImportError, MemoryError, JrOnnxError)
 
 
 def _line(error: Exception) -> str:

@@ -17,10 +17,12 @@ Array = npt.NDArray[Any]
 _UNSIGNED = {2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 
-def wrong_value(site: Site, form: Form, x: Array, y: Array, jump: Array) -> str:
+def wrong_value(site: Site, form: Form, x: Array, y: Array, jump: Array, *, unrounded: bool = False) -> str:
     """The first value that is wrong; empty if all are right.
 
     NaN is NaN whatever its payload is. Relu*Greater may keep the sign of a zero; ThresholdedRelu gives 0 for NaN.
+    `unrounded` says that the site may have read a wider value than `x`, which is that value rounded: what is rounded to
+    the jump itself may have been above it.
     """
     dtype = NUMPY_TYPES[site.element_type]
     values, got = x.astype(dtype), y.astype(dtype)
@@ -33,6 +35,8 @@ def wrong_value(site: Site, form: Form, x: Array, y: Array, jump: Array) -> str:
     same |= np.isnan(got) & np.isnan(wanted)
     if form is RELU_GREATER:
         same |= (got == 0) & (wanted == 0)
+    if unrounded:
+        same |= (values == jump) & (got == values)
     if same.all():
         return ""
     place = tuple(int(i) for i in np.argwhere(~same)[0])

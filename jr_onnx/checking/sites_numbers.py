@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 
 from jr_onnx.checking import rules
@@ -15,10 +13,10 @@ from jr_onnx.checking.copies import Runnable, Workspace, as_float, exposed, lift
 from jr_onnx.checking.findings import Finding, NotChecked, finding
 from jr_onnx.checking.samples import SCALES, Sample, Sampler
 from jr_onnx.checking.sessions import Arrays, CannotRunError, Session, Way
-from jr_onnx.checking.site_values import edge_values, effective_form, wrong_value
-from jr_onnx.element_types import BFLOAT16
+from jr_onnx.checking.site_values import Array, edge_values, effective_form, wrong_value
+from jr_onnx.element_types import BFLOAT16, FLOAT16, NUMPY_TYPES
 from jr_onnx.forms.table import BODIES, DOMAIN, Form
-from jr_onnx.sites.jumps import jump_of
+from jr_onnx.sites.jumps import jump_of, wiring_of
 from jr_onnx.sites.survey import Site
 
 #: Fed to the whole model: whatever becomes of them on their way, each site must do the right thing with it.
@@ -41,31 +39,62 @@ class SiteNumbers:
     exercised: set[str] = field(default_factory=set)
     how: dict[str, str] = field(default_factory=dict)
 
-    def judge(
-        self, path: str, site: Site, form: Form, x: npt.NDArray[Any], y: npt.NDArray[Any], where: str, *, real: bool
-    ) -> None:
-        """Compare one site's values; `real` says that they come from a run that could exercise it."""
-        jump = jump_of(site)
-        if jump is None:
-            self.not_checked.append(NotChecked(f"numbers of {path}", "its jump is not a constant"))
+    def note(self, path: str, wrong: str, compared: int, where: str, how: str) -> None:
+        """Take note of what came of one comparison: the first value that is wrong, of so many."""
+        if not compared:
             return
-        wrong = wrong_value(site, form, x, y, jump)
+        self.how[path] = how
         if wrong:
             self.findings.append(finding(rules.SITE_VALUES, f"{wrong}; {where}", path))
-        self.values[path] = self.values.get(path, 0) + int(x.size)
+        self.values[path] = self.values.get(path, 0) + compared
+
+    def exercise(self, path: str, x: Array, jump: Array) -> None:
+        """Take note of whether a value of a run that could exercise the site is above its jump."""
         with np.errstate(invalid="ignore"):
-            if real and bool((x.astype(np.float64) > np.asarray(jump, np.float64)).any()):
+            if bool((x.astype(np.float64) > np.asarray(jump, np.float64)).any()):
                 self.exercised.add(path)
 
 
 def check_sites(model: Runnable, sampler: Sampler, samples: int, ways: Sequence[Way], space: Workspace) -> SiteNumbers:
-    """Run every site in every way."""
+    """Run every site in every way.
+
+    Raises:
+        CannotRunError: the copies that are run cannot be written.
+    """
     result = SiteNumbers()
+    known: list[tuple[str, Site]] = []
+    for name, site in model.sites:
+        why = _unknown(site)
+        if why:
+            result.findings.append(finding(rules.NOT_RUN, f"its values cannot be compared: {why}", name))
+        else:
+            known.append((name, site))
+    if not known:
+        return result
+    model = replace(model, sites=tuple(known))
     body = _body_of(model.source.skeleton)
     _check_alone(model, ways, space, result, body)
     if model.in_place:
         _check_in_place(model, sampler, samples, ways, space, result, body)
     return result
+
+
+def _unknown(site: Site) -> str:
+    """What a site's values cannot be compared without; empty if all is known."""
+    if site.element_type not in NUMPY_TYPES:
+        return "its element type is not known; declare it in value_info"
+    return "its jump is not a constant, or too large to be read" if jump_of(site) is None else ""
+
+
+def _jump_at(site: Site, feeds: Arrays) -> Array:
+    """The jump in one run: a jump that is a graph input may be fed, and is cast where sites have several types."""
+    jump = jump_of(site)
+    assert jump is not None  # else the site would be among the unknown ones
+    name = site.hardened.values.get("jump", "") if site.hardened is not None else ""
+    produced = wiring_of(site.scope).producer(name)
+    if produced is not None and produced[1].op_type == "Cast":
+        name = produced[1].input[0]
+    return np.asarray(feeds[name]).astype(jump.dtype) if name in feeds else jump
 
 
 def _body_of(model: onnx.ModelProto) -> Form | None:
@@ -79,17 +108,17 @@ def _check_alone(
     model: Runnable, ways: Iterable[Way], space: Workspace, result: SiteNumbers, body: Form | None
 ) -> None:
     """Each site alone in a model, on edge values."""
-    paths, sites = zip(*model.sites, strict=True) if model.sites else ((), ())
+    paths, sites = zip(*model.sites, strict=True)
     single, refused = lifted(model.source.skeleton, sites)
     for number, why in refused.items():
         result.not_checked.append(NotChecked(f"edge values at {paths[number]}", why))
     if len(refused) == len(sites):
         return
-    path = space.save(single, "lifted")
+    path = space.save(single, "hardened", "lifted")
     feeds = {
-        f"x{number}": _fed(edge_values(site, jump), site)
+        f"x{number}": _fed(edge_values(site, _jump_at(site, {})), site)
         for number, site in enumerate(sites)
-        if number not in refused and (jump := jump_of(site)) is not None
+        if number not in refused
     }
     for way in ways:
         try:
@@ -101,11 +130,11 @@ def _check_alone(
             if f"x{number}" in feeds:
                 form = effective_form(site, body, library=way.library)
                 x, y = feeds[f"x{number}"], outputs[f"y{number}"]
-                result.judge(paths[number], site, form, x, y, f"alone, on edge values, {way}", real=False)
-                result.how.setdefault(paths[number], "lifted into a model of its own")
+                where, how = f"alone, on edge values, {way}", "lifted into a model of its own"
+                result.note(paths[number], wrong_value(site, form, x, y, _jump_at(site, {})), x.size, where, how)
 
 
-def _fed(values: npt.NDArray[Any], site: Site) -> npt.NDArray[Any]:
+def _fed(values: Array, site: Site) -> Array:
     return values.astype(np.float32) if site.element_type == BFLOAT16 else values
 
 
@@ -121,7 +150,7 @@ def _check_in_place(
     """The values of sites of the main graph, as outputs of a copy of the whole model."""
     source = model.source
     values = values_of([site for _, site in model.in_place], source.skeleton)
-    path = space.write(source, exposed(source, values), "exposed")
+    path = space.write(source, exposed(source, values), "hardened", "exposed")
     how = "in place, functions inlined" if model.inlined else "in place"
     for number, way in enumerate(ways):
         try:
@@ -131,14 +160,28 @@ def _check_in_place(
                 for name, site in model.in_place:
                     form = effective_form(site, body, library=way.library)
                     x, y = (_value(outputs, sample.feeds, value, site) for value in (site.input, site.output))
-                    if x is not None and y is not None:
-                        result.judge(name, site, form, x, y, f"{sample.name}, {way}", real=sample.real)
-                        result.how[name] = how
+                    if x is None or y is None:
+                        continue
+                    jump = _jump_at(site, sample.feeds)
+                    wrong = wrong_value(site, form, x, y, jump, unrounded=_may_be_unrounded(site, way))
+                    result.note(name, wrong, x.size, f"{sample.name}, {way}", how)
+                    if sample.real:
+                        result.exercise(name, x, jump)
         except CannotRunError as error:
             result.findings.append(finding(rules.NOT_RUN, f"values of the sites in place ({way}): {error}"))
+    space.drop(path)
     for name in dict.fromkeys(name for name, _ in model.in_place):
         if result.how.get(name) == how and name not in result.exercised:
             result.findings.append(finding(rules.NOT_EXERCISED, "no sample has a value above its jump", name))
+
+
+def _may_be_unrounded(site: Site, way: Way) -> bool:
+    """Whether onnxruntime may hand a site a float where the model says float16 or bfloat16.
+
+    Where it has no kernels for these types it computes in float, and drops casts that meet. An input of the model is
+    what it is, so that a site alone has no such doubt.
+    """
+    return site.element_type in (FLOAT16, BFLOAT16) and not way.library
 
 
 def _samples(sampler: Sampler, samples: int, model: Runnable, result: SiteNumbers, *, first: bool) -> Iterable[Sample]:
@@ -156,7 +199,7 @@ def _samples(sampler: Sampler, samples: int, model: Runnable, result: SiteNumber
         yield sampler.random(1, scale)
 
 
-def _value(outputs: Arrays, feeds: Arrays, name: str, site: Site) -> npt.NDArray[Any] | None:
+def _value(outputs: Arrays, feeds: Arrays, name: str, site: Site) -> Array | None:
     if site.element_type == BFLOAT16 and as_float(name) in outputs:
         return outputs[as_float(name)]
     return outputs.get(name, feeds.get(name))

@@ -14,10 +14,11 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
-from jr_onnx.checking.check import CPU, check, unreadable
+from jr_onnx.checking.check import check, unreadable
 from jr_onnx.checking.findings import FAIL_ON, CheckReport
 from jr_onnx.checking.formats import FORMATS, WRITERS
 from jr_onnx.checking.pairs import pairs_of
+from jr_onnx.checking.running import CPU
 from jr_onnx.cli.numbers import number
 from jr_onnx.errors import JrOnnxError, ModelError, OptionError, OutputError
 from jr_onnx.modelfile.atomic import atomic_file
