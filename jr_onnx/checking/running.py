@@ -151,9 +151,9 @@ def _loads(path: Path, way: Way, original: Source | None, space: Workspace, resu
             Session(path, Way(way.provider, way.library, level))
         except CannotRunError as error:
             failed[level] = str(error)
-    result.judged.add(rules.LOADING)
     result.checked.append(f"loads at {len(levels()) - len(failed)} of {len(levels())} optimisation levels ({way})")
     if not failed:
+        result.judged.add(rules.LOADING)
         return True
     level, why = next(iter(failed.items()))
     if original is not None and not _original_loads(original, Way(way.provider, False, level), space):

@@ -64,7 +64,7 @@ class Sampler:
         described = session.inputs()
         _check_names("--shape", shapes, described)
         _check_names("--data", data, [*described, *session.defaults()])
-        self._data = data
+        self._data = {name: np.asarray(array) for name, array in data.items()}
         self._inputs = _described([one for one in described if one.name not in data], shapes)
         self._sizes = _OPEN[0]
         if self._inputs:
