@@ -90,7 +90,8 @@ def _order(pairs: list[tuple[int, int]], scope: Scope) -> Iterator[Difference]:
     highest = -1
     for _, j in pairs:
         if j < highest:
-            yield Difference(Kind.ORDER, "its place", "behind nodes that it now stands before", "", scope.path_of(j))
+            other = f"'{scope.path_of(highest)}'"
+            yield Difference(Kind.ORDER, "its place", f"behind {other}", f"before {other}", scope.path_of(j))
             return
         highest = j
 
