@@ -4,20 +4,22 @@
 set -euo pipefail
 
 arguments=()
-[[ -n ${JR_ORIGINAL:-} ]] && arguments+=("$JR_ORIGINAL")
-arguments+=("${JR_HARDENED:?the hardened model is missing}")
+models=()
+[[ -n ${JR_ORIGINAL:-} ]] && models+=("$JR_ORIGINAL")
+models+=("${JR_HARDENED:?the hardened model is missing}")
 [[ -n ${JR_JUMP:-} ]] && arguments+=(--jump "$JR_JUMP")
 [[ -n ${JR_POLICY:-} ]] && arguments+=(--policy "$JR_POLICY")
 [[ -n ${JR_DATA:-} ]] && arguments+=(--data "$JR_DATA")
 [[ -n ${JR_FAIL_ON:-} ]] && arguments+=(--fail-on "$JR_FAIL_ON")
 [[ -n ${JR_SARIF:-} ]] && arguments+=(--format sarif --output "$JR_SARIF")
 [[ -n ${JR_JUNIT:-} ]] && arguments+=(--format junit --output "$JR_JUNIT")
-read -ra more <<<"${JR_ARGUMENTS:-}"
+read -r -d '' -a more <<<"${JR_ARGUMENTS:-}" || true # all lines; at the end of the text it returns 1
 
 summary=$(mktemp)
 trap 'rm -f "$summary"' EXIT
 code=0
-jr-onnx check "${arguments[@]}" --format text --output "$summary" --format github ${more[@]+"${more[@]}"} || code=$?
+arguments+=(--format text --output "$summary" --format github ${more[@]+"${more[@]}"})
+jr-onnx check "${arguments[@]}" -- "${models[@]}" || code=$?
 if [[ -n ${GITHUB_STEP_SUMMARY:-} && -s $summary ]]; then
   { echo '```'; cat "$summary"; echo '```'; } >>"$GITHUB_STEP_SUMMARY"
 fi

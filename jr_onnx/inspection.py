@@ -10,7 +10,7 @@ import onnx
 from jr_onnx.graph.scopes import all_scopes
 from jr_onnx.graph.structure import check_structure
 from jr_onnx.metadata import hardened_metadata
-from jr_onnx.modelfile.source import Source, open_file, open_proto
+from jr_onnx.modelfile.source import Source, open_model
 from jr_onnx.report import InspectionReport, inspected_nodes
 from jr_onnx.sites.matchers import SiteKind
 from jr_onnx.sites.survey import Site, Survey, survey
@@ -30,9 +30,7 @@ def find_sites(model: str | Path | onnx.ModelProto) -> Sequence[Site]:
     Raises:
         ModelError: the input cannot be read, or is not an ONNX model.
     """
-    if isinstance(model, onnx.ModelProto):
-        return _survey(open_proto(model)).sites
-    with open_file(Path(model)) as source:
+    with open_model(model) as source:
         return _survey(source).sites
 
 
@@ -42,9 +40,7 @@ def inspect(model: str | Path | onnx.ModelProto) -> InspectionReport:
     Raises:
         ModelError: the input cannot be read, or is not an ONNX model.
     """
-    if isinstance(model, onnx.ModelProto):
-        return _report(open_proto(model))
-    with open_file(Path(model)) as source:
+    with open_model(model) as source:
         return _report(source)
 
 

@@ -13,7 +13,7 @@ from jr_onnx.element_types import type_name
 from jr_onnx.graph.value_types import Dimension
 from jr_onnx.plan import PlannedSite
 from jr_onnx.policy import Jump
-from jr_onnx.sites.jumps import jump_of
+from jr_onnx.sites.jumps import numbers_of
 from jr_onnx.sites.survey import LeftAlone, Site
 
 
@@ -163,7 +163,7 @@ def inspected_nodes(sites: Iterable[tuple[Site, str]], left_alone: Iterable[Left
             opset=site.opset,
             converted=not site.problem,
             how=site.problem or how,
-            jump=_jump(site),
+            jump=numbers_of(site),
         )
         for site, how in sites
     ]
@@ -172,14 +172,6 @@ def inspected_nodes(sites: Iterable[tuple[Site, str]], left_alone: Iterable[Left
             InspectedNode(left.path, left.scope, left.name, left.op_type, None, None, None, False, left.reason)
         )
     return tuple(nodes)
-
-
-def _jump(site: Site) -> Jump | None:
-    jump = jump_of(site)
-    if jump is None or site.problem:
-        return None
-    numbers = tuple(map(float, jump.ravel()))
-    return numbers if jump.size != 1 else numbers[0]
 
 
 def _plain(report: Any, leave_out: tuple[str, ...] = ()) -> dict[str, Any]:

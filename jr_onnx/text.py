@@ -24,11 +24,11 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def jump_text(jump: Jump) -> str:
-    """A jump; of many, one a channel, the range and the number."""
+def jump_text(jump: Jump, digits: int = 6) -> str:
+    """A jump; of many, one a channel, the range and the number. Nine digits tell any two of float apart."""
     if isinstance(jump, tuple):
-        return f"{min(jump):g} to {max(jump):g} ({count(len(jump), 'channel')})"
-    return f"{jump:g}"
+        return f"{min(jump):.{digits}g} to {max(jump):.{digits}g} ({count(len(jump), 'channel')})"
+    return f"{jump:.{digits}g}"
 
 
 def bytes_text(size: int) -> str:

@@ -320,12 +320,12 @@ def test_inspect_lists_every_node_and_what_becomes_of_it(command: Any, mixed: Pa
     assert result.lines[0] == f"{mixed}: IR version 8, opset ai.onnx 18, 0 functions"
     rows = {line.split()[0]: " ".join(line.split()[1:]) for line in result.lines[2:]}
     assert rows == {
-        "stem/relu": "Relu float 10 18 yes JumpReLU in its place",
-        "If_3/then_branch/relu_1": "Relu float 10 18 yes JumpReLU in its place",
-        "relu6": "Clip float 10 18 yes JumpReLU behind it, with --clip",
-        "own": "ThresholdedRelu - ? - no the model's own threshold: alpha = 1.5",
-        "half": "Relu float16 Nx3 18 yes JumpReLU in its place",
-        "whole": "Relu - ? - no int64 is not floating point",
+        "stem/relu": "Relu float 10 18 - yes JumpReLU in its place",
+        "If_3/then_branch/relu_1": "Relu float 10 18 - yes JumpReLU in its place",
+        "relu6": "Clip float 10 18 - yes JumpReLU behind it, with --clip",
+        "own": "ThresholdedRelu - ? - - no the model's own threshold: alpha = 1.5",
+        "half": "Relu float16 Nx3 18 - yes JumpReLU in its place",
+        "whole": "Relu - ? - - no int64 is not floating point",
     }
 
 

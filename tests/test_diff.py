@@ -14,11 +14,15 @@ from typing import Any
 import onnx
 import pytest
 from checking import MODELS, broken, hardened, node, small
+from support import node as make_node
 from test_check_structure import edit_weight, rename_a_node, swap_inputs
 
 import jr_onnx
 from jr_onnx.cli.main import main
 from jr_onnx.diffing.page import to_html
+
+#: ONNX and the domain f.
+OPSETS = [onnx.helper.make_opsetid("", 18), onnx.helper.make_opsetid("f", 1)]
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
 
@@ -153,3 +157,95 @@ def test_a_browser_draws_the_page(sites: int, tmp_path: Path) -> None:
     assert "jump 0.5" in body
     rows = body.count('class="row')
     assert 0 < rows <= min(sites, 60), "only the rows in sight are elements"
+
+
+# --- pairs that are easily mistaken -----------------------------------------------------------------------------------
+
+
+def test_a_missing_model_is_named_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    onnx.save(small(), tmp_path / "a.onnx")
+    nowhere = tmp_path / "nowhere.onnx"
+    for pair in ([tmp_path / "a.onnx", nowhere], [nowhere, tmp_path / "a.onnx"]):
+        assert main(["diff", *map(str, pair)]) == 2
+        assert capsys.readouterr().err == f"jr-onnx diff: {nowhere}: no such file\n"
+
+
+def test_a_graph_that_is_not_sound_is_named_with_its_own_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = small()
+    damaged.graph.node[0].input[0] = "from nowhere"
+    onnx.save(damaged, tmp_path / "a.onnx")
+    onnx.save(small(), tmp_path / "b.onnx")
+    assert main(["diff", str(tmp_path / "a.onnx"), str(tmp_path / "b.onnx")]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"jr-onnx diff: {tmp_path / 'a.onnx'}: ")
+    assert "b.onnx" not in err
+
+
+def test_the_page_never_takes_the_place_of_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = [tmp_path / "a.onnx", tmp_path / "b.onnx"]
+    for path in paths:
+        onnx.save(small(), path)
+    before = paths[1].read_bytes()
+    assert main(["diff", *map(str, paths), "--html", str(paths[1])]) == 2
+    assert "is one of the two models" in capsys.readouterr().err
+    assert paths[1].read_bytes() == before
+
+
+def test_functions_in_another_order_are_compared_by_name() -> None:
+    def two(negate: bool) -> onnx.ModelProto:
+        nodes = [
+            ("F", [make_node("Relu", "a", "b", "r")]),
+            ("G", [make_node("Neg" if negate else "Abs", "a", "b", "n")]),
+        ]
+        functions = [onnx.helper.make_function("f", name, ["a"], ["b"], body, OPSETS[:1]) for name, body in nodes]
+        calls = [make_node("F", "x", "h", "c", domain="f"), make_node("G", "h", "y", "d", domain="f")]
+        types = [onnx.helper.make_tensor_value_info(name, 1, [4]) for name in "xy"]
+        graph = onnx.helper.make_graph(calls, "g", types[:1], types[1:])
+        return onnx.helper.make_model(graph, functions=functions, opset_imports=OPSETS, ir_version=8)
+
+    before, after = two(negate=False), two(negate=True)
+    after.functions.reverse()
+    (change,) = jr_onnx.diff(before, after).others
+    assert (change.kind, change.node, change.before, change.after) == ("operator", "f::G/n", "Abs", "Neg")
+
+
+def test_a_nan_is_the_same_as_itself_and_zero_is_not_minus_zero() -> None:
+    def constant(values: list[float], documentation: str) -> onnx.ModelProto:
+        tensor = onnx.TensorProto(name="k", data_type=1, dims=[2], float_data=values, doc_string=documentation)
+        types = [onnx.helper.make_tensor_value_info(name, 1, [2]) for name in "xy"]
+        graph = onnx.helper.make_graph([make_node("Add", "x k", "y", "add")], "g", types[:1], types[1:], [tensor])
+        return onnx.helper.make_model(graph, opset_imports=OPSETS[:1], ir_version=8)
+
+    def kinds(one: onnx.ModelProto, other: onnx.ModelProto) -> list[str]:
+        return [change.kind for change in jr_onnx.diff(one, other).others]
+
+    assert kinds(constant([float("nan"), 1], ""), constant([float("nan"), 1], "words")) == ["other"]
+    assert kinds(constant([0.0, 1], ""), constant([-0.0, 1], "")) == ["weights"]
+
+
+def test_nodes_without_an_output_are_paired_with_themselves() -> None:
+    def printing(text: str) -> onnx.ModelProto:
+        model = small()
+        domains = ("first", text)
+        model.graph.node.extend(onnx.helper.make_node("Print", ["x"], [], name, domain="cust") for name in domains)
+        model.opset_import.append(onnx.helper.make_opsetid("cust", 1))
+        return model
+
+    assert not jr_onnx.diff(printing("second"), printing("second")).others
+    (change,) = jr_onnx.diff(printing("second"), printing("third")).others
+    assert change.kind == "name of a node"
+
+
+def test_a_threshold_of_unknown_type_has_no_jump_to_show() -> None:
+    types = [onnx.ValueInfoProto(name=name) for name in "xy"]
+    nodes = [
+        make_node("Inverse", "x", "h", "i", domain="com.microsoft"),
+        make_node("ThresholdedRelu", "h", "y", "t", alpha=0.5),
+    ]
+    nodes[1].metadata_props.append(onnx.StringStringEntryProto(key="jr_onnx.form", value="ThresholdedRelu"))
+    graph = onnx.helper.make_graph(nodes, "g", types[:1], types[1:])
+    imports = [onnx.helper.make_opsetid("", 18), onnx.helper.make_opsetid("com.microsoft", 1)]
+    model = onnx.helper.make_model(graph, opset_imports=imports, ir_version=10)
+    assert not jr_onnx.diff(model, model).sites

@@ -55,5 +55,5 @@ class Difference:
         if self.ours is None:
             return f"{self.subject} is new" + (f" ({self.theirs})" if self.theirs else "")
         if not self.ours and not self.theirs:
-            return f"{self.subject} differs"
+            return f"{self.subject}: not the same"
         return f"{self.subject}: {self.theirs}; {reference} says {self.ours}"

@@ -24,7 +24,18 @@ def _same(one: Message, other: Message, name: str) -> bool:
     descriptor = one.DESCRIPTOR.fields_by_name[name]
     if descriptor.has_presence and one.HasField(name) != other.HasField(name):
         return False
-    return bool(getattr(one, name) == getattr(other, name))
+    # As messages, because lists of numbers compare by value: a NaN is not itself there, and 0.0 is -0.0.
+    return bool(_field_alone(one, name) == _field_alone(other, name))
+
+
+def _field_alone(message: Message, name: str) -> Message:
+    alone = type(message)()
+    value = getattr(message, name)
+    if hasattr(value, "MergeFrom"):  # a message, or a list
+        getattr(alone, name).MergeFrom(value)
+    else:
+        setattr(alone, name, value)
+    return alone
 
 
 def in_one_only(

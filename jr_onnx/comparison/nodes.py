@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Sequence
 
 import onnx
@@ -37,7 +37,7 @@ class NodesComparison:
         known = [site.hardened.values for site in ours.sites.values() if site.hardened is not None]
         self.jumps = frozenset(values["jump"] for values in known if "jump" in values)
         both = (key for key in ours.sites if key in theirs.sites)
-        self._left_out = [key for key in both if is_converted(ours.sites[key]) != is_converted(theirs.sites[key])]
+        self._left_out = {key for key in both if is_converted(ours.sites[key]) != is_converted(theirs.sites[key])}
 
     def compare(self, ours: Scope, theirs: Scope) -> Iterator[Difference]:
         """All differences between two scopes' nodes."""
@@ -56,30 +56,29 @@ class NodesComparison:
             yield from _node(*pair, theirs.path_of(j), repeated, is_jump=i in jump_nodes)
 
     def _nodes(self, side: Side, scope: Scope) -> list[int]:
-        number = side.numbers[scope]
-        left_out = {index for key in self._left_out if key[0] == number for index in side.sites[key].nodes}
+        left_out = {index for key, site in side.sites_in[scope] if key in self._left_out for index in site.nodes}
         return [index for index in range(len(scope.nodes)) if index not in left_out]
 
     def _jump_nodes(self, scope: Scope) -> set[int]:
         """Nodes that hold a jump: as a constant's value, or in an attribute of their own."""
-        number, kinds = self._ours.numbers[scope], (SiteKind.HARDENED, SiteKind.RECURRENT)
-        own = {s.nodes[-1] for (at, _), s in self._ours.sites.items() if at == number and s.kind in kinds}
+        kinds = (SiteKind.HARDENED, SiteKind.RECURRENT)
+        own = {site.nodes[-1] for _, site in self._ours.sites_in[scope] if site.kind in kinds}
         return own | {i for i, node in enumerate(scope.nodes) if node.output and node.output[0] in self.jumps}
 
 
 def _paired(ours: Scope, our_nodes: list[int], theirs: Scope, their_nodes: list[int]) -> list[tuple[int, int]]:
     """Nodes of both sides that are the same node: by the first value that they give, else by place and operator."""
     givers = {_first_output(theirs.nodes[j]): j for j in reversed(their_nodes)}
+    givers.pop("", None)  # nodes without an output
     pairs = [(i, givers[_first_output(ours.nodes[i])]) for i in our_nodes if _first_output(ours.nodes[i]) in givers]
     taken_ours, taken_theirs = {i for i, _ in pairs}, {j for _, j in pairs}
-    rest_ours = [i for i in our_nodes if i not in taken_ours]
-    rest_theirs = [j for j in their_nodes if j not in taken_theirs]
-    for i in rest_ours:
-        node = ours.nodes[i]
-        j = next((j for j in rest_theirs if theirs.nodes[j].op_type == node.op_type), None)
-        if j is not None:
-            rest_theirs.remove(j)
-            pairs.append((i, j))
+    rest: dict[str, deque[int]] = defaultdict(deque)
+    for j in their_nodes:
+        if j not in taken_theirs:
+            rest[theirs.nodes[j].op_type].append(j)
+    for i in our_nodes:
+        if i not in taken_ours and rest[ours.nodes[i].op_type]:
+            pairs.append((i, rest[ours.nodes[i].op_type].popleft()))
     return sorted(pairs)
 
 
@@ -91,7 +90,8 @@ def _order(pairs: list[tuple[int, int]], scope: Scope) -> Iterator[Difference]:
     highest = -1
     for _, j in pairs:
         if j < highest:
-            yield Difference(Kind.ORDER, "its place", "behind nodes that it now stands before", "", scope.path_of(j))
+            other = f"'{scope.path_of(highest)}'"
+            yield Difference(Kind.ORDER, "its place", f"behind {other}", f"before {other}", scope.path_of(j))
             return
         highest = j
 

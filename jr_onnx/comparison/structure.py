@@ -110,13 +110,13 @@ def _name(function: onnx.FunctionProto) -> str:
 
 
 def _scopes(ours: Side, theirs: Side) -> Iterator[Difference]:
-    """Scopes matched by number; scopes in nodes that only one side has are reported with these nodes."""
+    """Scopes matched by function and number; scopes in nodes that only one side has are reported with these nodes."""
     comparison = NodesComparison(ours, theirs)
-    one_side = [scope for scope in ours.scopes if not _is_body(scope)]
-    other_side = [scope for scope in theirs.scopes if not _is_body(scope)]
-    for one, other in zip(one_side, other_side, strict=False):
-        if _function_of(one) != _function_of(other):
-            continue  # reported as a missing and a new function
+    found = {key: scope for scope, key in theirs.keys.items()}
+    for one, key in ours.keys.items():
+        other = found.get(key)
+        if other is None or _is_body(one):
+            continue  # reported as a missing node or function, or with the function
         if one.graph is not None and other.graph is not None:
             yield from _graph(other.path, one.graph, other.graph, comparison.jumps)
         yield from comparison.compare(one, other)
@@ -125,10 +125,6 @@ def _scopes(ours: Side, theirs: Side) -> Iterator[Difference]:
 def _is_body(scope: Scope) -> bool:
     function = scope.outermost.function
     return function is not None and function.domain == DOMAIN
-
-
-def _function_of(scope: Scope) -> str:
-    return "" if scope.function is None else _name(scope.function)
 
 
 def _graph(where: str, ours: onnx.GraphProto, theirs: onnx.GraphProto, jumps: frozenset[str]) -> Iterator[Difference]:

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 
 from jr_onnx.comparison.difference import Kind
@@ -17,9 +16,10 @@ from jr_onnx.comparison.structure import differences
 from jr_onnx.diffing.drawing import Drawing, drawing_of
 from jr_onnx.element_types import type_name
 from jr_onnx.graph.structure import check_structure
-from jr_onnx.modelfile.source import Source, open_file, open_proto
-from jr_onnx.sites.jumps import jump_of
+from jr_onnx.modelfile.source import Source, about, open_model
+from jr_onnx.sites.jumps import numbers_of
 from jr_onnx.sites.survey import Site
+from jr_onnx.text import jump_text
 
 
 @dataclass(frozen=True)
@@ -100,18 +100,15 @@ def diff(before: str | Path | onnx.ModelProto, after: str | Path | onnx.ModelPro
         ModelError: a model cannot be read, or is not a sound graph.
     """
     with contextlib.ExitStack() as stack:
-        first, second = (_opened(stack, model) for model in (before, after))
+        first, second = (stack.enter_context(open_model(model)) for model in (before, after))
         ours, theirs = _side(first), _side(second)
         return _report(first, second, ours, theirs)
 
 
-def _opened(stack: contextlib.ExitStack, model: str | Path | onnx.ModelProto) -> Source:
-    return open_proto(model) if isinstance(model, onnx.ModelProto) else stack.enter_context(open_file(Path(model)))
-
-
 def _side(source: Source) -> Side:
-    check_structure(source.skeleton)
-    return read_side(source.skeleton)
+    with about(source.path):
+        check_structure(source.skeleton)
+        return read_side(source.skeleton)
 
 
 def _report(first: Source, second: Source, ours: Side, theirs: Side) -> DiffReport:
@@ -148,9 +145,5 @@ def _described(site: Site) -> tuple[str, str | None]:
     if not is_converted(site):
         return site.op_type, None
     form = site.hardened.form.name if site.hardened is not None else f"{site.op_type}, ThresholdedRelu"
-    values = jump_of(site)
-    if values is None or not values.size:
-        return form, None
-    numbers = np.ravel(values).astype(np.float64)
-    low, high = float(numbers.min()), float(numbers.max())
-    return form, f"{low:.9g}" if low == high else f"{low:.9g} to {high:.9g} ({numbers.size} channels)"
+    jump = numbers_of(site)
+    return form, None if jump is None else jump_text(jump, digits=9)

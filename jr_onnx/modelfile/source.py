@@ -50,20 +50,44 @@ def open_file(path: Path) -> Iterator[Source]:
 
     Raises:
         ModelError: there is no such file, it cannot be read, or it holds no ONNX model. Every other ModelError that
-            is raised while the context lasts is raised again with the path in front.
+            is raised while the context lasts, and names no file yet, is raised again with the path in front.
     """
-    with contextlib.ExitStack() as stack:
+    with about(path), contextlib.ExitStack() as stack:
         try:
             if not path.is_file():
-                raise ModelError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
+                raise ModelError("not a file" if path.exists() else "no such file")
             file = stack.enter_context(path.open("rb", buffering=0))
             buffer = stack.enter_context(_mapped(file.fileno()))
         except OSError as error:
-            raise ModelError(f"{path}: {error.strerror}") from error
-        try:
-            yield _read(buffer, path, file)
-        except ModelError as error:
-            raise ModelError(f"{path}: {error}") from error
+            raise ModelError(str(error.strerror)) from error
+        yield _read(buffer, path, file)
+
+
+@contextmanager
+def open_model(model: str | Path | onnx.ModelProto) -> Iterator[Source]:
+    """A file, or a model in memory; raises what `open_file` and `open_proto` raise."""
+    if isinstance(model, onnx.ModelProto):
+        yield open_proto(model)
+    else:
+        with open_file(Path(model)) as source:
+            yield source
+
+
+class _AboutFileError(ModelError):
+    """A ModelError whose message names the file."""
+
+
+@contextmanager
+def about(path: Path | None) -> Iterator[None]:
+    """Where several models are open: a ModelError in this context is about this one. None is a model in memory."""
+    try:
+        yield
+    except _AboutFileError:
+        raise
+    except ModelError as error:
+        if path is None:
+            raise
+        raise _AboutFileError(f"{path}: {error}") from error
 
 
 def open_proto(model: onnx.ModelProto) -> Source:

@@ -13,6 +13,7 @@ from jr_onnx.element_types import NUMPY_TYPES
 from jr_onnx.forms.recurrent import thresholds
 from jr_onnx.graph.scopes import Scope
 from jr_onnx.graph.wiring import Wiring
+from jr_onnx.policy import Jump
 from jr_onnx.sites.matchers import SiteKind, attribute_of
 from jr_onnx.sites.survey import Site
 
@@ -20,7 +21,7 @@ from jr_onnx.sites.survey import Site
 def jump_of(site: Site) -> npt.NDArray[Any] | None:
     """The jump in the element type of the site: of its constant, its attribute, or the default of its input.
 
-    None where the site is no JumpReLU, or its jump is not a constant.
+    None where the site is no JumpReLU, its jump is not a constant, or its element type is unknown.
     """
     if site.kind is SiteKind.RECURRENT:
         return _threshold(site.scope.nodes[site.nodes[-1]])
@@ -28,8 +29,19 @@ def jump_of(site: Site) -> npt.NDArray[Any] | None:
         return None
     if "jump" in site.hardened.values:
         return constant_value(wiring_of(site.scope), site.hardened.values["jump"])
+    if site.element_type not in NUMPY_TYPES:
+        return None
     alpha = attribute_of(site.scope.nodes[site.nodes[-1]], "alpha")
     return np.asarray(alpha.f if alpha is not None else 1.0, NUMPY_TYPES[site.element_type])
+
+
+def numbers_of(site: Site) -> Jump | None:
+    """The same as Python's numbers: one, or one a channel."""
+    jump = jump_of(site)
+    if jump is None or not jump.size:
+        return None
+    numbers = tuple(map(float, jump.ravel()))
+    return numbers if len(numbers) > 1 else numbers[0]
 
 
 @lru_cache(maxsize=8)  # sites come scope by scope, and each scope's tables take a look at all of its nodes
