@@ -40,14 +40,17 @@ from jr_onnx.checking.validity import check_external, check_validity, has_extern
 from jr_onnx.errors import ModelError, OptionError
 from jr_onnx.metadata import POLICY, TARGET
 from jr_onnx.modelfile.external import data_files
-from jr_onnx.modelfile.source import Source, open_file, open_proto
+from jr_onnx.modelfile.source import Source, open_model
 from jr_onnx.policy import Jump, JumpReluPolicy, as_jump
-from jr_onnx.sites.jumps import jump_of
+from jr_onnx.sites.jumps import numbers_of
 from jr_onnx.sites.survey import Site
 from jr_onnx.text import count, jump_text
 
 #: How many sites a note or a message names.
 _NAMED = 8
+
+#: As many as tell any two float32 apart.
+_DIGITS = 9
 
 
 def check(
@@ -104,8 +107,8 @@ def check(
     asked = Asked(chosen, _globs(include), _globs(exclude), clip, jump_input)
     started = time.perf_counter()
     with contextlib.ExitStack() as stack:
-        theirs = _opened(stack, hardened)
-        ours = None if original is None else _opened(stack, original)
+        theirs = stack.enter_context(open_model(hardened))
+        ours = None if original is None else stack.enter_context(open_model(original))
         work = _Work(ours, theirs, asked)
         work.check_structure()
         if run:
@@ -138,10 +141,6 @@ def _globs(globs: Sequence[str] | None) -> tuple[str, ...] | None:
     if isinstance(globs, str):
         raise OptionError("include and exclude are lists of globs, not one string")
     return None if globs is None else tuple(globs)
-
-
-def _opened(stack: contextlib.ExitStack, model: str | Path | onnx.ModelProto) -> Source:
-    return open_proto(model) if isinstance(model, onnx.ModelProto) else stack.enter_context(open_file(Path(model)))
 
 
 @dataclass
@@ -285,14 +284,13 @@ class _Work:
         if policy is not None and (policy.rules or policy.default is None):
             return "by policy (asked for)"
         if policy is not None and policy.default is not None:
-            return f"{jump_text(policy.default)} (asked for)"
+            return f"{jump_text(policy.default, _DIGITS)} (asked for)"
         recorded = recorded_jump(metadata)
-        return f"{jump_text(recorded)} (recorded)" if recorded is not None else "as in the file, site by site"
+        return f"{jump_text(recorded, _DIGITS)} (recorded)" if recorded is not None else "as in the file, site by site"
 
 
 def _described(site: Site) -> CheckedSite:
-    values = jump_of(site)
-    numbers = () if values is None else tuple(map(float, values.flat))
-    jump = "unknown" if not numbers else jump_text(numbers if len(numbers) > 1 else numbers[0])
+    numbers = numbers_of(site)
+    jump = "unknown" if numbers is None else jump_text(numbers, _DIGITS)
     form = site.hardened.form.name if site.hardened is not None else "ThresholdedRelu activation"
     return CheckedSite(site.path, form, jump)
