@@ -242,8 +242,8 @@ class _Work:
             else:
                 text = f"left alone by a filter that the file records and nobody asked for: {named}"
                 self.findings.append(finding(rules.LEFT_BY_RECORD, text))
-        if not expected.plan.sites and expected.convertible:
-            text = f"the plan converts no site, ORIGINAL has {expected.convertible} that could be"
+        if expected.nothing_of:
+            text = f"the plan converts no site, ORIGINAL has {expected.nothing_of} that could be"
             self.findings.append(finding(rules.NOTHING_PLANNED, text))
 
     def check_numbers(self, request: Request, *, keep_going: bool) -> None:

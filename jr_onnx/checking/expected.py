@@ -91,7 +91,7 @@ class Expected:
         side: the skeleton of that file, surveyed.
         left_by_record: the sites that only a filter recorded in the hardened file leaves alone.
         from_record: what else the plan has from the record that nobody asked for.
-        convertible: how many sites ORIGINAL has that could be converted.
+        nothing_of: how many sites ORIGINAL has that could be converted, if the plan converts none of them.
     """
 
     plan: Plan = field(repr=False)
@@ -99,7 +99,7 @@ class Expected:
     side: Side
     left_by_record: tuple[str, ...]
     from_record: tuple[str, ...]
-    convertible: int
+    nothing_of: int
 
 
 @dataclass(frozen=True)
@@ -144,14 +144,16 @@ def make_expected(original: Source, hardened: Hardened, asked: Asked) -> Expecte
     edit.metadata = _metadata(entries, hardened, asked.policy)
     buffer = Spliced(original, rewrite(original, edit))
     skeleton = onnx.ModelProto.FromString(skeleton_of(buffer))
-    sites = [site for site in read_side(model).sites.values() if options.clip or site.kind is not SiteKind.CLIP]
+    # A survey takes its time in a large model, and where all is planned there is nothing left to look for.
+    found = read_side(model).sites.values() if options.include or options.exclude or not plan.sites else ()
+    sites = [site for site in found if options.clip or site.kind is not SiteKind.CLIP]
     return Expected(
         plan,
         buffer,
         read_side(skeleton),
         left_by_record=tuple(site.path for site in sites if _is_left_by_record(site, options, asked)),
         from_record=_from_record(options, asked),
-        convertible=sum(not site.problem for site in sites),
+        nothing_of=0 if plan.sites else sum(not site.problem for site in sites),
     )
 
 

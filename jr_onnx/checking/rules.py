@@ -97,7 +97,7 @@ _TABLE = (
         "warning",
         "A check that was asked for could not run; the message says why.",
         "What was not looked at must not count as clean.",
-        "Install what the message names, give inputs with --data or --shape, or say that it is not wanted "
+        "Install or give what the message names (--policy, --data, --shape), or say that it is not wanted "
         "(--no-library, --no-run).",
     ),
     Rule(
