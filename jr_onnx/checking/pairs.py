@@ -14,9 +14,12 @@ from jr_onnx.graph.scopes import all_scopes
 from jr_onnx.metadata import hardened_metadata
 from jr_onnx.modelfile.source import open_file
 
+#: (original or None, hardened)
+Pair = tuple[Path | None, Path]
 
-def pairs_of(models: Sequence[Path]) -> list[tuple[Path | None, Path]]:
-    """(original or None, hardened) for each hardened model; models that are not hardened are left out.
+
+def pairs_of(models: Sequence[Path]) -> list[Pair]:
+    """A pair for each hardened model; models that are not hardened are left out.
 
     A model is hardened if its name, its record or a node of it says so: who strips one of them must not escape.
     `NAME.onnx` beside `NAME.jumprelu.onnx` is its original, and stands for it: if only the original is given, the pair

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from jr_onnx.checking.check import check, unreadable
 from jr_onnx.checking.findings import FAIL_ON, CheckReport
 from jr_onnx.checking.formats import FORMATS, WRITERS
-from jr_onnx.checking.pairs import pairs_of
+from jr_onnx.checking.pairs import Pair, pairs_of
 from jr_onnx.checking.running import CPU
 from jr_onnx.cli.numbers import number
 from jr_onnx.errors import JrOnnxError, ModelError, OptionError, OutputError
@@ -107,10 +107,11 @@ def run(arguments: argparse.Namespace) -> int:
         raise OptionError(f"{len(arguments.output)} --output for {len(formats)} --format; give one --format for each")
     if outputs.count(None) > 1:
         raise OptionError(f"{len(formats)} formats need {len(formats) - 1} --output; one format goes to stdout")
-    _check_outputs(arguments)
     _check_no_run(arguments)
     try:
-        reports = _reports(arguments)
+        pairs = _pairs(arguments)
+        _check_outputs(arguments, pairs)
+        reports = _reports(arguments, pairs)
     except (JrOnnxError, KeyboardInterrupt):
         raise
     except Exception:  # noqa: BLE001  (a bug must not look like a finding: exit code 3, with its traceback)
@@ -122,8 +123,18 @@ def run(arguments: argparse.Namespace) -> int:
     return FINDINGS if any(report.fails(arguments.fail_on) for report in reports) else CLEAN
 
 
-def _check_outputs(arguments: argparse.Namespace) -> None:
-    inputs = [path for path in (*arguments.models, arguments.policy, arguments.data) if path is not None]
+def _pairs(arguments: argparse.Namespace) -> Sequence[Pair]:
+    models = arguments.models
+    if arguments.each:
+        return pairs_of(models)
+    if len(models) > 2:
+        raise OptionError(f"{len(models)} models; give ORIGINAL HARDENED, or HARDENED, or --each before many")
+    return [(models[0], models[1])] if len(models) == 2 else [(None, models[0])]
+
+
+def _check_outputs(arguments: argparse.Namespace, pairs: Sequence[Pair]) -> None:
+    read = (*arguments.models, *(path for pair in pairs for path in pair), arguments.policy, arguments.data)
+    inputs = [path for path in read if path is not None]
     seen: set[Path] = set()
     for output in arguments.output:
         if not output.parent.is_dir():
@@ -152,7 +163,7 @@ def _check_no_run(arguments: argparse.Namespace) -> None:
             raise OptionError(f"--{name.replace('_', '-')} is for running the model; leave it out, or --no-run")
 
 
-def _reports(arguments: argparse.Namespace) -> tuple[CheckReport, ...]:
+def _reports(arguments: argparse.Namespace, pairs: Sequence[Pair]) -> tuple[CheckReport, ...]:
     options: dict[str, Any] = {
         "jump": None if arguments.jump is None else number("--jump", arguments.jump),
         "policy": None if arguments.policy is None else read_policy(arguments.policy),
@@ -169,15 +180,11 @@ def _reports(arguments: argparse.Namespace) -> tuple[CheckReport, ...]:
         "latency": arguments.latency,
         "keep_going": arguments.keep_going,
     }
-    models = arguments.models
-    if arguments.each:
-        return tuple(_one_of_many(original, hardened, options) for original, hardened in pairs_of(models))
-    if len(models) > 2:
-        raise OptionError(f"{len(models)} models; give ORIGINAL HARDENED, or HARDENED, or --each before many")
-    return (check(models[0] if len(models) == 2 else None, models[-1], **options),)
+    one = _one_of_many if arguments.each else check
+    return tuple(one(original, hardened, **options) for original, hardened in pairs)
 
 
-def _one_of_many(original: Path | None, hardened: Path, options: Mapping[str, Any]) -> CheckReport:
+def _one_of_many(original: Path | None, hardened: Path, **options: Any) -> CheckReport:
     """A file that cannot be read is a finding here, not the end: the others are still checked, and reported."""
     try:
         return check(original, hardened, **options)
