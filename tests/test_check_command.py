@@ -252,7 +252,9 @@ def test_each_is_not_talked_out_of_a_check(folder: Path, capsys: pytest.CaptureF
     del stripped.metadata_props[:]
     onnx.save(stripped, folder / "a.jumprelu.onnx")
     onnx.save(stripped, folder / "other.onnx")
-    for name in ("a.jumprelu.onnx", "other.onnx"):
+    stripped.functions.pop()
+    onnx.save(stripped, folder / "no_body.onnx")
+    for name in ("a.jumprelu.onnx", "other.onnx", "no_body.onnx"):
         assert "JR112" in found(name), "without its record it is a hardened model by its name or by its nodes"
 
 

@@ -40,6 +40,10 @@ def shorten_the_large_weight(model: onnx.ModelProto) -> None:
     tensor.raw_data = tensor.raw_data[:-4]
 
 
+def lengthen_the_large_weight(model: onnx.ModelProto) -> None:
+    initializer(model, "large").raw_data += bytes(4)
+
+
 def put_the_large_weight_in_another_field(model: onnx.ModelProto) -> None:
     tensor = initializer(model, "large")
     tensor.string_data.append(tensor.raw_data)
@@ -230,6 +234,7 @@ BREAKAGES: list[tuple[str, Change, dict[str, object]]] = [
     ("JR109", edit_weight, {}),
     ("JR109", edit_large_weight, {}),
     ("JR109", shorten_the_large_weight, {}),
+    ("JR109", lengthen_the_large_weight, {}),
     ("JR109", put_the_large_weight_in_another_field, {}),
     ("JR110", drop_an_output, {}),
     ("JR110", add_an_input, {}),
@@ -410,6 +415,11 @@ def test_without_the_original_a_model_still_tells_on_itself(rule: str, change: C
     assert rules(report) == {rule}, shown(report)
 
 
+def test_without_the_original_a_record_of_another_jump_than_asked_for_is_found() -> None:
+    report = jr_onnx.check(None, broken(record_another_jump), jump=0.5, run=False)
+    assert [finding.message for finding in report.findings] == ["the file records the jump 0.6, asked for was 0.5"]
+
+
 def test_without_the_original_a_right_model_is_clean_and_the_report_says_what_it_could_not_check() -> None:
     report = jr_onnx.check(None, hardened(), run=False)
     assert not report.findings
@@ -469,6 +479,8 @@ def test_a_file_that_has_lost_its_target_is_still_compared_form_by_form(options:
 
 def test_a_jump_input_that_sites_left_alone_keep_is_not_made_again() -> None:
     first = hardened(onnx.load(DIGITS), jump_input="jump")
+    again = jr_onnx.check(first, hardened(first, jump=0.25, jump_input="jump"), run=False)
+    assert not again.findings, shown(again)
     second = hardened(first, jump=0.25, exclude=["node_relu_1"])
     report = jr_onnx.check(first, second, run=False)
     assert not report.findings, shown(report)
