@@ -1,0 +1,119 @@
+"""A folder that appears whole or not at all, with the SHA-256 of each file in it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from jr_onnx.errors import OutputError
+from jr_onnx.modelfile.atomic import temporary_beside
+
+#: What `sha256sum -c` reads; also the mark of a folder that this module wrote.
+SUMS = "SHA256SUMS"
+
+_BLOCK = 1 << 20
+
+
+@contextmanager
+def atomic_folder(path: Path, *, force: bool) -> Iterator[Path]:
+    """A new folder to write into that takes the name `path` when the context ends without an exception.
+
+    The sums are written then, and everything is on the disk before the folder has its name.
+
+    Args:
+        path: does not exist, or is empty.
+        force: it may also be a folder that was written here, and in which nothing else stands: it is replaced.
+
+    Raises:
+        OutputError: something stands there, or the folder cannot be written.
+    """
+    try:
+        _check_place(path, force)
+        temporary = temporary_beside(path)
+        try:
+            temporary.mkdir()
+            yield temporary
+            sums = "".join(f"{digest}  {name}\n" for name, digest in digests(temporary).items())
+            (temporary / SUMS).write_text(sums, encoding="utf-8")
+            for file in (*_files(temporary), temporary):
+                _sync(file)
+            _move(temporary, path)
+            _sync(path.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    except ValueError as error:  # a null character
+        raise OutputError(f"{str(path)!r}: is no name for a folder: {error}") from error
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 in hexadecimal of every file in a folder but its sums, by name relative to it, in order."""
+    return {file.relative_to(folder).as_posix(): _digest(file) for file in _files(folder) if file != folder / SUMS}
+
+
+def _digest(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb", buffering=0) as opened:
+        while block := opened.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if not file.is_dir())
+
+
+def _check_place(path: Path, force: bool) -> None:
+    if not path.parent.is_dir():
+        raise OutputError(f"{path.parent}: no such folder; make it, or choose another one with -o")
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise OutputError(f"{path}: is no folder; choose another one with -o")
+    if not path.exists():
+        return
+    if path.samefile(Path.cwd()):
+        raise OutputError(f"{path}: is the current folder; name a new one with -o")
+    if not any(path.iterdir()):
+        return
+    if not force:
+        raise OutputError(f"{path}: is not empty; choose another folder with -o, or add --force to replace it")
+    foreign = _foreign(path)
+    if foreign is not None:
+        raise OutputError(f"{path}: holds {foreign}, which jr-onnx deploy did not write; choose another folder with -o")
+
+
+def _foreign(path: Path) -> str | None:
+    """A file in a folder that its sums do not list; without any sums, that is any file."""
+    sums = path / SUMS
+    listed = {SUMS}
+    if sums.is_file():
+        listed |= {line.partition("  ")[2] for line in sums.read_text("utf-8", "replace").splitlines()}
+        return next((name for file in _files(path) if (name := file.relative_to(path).as_posix()) not in listed), None)
+    return next(path.iterdir()).name
+
+
+def _move(folder: Path, path: Path) -> None:
+    """Give a folder its name; one that has it already is put aside for that moment, and then removed."""
+    if not path.exists() or not any(path.iterdir()):
+        folder.replace(path)
+        return
+    aside = temporary_beside(path)
+    path.rename(aside)
+    try:
+        folder.rename(path)
+    except BaseException:
+        aside.rename(path)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
