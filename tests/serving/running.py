@@ -97,16 +97,18 @@ def free_ports(number: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
-def infer(client: Any, model: str, feeds: Mapping[str, Array], outputs: Sequence[str] = ()) -> Any:
-    """One request over gRPC, or over HTTP as JSON; the answer."""
+def infer(
+    client: Any, model: str, feeds: Mapping[str, Array], outputs: Sequence[str] = (), *, binary: bool = False
+) -> Any:
+    """One request over gRPC, or over HTTP as JSON or with binary tensors behind it; the answer."""
     module = tritonclient.grpc if isinstance(client, tritonclient.grpc.InferenceServerClient) else tritonclient.http
-    json_only = {} if module is tritonclient.grpc else {"binary_data": False}
+    form = {} if module is tritonclient.grpc else {"binary_data": binary}
     inputs = []
     for name, array in feeds.items():
         tensor = module.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
-        tensor.set_data_from_numpy(array, **json_only)
+        tensor.set_data_from_numpy(array, **form)
         inputs.append(tensor)
-    wanted = [module.InferRequestedOutput(name, **json_only) for name in outputs]
+    wanted = [module.InferRequestedOutput(name, **form) for name in outputs]
     return client.infer(model, inputs, outputs=wanted or None)
 
 

@@ -45,16 +45,17 @@ def served(
 
 
 @pytest.mark.parametrize("served", ["mixed"], indirect=True)
-def test_over_grpc_every_datatype_has_the_bits_of_a_local_session(served: tuple[RunningServer, Path]) -> None:
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_every_datatype_has_the_bits_of_a_local_session(protocol: str, served: tuple[RunningServer, Path]) -> None:
     server, model = served
 
     def ask(client: Any, number: int) -> None:
         feeds = mixed_feeds(1 + number % 5, number)
-        answer = infer(client, "mixed", feeds)
+        answer = infer(client, "mixed", feeds, binary=True)
         for name, want in local(model, feeds).items():
             assert_same_bits(answer.as_numpy(name), want, name)
 
-    from_many_clients(server.grpc, ask)
+    from_many_clients(server.grpc if protocol == "grpc" else server.http, ask)
 
 
 @pytest.mark.parametrize("served", ["digits"], indirect=True)
@@ -64,9 +65,8 @@ def test_the_jump_can_be_raised_for_each_request(served: tuple[RunningServer, Pa
     def ask(client: Any, number: int) -> None:
         jump = np.asarray(number / 50, np.float32)
         for feeds in ({"image": images[:3]}, {"image": images[:3], "jump": jump}):
-            assert_same_bits(
-                infer(client, "digits", feeds).as_numpy("logits"), local(model, feeds)["logits"], str(jump)
-            )
+            got = infer(client, "digits", feeds, binary=True).as_numpy("logits")
+            assert_same_bits(got, local(model, feeds)["logits"], str(jump))
 
     from_many_clients(server.grpc, ask, rounds=2)
     ask(server.http(), 40)
@@ -92,10 +92,11 @@ def test_a_bad_request_gets_one_clear_line_and_the_next_one_is_served(
     client = server.grpc() if protocol == "grpc" else server.http()
     feeds, outputs, reason = BAD_REQUESTS[wrong]
     with pytest.raises(InferenceServerException) as refusal:
-        infer(client, "digits", feeds, outputs)
+        infer(client, "digits", feeds, outputs, binary=True)
     assert reason in str(refusal.value)
     good = {"image": images[:2]}
-    assert_same_bits(infer(client, "digits", good).as_numpy("logits"), local(model, good)["logits"], wrong)
+    got = infer(client, "digits", good, binary=True).as_numpy("logits")
+    assert_same_bits(got, local(model, good)["logits"], wrong)
 
 
 @pytest.mark.parametrize("fault", ["model.onnx", "jr_onnx_ops.so"])
