@@ -13,6 +13,8 @@ from support import relu_model
 
 from jr_onnx.portability import RUNTIMES
 
+DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "portability.md"
+
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
@@ -49,3 +51,20 @@ def test_an_unknown_runtime_is_refused_with_the_ones_there_are(model: Path, refu
     said = refused("convert", model, "--jump", "0.5", "--for", "pytorch")
     assert "pytorch" in said
     assert "openvino" in said
+
+
+def test_the_document_has_what_is_chosen_for_each_runtime_and_what_was_measured_there() -> None:
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in DOCUMENT.read_text().splitlines() if "|" in line
+    ]
+    chosen = {row[0].strip("`"): row[1] for row in rows if row[0].strip("`") in RUNTIMES}
+    assert chosen == {
+        name: f"`--target {runtime.target}{' --inline' if runtime.inline else ''}`"
+        for name, runtime in RUNTIMES.items()
+    }
+    measured = [row for row in rows if len(row) == 5 and row[0].partition(" ")[0].removesuffix("-python-headless")]
+    by_name = {row[0].partition(" ")[0].removesuffix("-python-headless"): row for row in measured}
+    for name, runtime in RUNTIMES.items():
+        if name in by_name:
+            assert by_name[name][2 if runtime.inline else 1] == "exact", name
+    assert {"onnxruntime", "onnxruntime-node", "onnxruntime-web", "openvino", "opencv", "tract"} <= set(by_name)

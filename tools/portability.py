@@ -101,7 +101,9 @@ def npm_candidates(folder: Path) -> list[Candidate]:
         # Without the variable, the package's script downloads CUDA libraries.
         environment = {**os.environ, "ONNXRUNTIME_NODE_INSTALL_CUDA": "skip"}
         packages = ["onnxruntime-node", "onnxruntime-web"]
-        subprocess.run([npm, "install", "--silent", "--prefix", ".", *packages], cwd=modules.parent, env=environment)
+        subprocess.run(
+            [npm, "install", "--silent", "--prefix", ".", *packages], cwd=modules.parent, env=environment, check=True
+        )
     versions = {
         name: json.loads((modules / name / "package.json").read_text())["version"]
         for name in ("onnxruntime-node", "onnxruntime-web")
@@ -182,6 +184,12 @@ def verdict(got: np.ndarray) -> str:
     return "differs: " + ", ".join(differences) if differences else "exact"
 
 
+def _quoted(message: str, model: Path) -> str:
+    """A runtime's message as one line of code, without its backtrace."""
+    said = " ".join(message.replace(str(model), "MODEL").partition("Stack backtrace")[0].split())
+    return f"`{said[:330].replace('`', chr(39))}`"
+
+
 def _text(value: np.float32) -> str:
     return "NaN" if np.isnan(value) else f"{value:g}"
 
@@ -191,9 +199,9 @@ def document(rows: list[tuple[Candidate, dict[str, str]]], rejections: list[str]
     lines = [
         "# Which target for which runtime",
         "",
-        "Written by `tools/portability.py`; do not edit. A model with one Relu was hardened in each way, with jump 0.5,",
-        "and each runtime ran it on the reference vector (-inf, -1, -0, 0, 0.25, 0.5, the next float above 0.5, 1, inf,",
-        'NaN; float32, opset 17) on CPU. "exact" means the bits of the definition, with any NaN for NaN.',
+        "Written by `tools/portability.py`; do not edit. A model with one Relu was hardened in each way, with jump",
+        "0.5, and each runtime ran it on CPU on the reference vector: -inf, -1, -0, 0, 0.25, 0.5, the next float above",
+        '0.5, 1, inf, NaN (float32, opset 17). "exact" means the bits of the definition, with any NaN for NaN.',
         "",
         "| runtime | " + " | ".join(f"`{target}`" for target in TARGETS) + " |",
         "|---" * (len(TARGETS) + 1) + "|",
@@ -235,8 +243,7 @@ def main() -> int:
                     results[target] = verdict(candidate.run(file))
                 except RejectedError as error:
                     results[target] = "rejects"
-                    said = " ".join(str(error).replace(str(file), "MODEL").split())[:200].replace("`", "'")
-                    rejections.append(f"- {candidate.shown}, `{target}`: `{said}`")
+                    rejections.append(f"- {candidate.shown}, `{target}`: {_quoted(str(error), file)}")
             print(candidate.shown, results, flush=True)
             rows.append((candidate, results))
     arguments.output.write_text(document(rows, rejections), encoding="utf-8")

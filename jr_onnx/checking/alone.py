@@ -36,7 +36,7 @@ def check_alone(hardened: Hardened, policy: JumpReluPolicy | None) -> Iterator[F
     yield from check_record(hardened)
     yield from _count(hardened)
     yield from _jumps(hardened, policy)
-    yield from _body(hardened.model)
+    yield from check_body(hardened.model)
     yield from _imports(hardened)
 
 
@@ -102,7 +102,7 @@ def _jumps(hardened: Hardened, policy: JumpReluPolicy | None) -> Iterator[Findin
             yield finding(rules.JUMP, f"the jump is {wrong[0]!r} and should be {wanted!r}", site.path)
 
 
-def _body(model: onnx.ModelProto) -> Iterator[Finding]:
+def check_body(model: onnx.ModelProto) -> Iterator[Finding]:
     """The function must be one of those that are shipped for the opset that it imports."""
     name = function_name(DOMAIN, OP_TYPE, "")
     called = any(node.domain == DOMAIN for scope in all_scopes(model) for node in scope.nodes)

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 
 import onnx
 
+from jr_onnx.checking.alone import check_body
 from jr_onnx.deployment import kserve, mlserver, triton
 from jr_onnx.deployment.folder import atomic_folder, digests
 from jr_onnx.deployment.layout import Layout, Request, Writer
@@ -138,7 +139,11 @@ def _wants_library(model: onnx.ModelProto, asked: bool, gpu: bool) -> bool:
         if not hardened_metadata(model):
             raise ModelError("is not hardened; run jr-onnx convert first")
         return False
-    if not asked and not any(map(is_jump_relu, model.functions)):
+    if any(map(is_jump_relu, model.functions)):
+        # With the kernels nobody would notice it, and without them the model would be another one.
+        for fault in check_body(model):
+            raise ModelError(f"{fault.message}; convert the original again")
+    elif not asked:
         raise ModelError("has no function jr_onnx::JumpReLU, so it needs the library; leave out --no-library")
     try:
         cuda = not asked or bool(build_info().cuda)

@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+from example_programs import EXAMPLES
 from support import MODELS, Array
 
 import jr_onnx
-
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 @pytest.fixture
@@ -62,8 +61,3 @@ def npm_example(request: pytest.FixtureRequest) -> Callable[[str], Path]:
         return folder
 
     return install
-
-
-def as_text(array: Array) -> str:
-    """Numbers for the standard input of an example."""
-    return "\n".join(map(str, array.reshape(-1).tolist()))

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from conftest import EXAMPLES, as_text
+from example_programs import EXAMPLES, as_text
 from support import Array, assert_same_bits, hardened, reference_vector, relu_model
 
 from jr_onnx import runtime

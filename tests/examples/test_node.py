@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from conftest import as_text
+from example_programs import as_text
 from support import Array, assert_same_bits, hardened, reference_vector, relu_model
 
 from jr_onnx.reference import jump_relu

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from conftest import EXAMPLES
+from example_programs import EXAMPLES
 from support import MODELS, Array
 
 import jr_onnx

@@ -270,6 +270,15 @@ def test_a_model_without_the_function_cannot_go_without_the_library(tmp_path: Pa
         deploy(tmp_path / "m.onnx", "triton", tmp_path / "out", library=False)
 
 
+@pytest.mark.parametrize("library", [True, False])
+def test_a_function_that_is_not_jump_relu_is_refused(library: bool, tmp_path: Path) -> None:
+    made = hardened(relu_model())
+    made.functions[0].node[0].op_type = "Less"
+    onnx.save(made, tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match="not the one that jr-onnx ships"):
+        deploy(tmp_path / "m.onnx", "triton", tmp_path / "out", library=library)
+
+
 def test_a_gpu_needs_a_library_with_cuda(model: Path, tmp_path: Path) -> None:
     if runtime.build_info().cuda:
         pytest.skip("this library was built with CUDA")
