@@ -13,7 +13,7 @@ import onnx
 
 from jr_onnx.checking.alone import check_body
 from jr_onnx.deployment import kserve, mlserver, triton
-from jr_onnx.deployment.folder import atomic_folder, digests
+from jr_onnx.deployment.folder import atomic_folder, recorded_sums
 from jr_onnx.deployment.layout import Layout, Request, Writer
 from jr_onnx.deployment.signature import Signature, read_signature
 from jr_onnx.errors import ModelError, OptionError, OutputError, RuntimeMissingError
@@ -126,8 +126,8 @@ def deploy(
         with atomic_folder(folder, force=force) as inside:
             _fill(inside, layout, request, source, data, progress)
             (inside / "README.md").write_text(_readme(layout, request, server, source), encoding="utf-8")
-            files = digests(inside)
-    return DeploymentReport(server, request.name, folder, request.signature, library, layout.start, files)
+    sums = recorded_sums(folder)
+    return DeploymentReport(server, request.name, folder, request.signature, library, layout.start, sums)
 
 
 def _wants_library(model: onnx.ModelProto, asked: bool, gpu: bool) -> bool:

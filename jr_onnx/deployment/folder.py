@@ -37,7 +37,7 @@ def atomic_folder(path: Path, *, force: bool) -> Iterator[Path]:
         try:
             temporary.mkdir()
             yield temporary
-            sums = "".join(f"{digest}  {name}\n" for name, digest in digests(temporary).items())
+            sums = "".join(f"{_digest(file)}  {_name(file, temporary)}\n" for file in _files(temporary))
             (temporary / SUMS).write_text(sums, encoding="utf-8")
             for file in (*_files(temporary), temporary):
                 _sync(file)
@@ -47,13 +47,13 @@ def atomic_folder(path: Path, *, force: bool) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
-    except ValueError as error:  # a null character
-        raise OutputError(f"{str(path)!r}: is no name for a folder: {error}") from error
 
 
-def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 in hexadecimal of every file in a folder but its sums, by name relative to it, in order."""
-    return {file.relative_to(folder).as_posix(): _digest(file) for file in _files(folder) if file != folder / SUMS}
+def recorded_sums(folder: Path) -> dict[str, str]:
+    """SHA-256 in hexadecimal of every file that was written into a folder, by name relative to it; else nothing."""
+    sums = folder / SUMS
+    lines = sums.read_text("utf-8", "replace").splitlines() if sums.is_file() else []
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
 
 
 def _digest(file: Path) -> str:
@@ -68,7 +68,13 @@ def _files(folder: Path) -> list[Path]:
     return sorted(file for file in folder.rglob("*") if not file.is_dir())
 
 
+def _name(file: Path, folder: Path) -> str:
+    return file.relative_to(folder).as_posix()
+
+
 def _check_place(path: Path, force: bool) -> None:
+    if "\0" in str(path):
+        raise OutputError(f"{str(path)!r}: is no name for a folder; choose another one with -o")
     if not path.parent.is_dir():
         raise OutputError(f"{path.parent}: no such folder; make it, or choose another one with -o")
     if path.is_symlink() or (path.exists() and not path.is_dir()):
@@ -87,13 +93,11 @@ def _check_place(path: Path, force: bool) -> None:
 
 
 def _foreign(path: Path) -> str | None:
-    """A file in a folder that its sums do not list; without any sums, that is any file."""
-    sums = path / SUMS
-    listed = {SUMS}
-    if sums.is_file():
-        listed |= {line.partition("  ")[2] for line in sums.read_text("utf-8", "replace").splitlines()}
-        return next((name for file in _files(path) if (name := file.relative_to(path).as_posix()) not in listed), None)
-    return next(path.iterdir()).name
+    """A file or folder that was not written here."""
+    ours = recorded_sums(path)
+    if not ours:
+        return next(path.iterdir()).name
+    return next((name for file in _files(path) if (name := _name(file, path)) not in (*ours, SUMS)), None)
 
 
 def _move(folder: Path, path: Path) -> None:

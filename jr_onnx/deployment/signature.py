@@ -95,13 +95,22 @@ def read_signature(model: onnx.ModelProto) -> Signature:
 def _inferred(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     try:
         return list(onnx.shape_inference.infer_shapes(model).graph.output)
-    except (onnx.shape_inference.InferenceError, RuntimeError):  # the declared shapes have to do
+    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):  # the declared shapes have to do
         return []
 
 
 def _default(model: onnx.ModelProto, jump: str) -> float | None:
     tensor = next((one for one in model.graph.initializer if one.name == jump), None)
-    return None if tensor is None else float(onnx.numpy_helper.to_array(tensor))
+    if tensor is None:
+        return None
+    try:
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:  # which would be read from the current folder
+            return float(onnx.numpy_helper.to_array(tensor))
+    except (TypeError, ValueError):
+        pass
+    raise ModelError(
+        f"input '{jump}' is recorded as the jump, and its default is no number; convert the original again"
+    )
 
 
 def _tensors(
@@ -121,5 +130,5 @@ def _tensor(value: onnx.ValueInfoProto, where: str, default: float | None) -> Te
         )
     if not tensor.HasField("shape"):
         raise ModelError(f"{where} declares no shape; export the model with the rank of its inputs and outputs")
-    sizes = (dim.dim_value if dim.HasField("dim_value") else FREE for dim in tensor.shape.dim)
+    sizes = (dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else FREE for dim in tensor.shape.dim)
     return Tensor(value.name, tensor.elem_type, tuple(sizes), default)

@@ -17,7 +17,7 @@ from kserve.errors import InvalidInput
 
 from jr_onnx.deployment.signature import Tensor
 from jr_onnx.errors import JrOnnxError, RequestError
-from jr_onnx.serving.served import Array, ServedModel, decoded
+from jr_onnx.serving.served import Array, ServedModel, check_sizes, decoded
 
 
 class JumpReluModel(Model):  # type: ignore[misc]  # kserve has no type hints where these are checked
@@ -67,6 +67,7 @@ class JumpReluModel(Model):  # type: ignore[misc]  # kserve has no type hints wh
 def _decoded(one: InferInput, from_grpc: bool) -> Array:
     if not from_grpc:
         return decoded(one.name, one.datatype, one.shape, one.data)
+    check_sizes(one.name, one.shape)
     try:
         array: Array = one.as_numpy()
     except (ValueError, OverflowError) as error:

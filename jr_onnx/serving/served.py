@@ -73,8 +73,7 @@ def decoded(name: str, datatype: str, shape: Sequence[int], data: Iterable[Any])
     dtype = _DTYPES.get(datatype)
     if dtype is None:
         raise RequestError(f"{where} has the datatype {datatype}; there are {', '.join(_DTYPES)}")
-    if any(size < 0 for size in shape):  # which NumPy would fill in
-        raise RequestError(f"{where} has the shape {list(shape)}; sizes are 0 or more")
+    check_sizes(name, shape)
     try:
         # NumPy guesses well for floating-point numbers alone: of 0 and 2**64 - 1 it would make two float64.
         values = np.asarray(list(data), dtype=None if dtype.kind == "f" else object)
@@ -84,6 +83,16 @@ def decoded(name: str, datatype: str, shape: Sequence[int], data: Iterable[Any])
             return values.astype(dtype).reshape(tuple(shape))
     except (ValueError, TypeError, OverflowError) as error:
         raise RequestError(f"{where} is not {datatype} of shape {list(shape)}: {error}") from error
+
+
+def check_sizes(name: str, shape: Sequence[int]) -> None:
+    """Refuse a shape with a negative size, which NumPy would fill in.
+
+    Raises:
+        RequestError: there is one.
+    """
+    if any(size < 0 for size in shape):
+        raise RequestError(f"input '{name}' has the shape {list(shape)}; sizes are 0 or more")
 
 
 def _holds(values: Array, dtype: np.dtype[Any]) -> bool:

@@ -270,6 +270,21 @@ def test_a_model_without_the_function_cannot_go_without_the_library(tmp_path: Pa
         deploy(tmp_path / "m.onnx", "triton", tmp_path / "out", library=False)
 
 
+@pytest.mark.parametrize("jump", [np.zeros(2, np.float32), np.array(["x"], object), "external"])
+def test_a_recorded_jump_that_is_no_number_is_refused(jump: Any, tmp_path: Path) -> None:
+    made = hardened(relu_model(), jump_input="jump")
+    (tensor,) = (one for one in made.graph.initializer if one.name == "jump")
+    if isinstance(jump, str):
+        (tmp_path / "data").write_bytes(bytes(4))
+        onnx.external_data_helper.set_external_data(tensor, "data", 0, 4)
+        tensor.ClearField("raw_data")
+    else:
+        tensor.CopyFrom(onnx.numpy_helper.from_array(jump, "jump"))
+    onnx.save(made, tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match="its default is no number"):
+        deploy(tmp_path / "m.onnx", "triton", tmp_path / "out")
+
+
 @pytest.mark.parametrize("library", [True, False])
 def test_a_function_that_is_not_jump_relu_is_refused(library: bool, tmp_path: Path) -> None:
     made = hardened(relu_model())
