@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tritonclient.grpc
 from running import RunningServer, assert_same_bits, from_many_clients, infer, running
 from server_models import BAD_REQUESTS, local, mixed_feeds
 from tritonclient.utils import InferenceServerException
@@ -97,6 +98,20 @@ def test_a_bad_request_gets_one_clear_line_and_the_next_one_is_served(
     good = {"image": images[:2]}
     got = infer(client, "digits", good, binary=True).as_numpy("logits")
     assert_same_bits(got, local(model, good)["logits"], wrong)
+
+
+@pytest.mark.parametrize("served", ["digits"], indirect=True)
+def test_a_message_with_too_few_bytes_is_refused_and_the_next_one_is_served(
+    served: tuple[RunningServer, Path], images: Any
+) -> None:
+    server, model = served
+    client, feeds = server.grpc(), {"image": images[:2]}
+    tensor = tritonclient.grpc.InferInput("image", [2, 1, 8, 8], "FP32")
+    tensor.set_data_from_numpy(images[:2])
+    tensor._raw_content = tensor._raw_content[:-1]
+    with pytest.raises(InferenceServerException, match=r"buffer|size"):
+        client.infer("digits", [tensor])
+    assert_same_bits(infer(client, "digits", feeds).as_numpy("logits"), local(model, feeds)["logits"], "")
 
 
 @pytest.mark.parametrize("fault", ["model.onnx", "jr_onnx_ops.so"])

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import tritonclient.grpc
 from running import RunningServer, assert_same_bits, from_many_clients, infer, running
 from server_models import BAD_REQUESTS, local, mixed_feeds, row_model
 from tritonclient.utils import InferenceServerException
@@ -147,6 +148,18 @@ def test_json_that_makes_no_tensor_is_refused_as_the_clients_fault(
         urllib.request.urlopen(request)
     assert refusal.value.code in (400, 422)
     assert reason in refusal.value.read().decode()
+
+
+def test_a_message_with_too_few_bytes_is_refused_and_the_next_one_is_served(
+    server: RunningServer, digits: Path, images: Any
+) -> None:
+    client, feeds = server.grpc(), {"image": images[:2]}
+    tensor = tritonclient.grpc.InferInput("image", [2, 1, 8, 8], "FP32")
+    tensor.set_data_from_numpy(images[:2])
+    tensor._raw_content = tensor._raw_content[:-1]
+    with pytest.raises(InferenceServerException, match=r"buffer|size"):
+        client.infer("digits", [tensor])
+    assert_same_bits(infer(client, "digits", feeds).as_numpy("logits"), local(digits, feeds)["logits"], "")
 
 
 # --- loading ----------------------------------------------------------------------------------------------------------
