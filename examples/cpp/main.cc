@@ -2,8 +2,8 @@
 //
 //     main MODEL LIBRARY SHAPE < numbers        for example: main digits.jumprelu.onnx jr_onnx_ops.so 1,1,8,8
 //
-// It prints the first output, a number a line. LIBRARY is where `jr-onnx info` says, or what `jr-onnx deploy` wrote; with
-// "-" the function that the model carries defines JumpReLU.
+// It prints the first output, a number a line. LIBRARY is where `jr-onnx info` says, or what
+// `jr-onnx deploy` wrote; with "-" the function that the model carries defines JumpReLU.
 #include <onnxruntime_cxx_api.h>
 
 #include <cstdint>
