@@ -3,6 +3,7 @@
 from jr_onnx.checking.check import check
 from jr_onnx.checking.findings import CheckReport, Finding
 from jr_onnx.conversion import convert
+from jr_onnx.deployment.deploy import DeploymentReport, deploy
 from jr_onnx.diffing.diff import DiffReport, diff
 from jr_onnx.errors import JrOnnxError, ModelError, OptionError, OutputError, RuntimeMissingError
 from jr_onnx.inspection import find_sites, inspect
@@ -15,6 +16,7 @@ from jr_onnx.version import __version__
 __all__ = [
     "CheckReport",
     "ConversionReport",
+    "DeploymentReport",
     "DiffReport",
     "Finding",
     "InspectionReport",
@@ -30,6 +32,7 @@ __all__ = [
     "__version__",
     "check",
     "convert",
+    "deploy",
     "diff",
     "find_sites",
     "inspect",

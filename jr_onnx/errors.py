@@ -21,3 +21,7 @@ class OutputError(JrOnnxError):
 
 class RuntimeMissingError(JrOnnxError):
     """onnxruntime, an execution provider, or the kernel library for it is not there."""
+
+
+class RequestError(JrOnnxError):
+    """A request to a served model does not fit it."""

@@ -41,7 +41,7 @@ def check_alone(hardened: Hardened, asked: Asked) -> Iterator[Finding]:
     yield from check_record(hardened)
     yield from _count(hardened)
     yield from _jumps(hardened, asked.policy)
-    yield from _body(hardened.model)
+    yield from check_body(hardened.model)
     yield from _imports(hardened)
 
 
@@ -130,7 +130,7 @@ def _site_jump(site: Site, asked: float) -> Iterator[Finding]:
         yield finding(rules.JUMP, f"the jump is {found} and should be {wanted!r}", site.path)
 
 
-def _body(model: onnx.ModelProto) -> Iterator[Finding]:
+def check_body(model: onnx.ModelProto) -> Iterator[Finding]:
     """The function must be one of those that are shipped for the opset that it imports."""
     name = function_name(DOMAIN, OP_TYPE, "")
     called = any(node.domain == DOMAIN for scope in all_scopes(model) for node in scope.nodes)

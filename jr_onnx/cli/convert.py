@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 from jr_onnx.cli.numbers import number
 from jr_onnx.cli.progress import progress_bar
 from jr_onnx.conversion import ENDING, convert
-from jr_onnx.forms.table import TARGETS
+from jr_onnx.errors import OptionError
+from jr_onnx.forms.table import TARGETS, Target
 from jr_onnx.modelfile.external import EXTERNAL_MODES
 from jr_onnx.policy import read_policy
+from jr_onnx.portability import RUNTIMES
 from jr_onnx.report import ConversionReport
 from jr_onnx.text import bytes_text, count, jump_text, printable, table
 
@@ -41,7 +43,6 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "--target",
         choices=TARGETS,
-        default="custom-op",
         help="custom-op: jr_onnx::JumpReLU, which runs with and without the custom-op library (default); "
         "subgraph: Relu*Greater; standard: ThresholdedRelu",
     )
@@ -73,6 +74,12 @@ def add_parser(commands: Commands) -> None:
         help="write the function's body into the graph, for runtimes that reject local functions",
     )
     parser.add_argument(
+        "--for",
+        dest="runtime",
+        choices=RUNTIMES,
+        help="choose --target and --inline for a runtime (docs/portability.md)",
+    )
+    parser.add_argument(
         "--external",
         choices=EXTERNAL_MODES,
         help="how external data gets beside OUT; default: share in the same folder, else copy (onnx loads no links)",
@@ -87,18 +94,19 @@ def add_parser(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Convert and print the report."""
     policy = read_policy(arguments.policy) if arguments.policy is not None else None
+    target, inline = _target(arguments)
     with progress_bar(arguments.model) as progress:
         report = convert(
             arguments.model,
             jump=None if arguments.jump is None else number("--jump", arguments.jump),
             policy=policy,
             output=arguments.output,
-            target=arguments.target,
+            target=target,
             include=arguments.include,
             exclude=arguments.exclude,
             jump_input=arguments.jump_input,
             clip=arguments.clip,
-            inline=arguments.inline,
+            inline=inline,
             external=arguments.external,
             allow_empty=arguments.allow_empty,
             dry_run=arguments.dry_run,
@@ -107,6 +115,17 @@ def run(arguments: argparse.Namespace) -> int:
         )
     print(json.dumps(report.to_dict(), indent=2) if arguments.json else _text(report))
     return 0
+
+
+def _target(arguments: argparse.Namespace) -> tuple[Target, bool]:
+    """What JumpReLU is written as: what was asked for, or what the runtime needs that was named."""
+    if arguments.runtime is None:
+        return arguments.target or "custom-op", arguments.inline
+    runtime = RUNTIMES[arguments.runtime]
+    if arguments.target is not None or arguments.inline:
+        needed = runtime.target + (" --inline" if runtime.inline else "")
+        raise OptionError(f"--for {runtime.name} stands for --target {needed}; leave out --target and --inline")
+    return runtime.target, runtime.inline
 
 
 def _text(report: ConversionReport) -> str:

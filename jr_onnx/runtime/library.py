@@ -54,14 +54,23 @@ def build_info() -> BuildInfo:
     return BuildInfo(**{**values, **lists})
 
 
-def register(session_options: onnxruntime.SessionOptions) -> None:
+def register(session_options: onnxruntime.SessionOptions, library: str | Path | None = None) -> None:
     """Load the kernel library into `session_options`: JumpReLU then runs by kernel, and not by its function body.
 
     Options that have the library already are left alone: onnxruntime would refuse them with it twice.
 
+    Args:
+        session_options: onnxruntime's.
+        library: another build of the library than the installed one, such as `jr-onnx deploy` put beside a model. It is
+            code that will run: never take its path from a model.
+
     Raises:
-        RuntimeMissingError: jr-onnx was installed without kernels.
+        RuntimeMissingError: jr-onnx was installed without kernels, or there is no such library.
     """
+    # onnxruntime would look for a bare name where the system keeps its libraries.
+    path = library_path() if library is None else Path(library).absolute()
+    if not path.is_file():
+        raise RuntimeMissingError(f"{path}: no such kernel library; deploy the model again")
     if session_options not in _registered:
-        session_options.register_custom_ops_library(str(library_path()))
+        session_options.register_custom_ops_library(str(path))
         _registered.add(session_options)

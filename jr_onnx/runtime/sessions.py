@@ -26,6 +26,7 @@ def session(
     providers: Sequence[Provider] | None = None,
     session_options: onnxruntime.SessionOptions | None = None,
     kernels: bool = True,
+    library: str | Path | None = None,
     profile: bool = False,
 ) -> onnxruntime.InferenceSession:
     """An onnxruntime session in which JumpReLU runs by the kernels of this package.
@@ -36,18 +37,20 @@ def session(
             error: the session does not quietly run elsewhere. None: CUDA where it works, and the CPU.
         session_options: options of your own; the library is registered in them.
         kernels: False runs the function body that the model carries instead: the same values, slower.
+        library: the kernels of another build than the installed one, as for `register`.
         profile: record where each node runs, for `jr_onnx.placement`. This makes the session slower.
 
     Raises:
         RuntimeMissingError: onnxruntime, a provider, or the kernels for a provider are not there.
     """
     ort = import_onnxruntime()
-    wanted = list(default_providers(ort, kernels) if providers is None else providers)
+    installed = kernels and library is None  # of another build it is not known what it was built with
+    wanted = list(default_providers(ort, installed) if providers is None else providers)
     names = [provider if isinstance(provider, str) else provider[0] for provider in wanted]
-    _check_providers(ort, names, kernels)
+    _check_providers(ort, names, installed)
     options = session_options or ort.SessionOptions()
     if kernels:
-        register(options)
+        register(options, library)
     if profile:
         record_placement(options)
     made: onnxruntime.InferenceSession = ort.InferenceSession(str(path), options, providers=wanted)

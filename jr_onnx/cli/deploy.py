@@ -1,0 +1,75 @@
+"""`jr-onnx deploy`: from a hardened model to a folder that a server starts from."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jr_onnx.cli.progress import progress_bar
+from jr_onnx.deployment.deploy import MOUNT, SERVERS, DeploymentReport, deploy
+from jr_onnx.text import printable
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def add_parser(commands: Commands) -> None:
+    """Describe the command's arguments."""
+    parser = commands.add_parser(
+        "deploy",
+        help="write a folder that a model server starts from",
+        description="Write a folder that a model server starts from as it is: the hardened model with its external "
+        "data, the kernel library of this installation, the server's settings, and a README with the start command. "
+        "The folder appears whole or not at all.",
+    )
+    parser.add_argument("model", metavar="MODEL", type=Path, help="the hardened model")
+    parser.add_argument("--server", choices=SERVERS, required=True, help="for which server")
+    parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="the folder to write")
+    parser.add_argument("--name", metavar="N", help="the model's name on the server; default: MODEL without endings")
+    parser.add_argument("--gpu", action="store_true", help="serve on CUDA")
+    parser.add_argument(
+        "--no-library", action="store_true", help="leave out the kernels: the function in the model serves, slower"
+    )
+    parser.add_argument(
+        "--mount", metavar="PATH", help=f"triton: the absolute path that DIR will have on the server (default: {MOUNT})"
+    )
+    parser.add_argument(
+        "--max-batch-size",
+        metavar="N",
+        type=int,
+        default=0,
+        help="triton, mlserver: let the server put up to N rows of several requests together (default: 0, none)",
+    )
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.add_argument("--force", action="store_true", help="replace DIR if this command wrote it")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the folder and print the report."""
+    with progress_bar(arguments.model) as progress:
+        report = deploy(
+            arguments.model,
+            arguments.server,
+            arguments.output,
+            name=arguments.name,
+            gpu=arguments.gpu,
+            library=not arguments.no_library,
+            mount=arguments.mount,
+            max_batch_size=arguments.max_batch_size,
+            force=arguments.force,
+            progress=progress,
+        )
+    print(json.dumps(report.to_dict(), indent=2) if arguments.json else _text(report))
+    return 0
+
+
+def _text(report: DeploymentReport) -> str:
+    signature = report.signature
+    lines = [f"input   {tensor}" for tensor in signature.inputs] + [f"output  {tensor}" for tensor in signature.outputs]
+    lines += [f"wrote {report.output / name}" for name in report.files]
+    kernels = "by the kernels in the folder" if report.library else "without kernels: the model alone"
+    lines += [f"'{report.name}' runs {kernels}", f"start it {report.start}"]
+    return "\n".join(map(printable, lines))

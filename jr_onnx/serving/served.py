@@ -1,0 +1,144 @@
+"""A hardened model as a server runs it: tensors by name in and out, and one clear line for what does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from jr_onnx.deployment.signature import DATATYPES, FREE, Tensor, read_signature
+from jr_onnx.errors import RequestError
+from jr_onnx.modelfile.source import open_file
+from jr_onnx.runtime.sessions import CPU, CUDA, session
+
+Array = npt.NDArray[Any]
+
+
+class ServedModel:
+    """A session and the signature that requests are checked against. `run` may be called by many threads at once."""
+
+    def __init__(self, model: Path, library: Path | None, *, gpu: bool) -> None:
+        """Load a model.
+
+        Args:
+            model: the hardened model's file.
+            library: the kernel library; None runs the function that the model carries.
+            gpu: run on CUDA, or fail.
+
+        Raises:
+            JrOnnxError: the model cannot be read, or CUDA does not start. Errors of onnxruntime come through.
+        """
+        with open_file(model) as source:
+            self.signature = read_signature(source.skeleton)
+        providers = [CUDA, CPU] if gpu else [CPU]
+        self._session = session(model, providers=providers, kernels=library is not None, library=library)
+        self._inputs = {tensor.name: tensor for tensor in self.signature.inputs}
+        self._outputs = {tensor.name: tensor for tensor in self.signature.outputs}
+
+    def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] = ()) -> dict[str, Array]:
+        """Run one request.
+
+        Args:
+            feeds: the input tensors by name.
+            outputs: the names of those that are wanted; all where none is named.
+
+        Raises:
+            RequestError: a name, type, or shape does not fit. Errors of onnxruntime come through.
+        """
+        for names, known, kind in ((feeds, self._inputs, "input"), (outputs, self._outputs, "output")):
+            for name in names:
+                if name not in known:
+                    raise RequestError(f"there is no {kind} '{name}'; the model has {_listed(known.values())}")
+        for tensor in self._inputs.values():
+            if tensor.name not in feeds and tensor.default is None:
+                raise RequestError(
+                    f"input '{tensor.name}' is missing; the model takes {_listed(self._inputs.values())}"
+                )
+        wanted = list(outputs) or list(self._outputs)
+        results = self._session.run(wanted, {name: _fitted(self._inputs[name], feeds[name]) for name in feeds})
+        return dict(zip(wanted, results, strict=True))
+
+
+def decoded(name: str, datatype: str, shape: Sequence[int], data: Iterable[Any]) -> Array:
+    """A tensor from numbers, flat or nested, that came as JSON or were unpacked from a message.
+
+    Raises:
+        RequestError: they are not of that datatype, or not as many as the shape says.
+    """
+    where = f"input '{name}'"
+    dtype = _DTYPES.get(datatype)
+    if dtype is None:
+        raise RequestError(f"{where} has the datatype {datatype}; there are {', '.join(_DTYPES)}")
+    check_sizes(name, shape)
+    try:
+        # NumPy guesses well for floating-point numbers alone: of 0 and 2**64 - 1 it would make two float64.
+        values = np.asarray(list(data), dtype=None if dtype.kind == "f" else object)
+        if not _holds(values, dtype):
+            raise RequestError(f"{where} holds what is not {datatype}")
+        with np.errstate(over="ignore"):  # what is too large for a floating-point type is infinite
+            return values.astype(dtype).reshape(tuple(shape))
+    except (ValueError, TypeError, OverflowError) as error:
+        raise RequestError(f"{where} is not {datatype} of shape {list(shape)}: {error}") from error
+
+
+def check_sizes(name: str, shape: Sequence[int]) -> None:
+    """Refuse a shape with a negative size, which NumPy would fill in.
+
+    Raises:
+        RequestError: there is one.
+    """
+    if any(size < 0 for size in shape):
+        raise RequestError(f"input '{name}' has the shape {list(shape)}; sizes are 0 or more")
+
+
+def _holds(values: Array, dtype: np.dtype[Any]) -> bool:
+    """Whether values that came as Python's are of a dtype, without being cut or changed in kind."""
+    if dtype.kind == "f":  # JSON has null for NaN, and integers for floats
+        return values.dtype.kind in "fiuO"
+    items = values.reshape(-1).tolist()
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        return all(type(item) is int and limits.min <= item <= limits.max for item in items)
+    return all(isinstance(item, bool if dtype.kind == "b" else (str, bytes)) for item in items)
+
+
+def _dtype(element_type: int) -> np.dtype[Any]:
+    return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(element_type))
+
+
+#: The protocol's name of a datatype -> NumPy's.
+_DTYPES: Mapping[str, np.dtype[Any]] = {name: _dtype(element_type) for element_type, name in DATATYPES.items()}
+
+
+def _fitted(tensor: Tensor, array: Array) -> Array:
+    """The tensor as onnxruntime takes it: text as str, and a scalar also from one element."""
+    expected = _dtype(tensor.element_type)
+    if array.dtype != expected:
+        got = next((name for name, dtype in _DTYPES.items() if dtype == array.dtype), str(array.dtype))
+        raise RequestError(f"input '{tensor.name}' is {got}; the model takes {tensor}")
+    if not tensor.shape and array.shape == (1,):
+        array = array.reshape(())
+    fits = len(array.shape) == len(tensor.shape) and all(
+        want in (FREE, size) for want, size in zip(tensor.shape, array.shape, strict=True)
+    )
+    if not fits:
+        raise RequestError(f"input '{tensor.name}' has the shape {list(array.shape)}; the model takes {tensor}")
+    return _texts(tensor.name, array) if array.dtype.kind == "O" else array
+
+
+def _texts(name: str, array: Array) -> Array:
+    try:
+        texts = [item.decode() if isinstance(item, bytes) else item for item in array.reshape(-1).tolist()]
+    except UnicodeDecodeError as error:
+        raise RequestError(f"input '{name}' is not UTF-8 text: {error}") from error
+    if not all(isinstance(text, str) for text in texts):
+        raise RequestError(f"input '{name}' holds what is not text")
+    return np.array(texts, object).reshape(array.shape)
+
+
+def _listed(tensors: Iterable[Tensor]) -> str:
+    return ", ".join(map(str, tensors))

@@ -1,0 +1,379 @@
+"""`jr-onnx deploy`: the folders that it writes, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from outcome import Outcome, refusal
+from support import FLOAT, FLOAT16, INT64, MODELS, hardened, make_model, node, relu_model, run, value
+
+import jr_onnx
+from jr_onnx import ModelError, OptionError, deploy, runtime
+from jr_onnx.deployment.deploy import SERVERS
+from jr_onnx.errors import RuntimeMissingError
+from jr_onnx.modelfile.source import open_proto
+
+EACH_SERVER = pytest.mark.parametrize("server", SERVERS)
+
+
+@pytest.fixture
+def refused(tmp_path: Path) -> Callable[..., str]:
+    """Run a command that must refuse; what it says after its own name."""
+    return partial(refusal, tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A stand-in where no kernel library was built: these tests copy it and do not load it."""
+    try:
+        return runtime.library_path()
+    except RuntimeMissingError:
+        folder = tmp_path / "installed"
+        folder.mkdir()
+        (folder / "jr_onnx_ops.so").write_bytes(b"kernels")
+        build = {"compiler": "", "processor": "", "cpu": [], "cuda": "", "cuda_architectures": []}
+        (folder / "jr_onnx_ops.json").write_text(json.dumps(build))
+        monkeypatch.setattr(jr_onnx, "__path__", [*jr_onnx.__path__, str(folder)])
+        return folder / "jr_onnx_ops.so"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "net.jumprelu.onnx"
+    onnx.save(hardened(relu_model(shape=["N", 3])), path)
+    return path
+
+
+@pytest.fixture
+def model_with_data(tmp_path: Path) -> Path:
+    """A hardened model with its weights in external data."""
+    weights = {"w": np.arange(12, dtype=np.float32).reshape(3, 4)}
+    nodes = [node("MatMul", "x w", "h"), node("Relu", "h", "y")]
+    original = make_model(nodes, [value("x", FLOAT, ["N", 3])], [value("y", FLOAT, ["N", 4])], initializers=weights)
+    source = tmp_path / "big.onnx"
+    onnx.save_model(original, source, save_as_external_data=True, location="big.data", size_threshold=0)
+    jr_onnx.convert(source, jump=0.5)
+    return tmp_path / "big.jumprelu.onnx"
+
+
+def served_model(report: jr_onnx.DeploymentReport) -> Path:
+    return report.output / next(name for name in report.files if name.endswith(".onnx"))
+
+
+@EACH_SERVER
+def test_the_folder_holds_the_model_and_the_library_byte_for_byte(
+    server: Any, model: Path, library: Path, tmp_path: Path
+) -> None:
+    report = deploy(model, server, tmp_path / "out")
+    assert served_model(report).read_bytes() == model.read_bytes()
+    (placed,) = (tmp_path / "out").rglob("jr_onnx_ops.so")
+    assert placed.read_bytes() == library.read_bytes()
+    assert report.name == "net"
+
+
+@EACH_SERVER
+def test_external_data_come_along_and_the_model_runs_in_the_folder(
+    server: Any, model_with_data: Path, tmp_path: Path
+) -> None:
+    report = deploy(model_with_data, server, tmp_path / "out")
+    x = np.array([[1, -1, 0.5]], np.float32)
+    there = onnxruntime.InferenceSession(served_model(report)).run(None, {"x": x})[0]
+    here = onnxruntime.InferenceSession(model_with_data).run(None, {"x": x})[0]
+    assert there.tobytes() == here.tobytes()
+
+
+@EACH_SERVER
+def test_the_sums_verify_with_sha256sum_and_catch_a_changed_byte(server: Any, model: Path, tmp_path: Path) -> None:
+    report = deploy(model, server, tmp_path / "out")
+    command = ["sha256sum", "--check", "--strict", "SHA256SUMS"]
+    assert subprocess.run(command, cwd=report.output, capture_output=True).returncode == 0
+    listed = {line.split("  ")[1] for line in (report.output / "SHA256SUMS").read_text().splitlines()}
+    files = {file.relative_to(report.output).as_posix() for file in report.output.rglob("*") if file.is_file()}
+    assert listed == files - {"SHA256SUMS"} == set(report.files)
+    path = served_model(report)
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    assert subprocess.run(command, cwd=report.output, capture_output=True).returncode == 1
+
+
+@EACH_SERVER
+def test_the_readme_has_five_lines_with_the_start_command_and_the_originals_digest(
+    server: Any, model: Path, tmp_path: Path
+) -> None:
+    report = deploy(model, server, tmp_path / "out")
+    lines = (report.output / "README.md").read_text().splitlines()
+    assert len(lines) == 5
+    assert report.start.partition(": ")[2] in lines[1]
+    assert open_proto(relu_model(shape=["N", 3])).digest in lines[4]
+
+
+@EACH_SERVER
+@pytest.mark.parametrize("options", [{"inline": True}, {"target": "subgraph"}, {"target": "standard"}])
+def test_a_model_without_the_operator_gets_no_library(server: Any, options: Any, tmp_path: Path) -> None:
+    onnx.save(hardened(relu_model(), **options), tmp_path / "m.onnx")
+    report = deploy(tmp_path / "m.onnx", server, tmp_path / "out")
+    assert not report.library
+    assert not list(report.output.rglob("*.so"))
+    text = "".join(file.read_text() for file in report.output.rglob("*") if file.suffix in {".pbtxt", ".json"})
+    assert "jr_onnx_ops" not in text + report.start
+
+
+@EACH_SERVER
+def test_without_the_library_the_function_in_the_model_serves(server: Any, model: Path, tmp_path: Path) -> None:
+    report = deploy(model, server, tmp_path / "out", library=False)
+    assert not list(report.output.rglob("*.so"))
+    assert "jr_onnx_ops" not in report.start
+    x = np.array([[0.25, 0.5, np.nan]], np.float32)
+    got = onnxruntime.InferenceSession(served_model(report)).run(None, {"x": x})[0]
+    assert got.tobytes() == run(onnx.load(model), {"x": x})[0].tobytes()
+
+
+def test_the_report_is_printed_as_json(model: Path, tmp_path: Path) -> None:
+    outcome = Outcome(tmp_path, ("deploy", model, "--server", "mlserver", "-o", tmp_path / "out", "--json"))
+    printed = json.loads(outcome.out)
+    assert printed["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 3], "default": None}]
+    assert set(printed["files"]) | {"SHA256SUMS"} == {
+        file.relative_to(tmp_path / "out").as_posix() for file in (tmp_path / "out").rglob("*") if file.is_file()
+    }
+
+
+def test_the_jump_input_is_listed_with_its_default(tmp_path: Path) -> None:
+    onnx.save(hardened(relu_model(FLOAT16), 0.3, jump_input="k"), tmp_path / "m.onnx")
+    signature = deploy(tmp_path / "m.onnx", "kserve", tmp_path / "out").signature
+    assert [(one.name, one.datatype, one.shape) for one in signature.inputs] == [
+        ("x", "FP16", (10,)),
+        ("k", "FP16", ()),
+    ]
+    assert signature.inputs[1].default == float(np.float16(0.3))
+
+
+@pytest.mark.parametrize("path", sorted(MODELS.glob("*.onnx")), ids=lambda path: path.stem)
+def test_the_signature_is_what_onnxruntime_reports(path: Path, tmp_path: Path) -> None:
+    report = jr_onnx.convert(path, jump=0.5, output=tmp_path / "m.onnx")
+    assert report.output is not None
+    signature = deploy(report.output, "kserve", tmp_path / "out").signature
+    session = onnxruntime.InferenceSession(report.output)
+    for ours, theirs in ((signature.inputs, session.get_inputs()), (signature.outputs, session.get_outputs())):
+        shapes = [tuple(size if isinstance(size, int) else -1 for size in one.shape) for one in theirs]
+        assert [(one.name, one.shape) for one in ours] == list(zip([one.name for one in theirs], shapes, strict=True))
+
+
+def test_an_undeclared_output_shape_is_inferred_as_onnxruntime_does(tmp_path: Path) -> None:
+    nodes = [node("Relu", "x", "h"), node("MatMul", "h w", "y"), node("Shape", "x", "s")]
+    outputs = [value("y", FLOAT, ["N", None]), value("s", INT64)]
+    weights = {"w": np.ones((3, 4), np.float32)}
+    onnx.save(
+        hardened(make_model(nodes, [value("x", FLOAT, ["N", 3])], outputs, initializers=weights)), tmp_path / "m.onnx"
+    )
+    signature = deploy(tmp_path / "m.onnx", "triton", tmp_path / "out").signature
+    assert [one.shape for one in signature.outputs] == [(-1, 4), (2,)]
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+@EACH_SERVER
+def test_a_model_that_is_not_hardened_is_refused(server: str, tmp_path: Path, refused: Callable[..., str]) -> None:
+    onnx.save(relu_model(), tmp_path / "plain.onnx")
+    said = refused("deploy", tmp_path / "plain.onnx", "--server", server, "-o", tmp_path / "out")
+    assert "plain.onnx: is not hardened; run jr-onnx convert first" in said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"", "is empty"), (b"\xff" * 40, "damaged"), (None, "no such file")],
+    ids=["empty", "damaged", "missing"],
+)
+def test_an_unreadable_model_is_refused(
+    content: bytes | None, reason: str, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    path = tmp_path / "bad.onnx"
+    if content is not None:
+        path.write_bytes(content)
+    assert reason in refused("deploy", path, "--server", "triton", "-o", tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "../up", "..", ".hidden", "a b", "a\nb", "-x", "café"])
+def test_a_name_that_is_no_plain_folder_name_is_refused(name: str, model: Path, refused: Callable[..., str]) -> None:
+    said = refused("deploy", model, "--server", "triton", "-o", model.parent / "out", f"--name={name}")
+    assert said.startswith("--name") or "--name" in said
+
+
+@pytest.mark.parametrize("mount", ["models", "./models", "", "/models/../etc", "/a\nb"])
+def test_a_mount_that_is_no_absolute_path_is_refused(mount: str, model: Path, refused: Callable[..., str]) -> None:
+    assert "--mount" in refused("deploy", model, "--server", "triton", "-o", model.parent / "out", f"--mount={mount}")
+
+
+@pytest.mark.parametrize("server", ["mlserver", "kserve"])
+def test_a_mount_is_for_triton_only(server: str, model: Path, refused: Callable[..., str]) -> None:
+    said = refused("deploy", model, "--server", server, "-o", model.parent / "out", "--mount", "/models")
+    assert "--mount is for triton" in said
+
+
+@pytest.mark.parametrize("size", [-1, 2**31])
+def test_a_batch_size_out_of_range_is_refused(size: int, model: Path, refused: Callable[..., str]) -> None:
+    said = refused("deploy", model, "--server", "triton", "-o", model.parent / "out", f"--max-batch-size={size}")
+    assert "--max-batch-size" in said
+
+
+@EACH_SERVER
+@pytest.mark.parametrize("shape", [[4, 3], []])
+def test_batching_needs_a_free_first_dimension(server: Any, shape: list[Any], tmp_path: Path) -> None:
+    onnx.save(hardened(relu_model(shape=shape)), tmp_path / "m.onnx")
+    with pytest.raises(OptionError, match="--max-batch-size"):
+        deploy(tmp_path / "m.onnx", server, tmp_path / "out", max_batch_size=4)
+    assert not (tmp_path / "out").exists()
+
+
+@EACH_SERVER
+def test_batching_is_refused_where_requests_may_differ_in_the_jump(server: Any, tmp_path: Path) -> None:
+    onnx.save(hardened(relu_model(shape=["N", 3]), jump_input="jump"), tmp_path / "m.onnx")
+    with pytest.raises(OptionError, match="--max-batch-size"):
+        deploy(tmp_path / "m.onnx", server, tmp_path / "out", max_batch_size=4)
+
+
+def test_types_that_no_server_carries_are_refused(tmp_path: Path) -> None:
+    onnx.save(hardened(relu_model(onnx.TensorProto.BFLOAT16)), tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match="input 'x' is bfloat16"):
+        deploy(tmp_path / "m.onnx", "triton", tmp_path / "out")
+
+
+def test_inputs_that_are_no_tensors_are_refused(tmp_path: Path) -> None:
+    sequence = onnx.helper.make_tensor_sequence_value_info("s", FLOAT, [3])
+    nodes = [node("SequenceAt", "s i", "x"), node("Relu", "x", "y")]
+    made = make_model(nodes, [sequence], [value("y", FLOAT, [3])], initializers={"i": np.asarray(0, np.int64)})
+    onnx.save(hardened(made), tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match="input 's' is a sequence"):
+        deploy(tmp_path / "m.onnx", "kserve", tmp_path / "out")
+
+
+def test_an_input_of_unknown_rank_is_refused(tmp_path: Path) -> None:
+    onnx.save(hardened(make_model([node("Relu", "x", "y")], [value("x")], [value("y")])), tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match="input 'x' declares no shape"):
+        deploy(tmp_path / "m.onnx", "triton", tmp_path / "out")
+
+
+def test_a_model_without_the_function_cannot_go_without_the_library(tmp_path: Path) -> None:
+    made = hardened(relu_model())
+    del made.functions[:]
+    onnx.save(made, tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match="leave out --no-library"):
+        deploy(tmp_path / "m.onnx", "triton", tmp_path / "out", library=False)
+
+
+@pytest.mark.parametrize("jump", [np.zeros(2, np.float32), np.array(["x"], object), "external"])
+def test_a_recorded_jump_that_is_no_number_is_refused(jump: Any, tmp_path: Path) -> None:
+    made = hardened(relu_model(), jump_input="jump")
+    (tensor,) = (one for one in made.graph.initializer if one.name == "jump")
+    if isinstance(jump, str):
+        (tmp_path / "data").write_bytes(bytes(4))
+        onnx.external_data_helper.set_external_data(tensor, "data", 0, 4)
+        tensor.ClearField("raw_data")
+    else:
+        tensor.CopyFrom(onnx.numpy_helper.from_array(jump, "jump"))
+    onnx.save(made, tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match="its default is no number"):
+        deploy(tmp_path / "m.onnx", "triton", tmp_path / "out")
+
+
+@pytest.mark.parametrize("library", [True, False])
+def test_a_function_that_is_not_jump_relu_is_refused(library: bool, tmp_path: Path) -> None:
+    made = hardened(relu_model())
+    made.functions[0].node[0].op_type = "Less"
+    onnx.save(made, tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match="not the one that jr-onnx ships"):
+        deploy(tmp_path / "m.onnx", "triton", tmp_path / "out", library=library)
+
+
+def test_a_gpu_needs_a_library_with_cuda(model: Path, tmp_path: Path) -> None:
+    if runtime.build_info().cuda:
+        pytest.skip("this library was built with CUDA")
+    with pytest.raises(OptionError, match="JR_CUDA=ON"):
+        deploy(model, "triton", tmp_path / "out", gpu=True)
+    deploy(model, "triton", tmp_path / "out", gpu=True, library=False)
+
+
+def test_external_data_with_the_name_of_another_file_are_refused(model_with_data: Path, tmp_path: Path) -> None:
+    original = onnx.load(model_with_data.with_name("big.onnx"))
+    folder = tmp_path / "clash"
+    folder.mkdir()
+    onnx.save_model(original, folder / "m.onnx", save_as_external_data=True, location="model.onnx", size_threshold=0)
+    jr_onnx.convert(folder / "m.onnx", jump=0.5)
+    with pytest.raises(ModelError, match="the name of another file"):
+        deploy(folder / "m.jumprelu.onnx", "triton", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+# --- the folder -------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_with_something_in_it_is_refused_and_stays_as_it_is(model: Path, refused: Callable[..., str]) -> None:
+    out = model.parent / "out"
+    out.mkdir()
+    (out / "precious.txt").write_text("precious")
+    for force in ((), ("--force",)):
+        assert "out" in refused("deploy", model, "--server", "triton", "-o", out, *force)
+        assert [file.name for file in out.iterdir()] == ["precious.txt"]
+
+
+def test_an_empty_folder_is_filled(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    deploy(model, "triton", tmp_path / "out")
+    assert (tmp_path / "out" / "net" / "config.pbtxt").is_file()
+
+
+def test_force_replaces_what_was_deployed_before_and_nothing_else(model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    deploy(model, "triton", out, name="before")
+    with pytest.raises(jr_onnx.OutputError, match="add --force"):
+        deploy(model, "mlserver", out)
+    assert (out / "before" / "config.pbtxt").is_file()
+    deploy(model, "mlserver", out, force=True)
+    assert not (out / "before").exists()
+    assert (out / "settings.json").is_file()
+    (out / "net" / "notes.txt").write_text("mine")
+    with pytest.raises(jr_onnx.OutputError, match=r"holds net/notes\.txt"):
+        deploy(model, "triton", out, force=True)
+    assert (out / "net" / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("moment", ["copying", "naming"])
+def test_a_failure_on_the_way_leaves_nothing_new_and_the_old_folder(
+    moment: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    deploy(model, "triton", out)
+    before = sorted(tmp_path.rglob("*"))
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(f"jr_onnx.deployment.{'deploy.copy_file' if moment == 'copying' else 'folder._move'}", fail)
+    for force, place in ((True, out), (False, tmp_path / "other")):
+        with pytest.raises(jr_onnx.OutputError, match="No space left"):
+            deploy(model, "triton", place, force=force)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("place", ["missing/out", "net.jumprelu.onnx", "nul\0"])
+def test_a_place_where_no_folder_can_be_is_refused(place: str, model: Path, refused: Callable[..., str]) -> None:
+    refused("deploy", model, "--server", "triton", "-o", model.parent / place)
+
+
+def test_a_link_and_the_current_folder_are_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = model.parent / "here"
+    here.mkdir()
+    (model.parent / "link").symlink_to(here)
+    monkeypatch.chdir(here)
+    for place in (Path(), model.parent / "link"):
+        with pytest.raises(jr_onnx.OutputError):
+            deploy(model, "triton", place)

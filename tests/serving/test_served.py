@@ -1,0 +1,123 @@
+"""A served model without a server: tensors that come as Python's numbers, and requests that do not fit."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from running import assert_same_bits
+from server_models import mixed_feeds, mixed_model, row_model
+
+from jr_onnx.deployment.signature import DATATYPES
+from jr_onnx.errors import RequestError
+from jr_onnx.reference import jump_relu
+from jr_onnx.serving.served import ServedModel, decoded
+
+NUMBERS = {
+    name: np.dtype(onnx.helper.tensor_dtype_to_np_dtype(element_type))
+    for element_type, name in DATATYPES.items()
+    if name != "BYTES"
+}
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> ServedModel:
+    path = tmp_path_factory.mktemp("served") / "mixed.onnx"
+    onnx.save(mixed_model(0.5), path)
+    return ServedModel(path, None, gpu=False)
+
+
+@pytest.mark.parametrize("datatype", NUMBERS)
+@given(data=st.data())
+def test_a_tensor_survives_the_way_through_pythons_numbers(datatype: str, data: Any) -> None:
+    shape = data.draw(arrays.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3))
+    array = data.draw(arrays.arrays(NUMBERS[datatype], shape))
+    for values in (array.reshape(-1).tolist(), array.tolist() if shape else [array.item()]):
+        assert_same_bits(decoded("x", datatype, shape, values), array, datatype)
+
+
+@given(st.lists(st.text()))
+def test_text_comes_as_text_and_as_bytes(texts: list[str]) -> None:
+    for values in (texts, [text.encode() for text in texts]):
+        assert decoded("x", "BYTES", [len(texts)], values).tolist() == values
+
+
+@pytest.mark.parametrize(
+    ("datatype", "values"),
+    [
+        ("INT8", [128]),
+        ("UINT64", [-1]),
+        ("UINT64", [2**64]),
+        ("INT32", [0.5]),
+        ("INT32", [1.0]),
+        ("INT32", [True]),
+        ("INT32", [None]),
+        ("BOOL", [1]),
+        ("FP32", ["1"]),
+        ("FP64", [True]),
+        ("FP32", [[1, 2], [3]]),
+        ("FP32", [{}]),
+        ("BYTES", [1]),
+        ("FP32", [1, 2]),
+        ("FP32", []),
+        ("BF16", [1]),
+        ("", [1]),
+    ],
+)
+def test_what_is_not_of_the_datatype_is_refused_and_nothing_is_cut(datatype: str, values: list[Any]) -> None:
+    with pytest.raises(RequestError, match="input 'x'"):
+        decoded("x", datatype, [1], values)
+
+
+def test_null_is_nan_and_what_is_too_large_is_infinite() -> None:
+    assert np.isnan(decoded("x", "FP32", [1], [None]))
+    assert decoded("x", "FP16", [1], [1e30]) == np.inf
+
+
+def test_all_outputs_come_back_where_none_is_named(served: ServedModel) -> None:
+    feeds = mixed_feeds(2, 0)
+    results = served.run(feeds)
+    assert list(results) == [f"{name}_out" for name in feeds]
+    for name, array in feeds.items():
+        want = jump_relu(array, np.asarray(0.5, array.dtype)) if name.startswith("f") else array
+        assert_same_bits(results[f"{name}_out"], want, name)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"f32": np.zeros((2, 4), np.float64)}, "input 'f32' is FP64; the model takes f32"),
+        ({"f32": np.zeros((2, 5), np.float32)}, r"has the shape \[2, 5\]"),
+        ({"f32": np.zeros(4, np.float32)}, r"has the shape \[4\]"),
+        ({"s": np.array([[b"\xff"] * 4], object)}, "input 's' is not UTF-8"),
+        ({"s": np.array([[1.5] * 4], object)}, "input 's' holds what is not text"),
+        ({"f32": None}, "input 'f32' is missing"),
+        ({"more": np.zeros(1)}, "there is no input 'more'"),
+    ],
+)
+def test_a_request_that_does_not_fit_names_the_input_and_what_it_takes(
+    change: dict[str, Any], reason: str, served: ServedModel
+) -> None:
+    feeds = {name: array for name, array in {**mixed_feeds(2, 0), **change}.items() if array is not None}
+    with pytest.raises(RequestError, match=reason):
+        served.run(feeds)
+
+
+def test_many_threads_at_once_get_their_own_answers(tmp_path: Path) -> None:
+    onnx.save(row_model(0.5), tmp_path / "rows.onnx")
+    rows = ServedModel(tmp_path / "rows.onnx", None, gpu=False)
+
+    def ask(number: int) -> None:
+        x = np.random.default_rng(number).standard_normal((1 + number % 7, 3)).astype(np.float32)
+        assert_same_bits(rows.run({"x": x})["y"], jump_relu(x, np.float32(0.5)), str(number))
+
+    with ThreadPoolExecutor(16) as pool:
+        for done in [pool.submit(ask, number) for number in range(200)]:
+            done.result()
