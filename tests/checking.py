@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx.parser
+from support import SHIPPED
 
 import jr_onnx
 
-MODELS = sorted((Path(__file__).parents[1] / "models").glob("*.onnx"))
-DIGITS = next(path for path in MODELS if path.stem == "digits")
+DIGITS = next(path for path in SHIPPED if path.stem == "digits")
 
 #: Two sites in the main graph, one in a branch, one in a function that is called; a Sub whose inputs can be swapped.
 _TEXT = """

@@ -38,6 +38,8 @@ TARGETS: Mapping[str, Mapping[str, Any]] = {
 }
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
+#: The models of the repository; a file that the README's commands wrote beside them is none.
+SHIPPED = tuple(p for p in sorted(MODELS.glob("*.onnx")) if not {".jumprelu", ".optimized"} & set(p.suffixes))
 BACKEND_DATA = Path(onnx.__file__).parent / "backend" / "test" / "data"
 
 BASIC = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC

@@ -10,7 +10,8 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
-from checking import DIGITS, MODELS, broken, hardened, initializer, node, rules, shown, small
+from checking import DIGITS, broken, hardened, initializer, node, rules, shown, small
+from support import SHIPPED
 from test_check_structure import edit_weight, tamper_with_the_body
 
 import jr_onnx
@@ -34,7 +35,7 @@ def parsed(text: str) -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize("target", ["custom-op", "subgraph", "standard"])
-@pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_what_convert_wrote_runs_as_it_should(path: Path, target: str, tmp_path: Path) -> None:
     output = tmp_path / "hard.onnx"
     jr_onnx.convert(path, jump=0.3, target=target, output=output, clip=True)
@@ -315,7 +316,7 @@ def test_without_the_library_a_report_is_not_clean_unless_that_is_wanted(monkeyp
 
 
 @pytest.mark.skipif(bool(sessions.library_problem()), reason=sessions.library_problem())
-@pytest.mark.parametrize("path", [DIGITS, *(path for path in MODELS if path.stem.startswith(("half", "functions")))])
+@pytest.mark.parametrize("path", [DIGITS, *(path for path in SHIPPED if path.stem.startswith(("half", "functions")))])
 def test_with_the_library_every_site_runs_by_kernel_and_gives_the_same_bits(path: Path) -> None:
     report = jr_onnx.check(path, hardened(onnx.load(path)))
     assert not report.findings, shown(report)

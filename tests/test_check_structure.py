@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from checking import DIGITS, MODELS, broken, hardened, initializer, large, node, rules, shown, small
+from checking import DIGITS, broken, hardened, initializer, large, node, rules, shown, small
+from support import SHIPPED
 
 import jr_onnx
 from jr_onnx.checking.rules import RULES
@@ -437,7 +438,7 @@ OPTIONS: list[dict[str, object]] = [
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-@pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_what_convert_wrote_is_clean(path: Path, options: dict[str, object], tmp_path: Path) -> None:
     output = tmp_path / "hard.onnx"
     jr_onnx.convert(path, output=output, **{"jump": 0.3, **options})

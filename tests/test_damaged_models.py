@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto
 from outcome import Outcome
 from planned_edits import planned_edits
-from support import BACKEND_DATA, MODELS, make_model, node, value
+from support import BACKEND_DATA, SHIPPED, make_model, node, value
 
 #: Seconds for one example; nothing that it does is slow.
 LIMIT = 20
@@ -25,7 +25,7 @@ LIMIT = 20
 
 def seeds() -> list[bytes]:
     """Small real models, and such with something in them that real ones seldom have."""
-    real = [path for path in MODELS.glob("*.onnx") if path.stat().st_size < 12_000]
+    real = [path for path in SHIPPED if path.stat().st_size < 12_000]
     real += [BACKEND_DATA / "simple" / "test_single_relu_model" / "model.onnx"]
     real += [path for path in (BACKEND_DATA / "light").glob("*.onnx") if path.stat().st_size < 10_000]
     x, zero = [value("x", shape=[2, 3])], np.zeros((), np.float32)

@@ -12,7 +12,8 @@ from typing import Any
 
 import onnx
 import pytest
-from checking import MODELS, broken, hardened, node, small
+from checking import broken, hardened, node, small
+from support import SHIPPED
 from support import node as make_node
 from test_check_structure import edit_weight, rename_a_node, swap_inputs
 
@@ -54,7 +55,7 @@ def test_what_else_differs_is_listed(change: Any, kind: str) -> None:
     assert [one.kind for one in report.others] == [kind]
 
 
-@pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_a_model_does_not_differ_from_itself(path: Path) -> None:
     report = jr_onnx.diff(path, path)
     assert not report.sites

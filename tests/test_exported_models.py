@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from support import BOOL, INT64, MODELS, TARGETS, Array, OracleJumpRelu, check, evaluate, report_of, run, with_oracle
+from support import BOOL, INT64, SHIPPED, TARGETS, Array, OracleJumpRelu, check, evaluate, report_of, run, with_oracle
 
 from jr_onnx.element_types import NUMPY_TYPES
 
 #: The ReferenceEvaluator has no Relu in its RNN; tests/lowering/test_recurrent.py has.
-FILES = [path for path in sorted(MODELS.glob("*.onnx")) if path.name != "rnn.torchscript.onnx"]
+FILES = [path for path in SHIPPED if path.name != "rnn.torchscript.onnx"]
 
 
 def feeds_for(model: onnx.ModelProto) -> dict[str, Array]:

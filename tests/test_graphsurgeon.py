@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from support import SHIPPED
 
 import jr_onnx
 from jr_onnx.reference import jump_relu
@@ -16,7 +17,6 @@ gs = pytest.importorskip("onnx_graphsurgeon", reason="needs onnx-graphsurgeon")
 
 from jr_onnx.graphsurgeon import harden  # noqa: E402  (after importorskip)
 
-MODELS = sorted((Path(__file__).parents[1] / "models").glob("*.onnx"))
 TARGETS = ("custom-op", "subgraph", "standard")
 NUMPY = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int64)": np.int64}
 
@@ -34,7 +34,7 @@ def run(model: onnx.ModelProto, seed: int = 0) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_harden_gives_the_bits_that_convert_gives(path: Path, target: str) -> None:
     model = onnx.load(path)
     graph = gs.import_onnx(model)
@@ -69,7 +69,7 @@ def test_harden_reaches_bodies_inside_functions() -> None:
 
 
 def test_harden_keeps_the_node_objects_that_the_caller_holds() -> None:
-    graph = gs.import_onnx(onnx.load(next(path for path in MODELS if path.stem == "digits")))
+    graph = gs.import_onnx(onnx.load(next(path for path in SHIPPED if path.stem == "digits")))
     relus = [node for node in graph.nodes if node.op == "Relu"]
     harden(graph, jump=0.5)
     assert [node.op for node in relus] == ["JumpReLU"] * 4
@@ -77,7 +77,7 @@ def test_harden_keeps_the_node_objects_that_the_caller_holds() -> None:
 
 
 def test_hardening_a_graph_twice_replaces_the_jump() -> None:
-    graph = gs.import_onnx(onnx.load(next(path for path in MODELS if path.stem == "digits")))
+    graph = gs.import_onnx(onnx.load(next(path for path in SHIPPED if path.stem == "digits")))
     harden(graph, jump=0.5)
     harden(graph, jump=0.25)
     jumps = [node.inputs[1].values for node in graph.nodes if node.op == "JumpReLU"]
@@ -87,7 +87,7 @@ def test_hardening_a_graph_twice_replaces_the_jump() -> None:
 
 
 def test_harden_refuses_what_convert_refuses() -> None:
-    graph = gs.import_onnx(onnx.load(MODELS[0]))
+    graph = gs.import_onnx(onnx.load(SHIPPED[0]))
     with pytest.raises(jr_onnx.OptionError, match="matches no node"):
         harden(graph, jump=0.5, exclude=["nothing"])
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import FunctionProto, GraphProto, ModelProto, helper
 from planned_edits import FREE_INITIALIZERS, planned_edits
-from support import BACKEND_DATA, MODELS, TARGETS, make_model, node, value
+from support import BACKEND_DATA, SHIPPED, TARGETS, make_model, node, value
 from wire_format import parse
 
 from jr_onnx import convert
@@ -24,7 +24,7 @@ from jr_onnx.cli.main import main
 
 #: The real models with a ReLU; older versions of onnx bring more, most of them with one node each.
 REAL = [
-    *sorted(MODELS.glob("*.onnx")),
+    *SHIPPED,
     *sorted((BACKEND_DATA / "light").glob("*.onnx")),
     BACKEND_DATA / "simple" / "test_single_relu_model" / "model.onnx",
 ]

@@ -13,12 +13,12 @@ import strange_models
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import GraphProto, ModelProto, NodeProto, helper
-from support import BACKEND_DATA, MODELS, make_model, node, value
+from support import BACKEND_DATA, SHIPPED, make_model, node, value
 
 from jr_onnx.errors import ModelError
 from jr_onnx.graph.structure import check_structure, defined_names, used_names
 
-REAL = sorted(MODELS.glob("*.onnx")) + sorted(BACKEND_DATA.rglob("*.onnx"))
+REAL = [*SHIPPED, *sorted(BACKEND_DATA.rglob("*.onnx"))]
 
 
 def graph(nodes: Sequence[NodeProto], inputs: str = "", outputs: str = "") -> GraphProto:

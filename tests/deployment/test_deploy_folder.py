@@ -14,7 +14,7 @@ import onnx
 import onnxruntime
 import pytest
 from outcome import Outcome, refusal
-from support import FLOAT, FLOAT16, INT64, MODELS, hardened, make_model, node, relu_model, run, value
+from support import FLOAT, FLOAT16, INT64, SHIPPED, hardened, make_model, node, relu_model, run, value
 
 import jr_onnx
 from jr_onnx import ModelError, OptionError, deploy, runtime
@@ -155,7 +155,7 @@ def test_the_jump_input_is_listed_with_its_default(tmp_path: Path) -> None:
     assert signature.inputs[1].default == float(np.float16(0.3))
 
 
-@pytest.mark.parametrize("path", sorted(MODELS.glob("*.onnx")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_the_signature_is_what_onnxruntime_reports(path: Path, tmp_path: Path) -> None:
     report = jr_onnx.convert(path, jump=0.5, output=tmp_path / "m.onnx")
     assert report.output is not None

@@ -14,13 +14,13 @@ from google.protobuf.message import Message
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
-from support import BACKEND_DATA, MODELS
+from support import BACKEND_DATA, SHIPPED
 
 from jr_onnx.modelfile.skeleton import NESTING_LIMIT, PAYLOAD_LIMIT, skeleton_of
 from jr_onnx.modelfile.source import open_file, open_proto
 from jr_onnx.modelfile.wire import WireError
 
-REAL = sorted(MODELS.glob("*.onnx")) + sorted((BACKEND_DATA / "light").glob("*.onnx"))
+REAL = [*SHIPPED, *sorted((BACKEND_DATA / "light").glob("*.onnx"))]
 
 #: Message -> the fields that are payload: packed arrays of a tensor, and texts and packed arrays of an attribute.
 PAYLOADS = {

@@ -8,13 +8,13 @@ import numpy as np
 import onnxruntime
 import pytest
 from native_models import CPU, Array, assert_same_bits
+from support import SHIPPED
 
 import jr_onnx
 from jr_onnx import runtime
 
 pytestmark = pytest.mark.usefixtures("library")
 
-MODELS = sorted((Path(__file__).resolve().parents[2] / "models").glob("*.onnx"))
 TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 
 
@@ -31,7 +31,7 @@ def _feeds(session: onnxruntime.InferenceSession) -> dict[str, Array]:
     return feeds
 
 
-@pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_a_converted_model_gives_the_same_bits_with_and_without_the_kernels(path: Path, tmp_path: Path) -> None:
     hardened = tmp_path / path.name
     jr_onnx.convert(path, jump=0.25, output=hardened)
