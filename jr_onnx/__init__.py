@@ -1,5 +1,7 @@
 """Put JumpReLU in place of ReLU in an exported ONNX model; see README.md for what that buys and what it does not."""
 
+from jr_onnx.benching.bench import bench
+from jr_onnx.benching.report import BenchReport
 from jr_onnx.checking.check import check
 from jr_onnx.checking.findings import CheckReport, Finding
 from jr_onnx.conversion import convert
@@ -13,6 +15,7 @@ from jr_onnx.sites.survey import Site
 from jr_onnx.version import __version__
 
 __all__ = [
+    "BenchReport",
     "CheckReport",
     "ConversionReport",
     "DiffReport",
@@ -28,6 +31,7 @@ __all__ = [
     "RuntimeMissingError",
     "Site",
     "__version__",
+    "bench",
     "check",
     "convert",
     "diff",

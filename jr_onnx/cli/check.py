@@ -16,7 +16,7 @@ from jr_onnx.checking.check import CPU, check
 from jr_onnx.checking.findings import FAIL_ON, CheckReport
 from jr_onnx.checking.formats import FORMATS, WRITERS
 from jr_onnx.checking.pairs import pairs_of
-from jr_onnx.cli.numbers import number
+from jr_onnx.cli.numbers import number, shapes
 from jr_onnx.errors import JrOnnxError, OptionError, OutputError
 from jr_onnx.modelfile.atomic import atomic_file
 from jr_onnx.policy import read_policy
@@ -107,7 +107,7 @@ def _reports(arguments: argparse.Namespace) -> tuple[CheckReport, ...]:
         "policy": None if arguments.policy is None else read_policy(arguments.policy),
         "data": None if arguments.data is None else _arrays(arguments.data),
         "samples": arguments.samples,
-        "shapes": _shapes(arguments.shape),
+        "shapes": shapes("--shape", arguments.shape),
         "providers": tuple(arguments.provider or [CPU]),
         "library": not arguments.no_library,
         "run": not arguments.no_run,
@@ -134,19 +134,6 @@ def _arrays(path: Path) -> Mapping[str, npt.NDArray[Any]]:
         raise OptionError(f"--data {path}: {error.strerror or error}") from error
     except (ValueError, EOFError, AttributeError) as error:
         raise OptionError(f"--data {path}: not an NPZ file of plain arrays: {error}") from error
-
-
-def _shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    shapes = {}
-    for text in texts:
-        name, separator, dims = text.rpartition("=")
-        try:
-            shapes[name] = tuple(int(dim) for dim in dims.split(",") if dim)
-        except ValueError as error:
-            raise OptionError(f"--shape {text}: write it as x=1,3,224,224") from error
-        if not separator or any(dim < 0 for dim in shapes[name]):
-            raise OptionError(f"--shape {text}: write it as x=1,3,224,224")
-    return shapes
 
 
 def _write(text: str, output: Path | None) -> None:
