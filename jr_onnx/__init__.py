@@ -8,6 +8,7 @@ from jr_onnx.conversion import convert
 from jr_onnx.diffing.diff import DiffReport, diff
 from jr_onnx.errors import JrOnnxError, ModelError, OptionError, OutputError, RuntimeMissingError
 from jr_onnx.inspection import find_sites, inspect
+from jr_onnx.optimization.optimize import OptimizationReport, optimize
 from jr_onnx.policy import JumpReluPolicy, PolicyRule, read_policy
 from jr_onnx.report import ConversionReport, InspectionReport
 from jr_onnx.runtime import NodePlacement, library_path, placement, register, session
@@ -25,6 +26,7 @@ __all__ = [
     "JumpReluPolicy",
     "ModelError",
     "NodePlacement",
+    "OptimizationReport",
     "OptionError",
     "OutputError",
     "PolicyRule",
@@ -38,6 +40,7 @@ __all__ = [
     "find_sites",
     "inspect",
     "library_path",
+    "optimize",
     "placement",
     "read_policy",
     "register",

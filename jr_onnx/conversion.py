@@ -93,7 +93,7 @@ def convert(
         work = _prepare(source, options)
         mode = (external or default_mode(path, goal)) if work.data else None
         if not dry_run:
-            _check_output(goal, path, work.data, force)
+            check_output(goal, path, work.data, force)
             _write(work, path, goal, mode, force, progress)
         return _report(work, options, goal, started, written=not dry_run, model=None, mode=mode)
 
@@ -119,7 +119,12 @@ def _prepare(source: Source, options: Options) -> _Work:
     return _Work(source, data, plan, edit, rewrite(source, edit))
 
 
-def _check_output(output: Path, source: Path, data: tuple[DataFile, ...], force: bool) -> None:
+def check_output(output: Path, source: Path, data: tuple[DataFile, ...], force: bool) -> None:
+    """Refuse an output that would damage the input or its data.
+
+    Raises:
+        OutputError: it would, or it is no file that can be written.
+    """
     try:
         if not output.parent.is_dir():
             raise OutputError(f"{output.parent}: no such folder; make it, or choose another output with -o")
@@ -139,14 +144,11 @@ def _check_output(output: Path, source: Path, data: tuple[DataFile, ...], force:
 
 
 def _write(work: _Work, path: Path, output: Path, mode: ExternalMode | None, force: bool, progress: Progress) -> None:
-    source = work.source
-    if source.file is None:
-        raise TypeError("a model in memory is not written to a file")
     with contextlib.ExitStack() as stack:
         if mode is not None:
             stack.enter_context(placed(work.data, mode, path, output, force, progress))
         target = stack.enter_context(atomic_file(output))
-        write_pieces(target, work.pieces, source.file, progress)
+        write_pieces(target, work.pieces, work.source.opened, progress)
 
 
 def _report(
