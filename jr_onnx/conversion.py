@@ -60,8 +60,9 @@ def convert(
             as a tuple, where every site's value is [N, C, ...] with that many channels.
         policy: jumps by rules, instead of one jump.
         output: the file to write; by default the input's name with the ending .jumprelu.onnx. Files only.
-        target: "custom-op" (jr_onnx::JumpReLU with its function body), "subgraph" (Relu*Greater) or "standard"
-            (ThresholdedRelu); where a form does not fit a site, the report says which was taken instead, and why.
+        target: "custom-op" (jr_onnx::JumpReLU with its function body), "subgraph" (Relu*Greater), "standard"
+            (ThresholdedRelu) or "hard-sigmoid" (Relu*HardSigmoid); where a form does not fit a site, the report says
+            which was taken instead, and why.
         include: globs on names and scope paths; if given, only what one of them matches is converted.
         exclude: globs; what one of them matches is left alone.
         jump_input: make the jump a graph input of this name, with the given jump as its default.

@@ -44,6 +44,7 @@ WRITTEN = {
     "Where(Greater or IsNaN)": hardened(relu_model(shape=(4,), opset=11), 0.5, inline=True),
     "Relu*Greater": hardened(relu_model(shape=(4,), opset=18), 0.5, target="subgraph"),
     "ThresholdedRelu": hardened(relu_model(shape=(4,), opset=18), 0.5, target="standard"),
+    "Relu*HardSigmoid": hardened(relu_model(shape=(4,), opset=18), 0.5, target="hard-sigmoid"),
 }
 
 
@@ -112,7 +113,7 @@ def test_without_its_mark_only_the_operator_itself_is_a_jump_relu(target: str) -
     for item in model.graph.node:
         del item.metadata_props[:]
     kinds = [site.kind for site in find_sites(model)]
-    want = {"custom-op": [SiteKind.HARDENED], "subgraph": [SiteKind.RELU]}
+    want = {"custom-op": [SiteKind.HARDENED], "subgraph": [SiteKind.RELU], "hard-sigmoid": [SiteKind.RELU]}
     assert kinds == want.get(target, [])
 
 

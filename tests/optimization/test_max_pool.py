@@ -23,7 +23,7 @@ SHAPE = (1, 16, 5, 6)
 
 
 def session(above: bool, kernel: int, stride: int, pad: int) -> onnxruntime.InferenceSession:
-    """JumpReLU above or below onnxruntime's blocked MaxPool. Its input counts as blocked; what is in it is arbitrary."""
+    """JumpReLU above or below onnxruntime's blocked MaxPool, which takes its input for blocked."""
     pool = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": [pad] * 4, "domain": "com.microsoft.nchwc"}
     steps = [("JumpReLU", ["jump"], {"domain": "jr_onnx"}), ("MaxPool", [], pool)]
     nodes = []

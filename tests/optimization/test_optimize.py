@@ -41,6 +41,14 @@ def test_at_jump_0_the_bits_are_those_of_the_original(tmp_path: Path) -> None:
     np.testing.assert_array_equal(bits(run(jr_onnx.session(fast, providers=CPU), images())), bits(expected))
 
 
+def test_the_bits_are_those_of_the_form_that_stays_in_the_blocked_layout_without_the_library(tmp_path: Path) -> None:
+    original = residual_net(tmp_path / "net.onnx")
+    fast = optimized(original, jump=0.3)
+    jr_onnx.convert(original, jump=0.3, output=tmp_path / "gate.onnx", target="hard-sigmoid")
+    expected = run(onnxruntime.InferenceSession(tmp_path / "gate.onnx", providers=CPU), images())
+    np.testing.assert_allclose(run(jr_onnx.session(fast, providers=CPU), images()), expected, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("level", ["basic", "extended", "all"])
 def test_every_level_gives_the_hardened_models_values(tmp_path: Path, level: str) -> None:
     hard, fast = tmp_path / "hard.onnx", tmp_path / "fast.onnx"
@@ -104,7 +112,7 @@ def test_a_relu_that_was_left_out_stays_one(tmp_path: Path) -> None:
     np.testing.assert_allclose(run(jr_onnx.session(fast, providers=CPU), images()), expected, **TOLERANCE)
 
 
-@pytest.mark.parametrize("target", ["subgraph", "standard", "custom-op"])
+@pytest.mark.parametrize("target", ["subgraph", "standard", "custom-op", "hard-sigmoid"])
 def test_every_target_becomes_the_kernel(tmp_path: Path, target: str) -> None:
     fast = optimized(residual_net(tmp_path / "net.onnx"), jump=0.3, target=target)
     assert len(jump_relus(fast)) == 4
