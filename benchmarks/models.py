@@ -2,7 +2,7 @@
 
     python benchmarks/models.py [--models resnet50 vgg16] [--batch 1 8] [--threads 1 2] [--results FILE.json] [--quick]
 
-Each network is written with random weights and hardened; `jr_onnx.bench` then runs all its files in turn in one process.
+Each network is written with random weights and hardened; `jr_onnx.bench` runs all its files in turn in one process.
 What is done is kept in the results file, so that a run that was interrupted goes on where it stopped. Prints Markdown.
 
 The floor is what a loop that only reads and writes back takes for the same activations, each right after it was
