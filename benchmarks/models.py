@@ -3,6 +3,7 @@
     python benchmarks/models.py [--models resnet50 vgg16] [--batch 1 8] [--threads 1 2] [--results FILE.json] [--quick]
 
 Each network is written with random weights and hardened; `jr_onnx.bench` runs all its files in turn in one process.
+With `--threads 1`, times are those of the process, without what other programs take of a busy machine.
 What is done is kept in the results file, so that a run that was interrupted goes on where it stopped. Prints Markdown.
 
 The floor is what a loop that only reads and writes back takes for the same activations, each right after it was
@@ -44,12 +45,12 @@ JUMP = 0.05
 
 #: Network -> how to make it, and rounds: as many as make about the same time.
 NETWORKS: dict[str, tuple[Callable[[], onnx.ModelProto], int]] = {
-    "resnet50": (architectures.resnet50, 9),
-    "vgg16": (architectures.vgg16, 5),
-    "densenet121": (architectures.densenet121, 9),
+    "resnet50": (architectures.resnet50, 11),
+    "vgg16": (architectures.vgg16, 4),
+    "densenet121": (architectures.densenet121, 11),
     "mobilenet_v2": (architectures.mobilenet_v2, 25),
-    "resnet20": (architectures.resnet20, 60),
-    "mlp": (architectures.mlp, 200),
+    "resnet20": (architectures.resnet20, 100),
+    "mlp": (architectures.mlp, 300),
 }
 TARGETS = ("custom-op", "hard-sigmoid", "standard", "subgraph")
 OPTIMIZED = "custom-op, optimised"
@@ -143,7 +144,10 @@ def measure(network: str, batches: list[int], threads: list[int], quick: bool) -
         folder = Path(name)
         paths = files(network, folder)
         rounds = 3 if quick else NETWORKS[network][1]
-        report = jr_onnx.bench(list(paths.values()), batches=batches, threads=threads, rounds=rounds).to_dict()
+        clock = time.process_time if threads == [1] else time.perf_counter
+        report = jr_onnx.bench(
+            list(paths.values()), batches=batches, threads=threads, rounds=rounds, clock=clock
+        ).to_dict()
         names = {str(path): variant for variant, path in paths.items()}
         for row in (*report["timings"], *report["files"]):
             row["file"] = names[row["file"]]
