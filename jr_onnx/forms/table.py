@@ -26,6 +26,9 @@ DOMAIN = "jr_onnx"
 DOMAIN_VERSION = 1
 OP_TYPE = "JumpReLU"
 
+#: JumpReLU of a sum in one pass; what `jr-onnx optimize --provider cuda` writes.
+ADD_OP_TYPE = "AddJumpReLU"
+
 #: The lowest opset that is converted.
 LOWEST_OPSET = 7
 
