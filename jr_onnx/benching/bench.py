@@ -16,10 +16,13 @@ from jr_onnx.checking.samples import Sampler
 from jr_onnx.checking.sessions import Arrays, CannotRunError, Session, Way, library_problem, onnxruntime, provider_name
 from jr_onnx.errors import ModelError, OptionError
 
-#: Sessions that are made for the time that it takes, after one that warms the page cache.
-_CREATIONS = 3
+#: How often all sessions are made anew: where a session's memory happens to lie can make it 10% faster or slower.
+_BLOCKS = 4
 
-_WARM_UP = 2
+_WARM_UP = 1
+
+#: For each model, a list of seconds.
+Times = tuple[list[float], ...]
 
 
 def bench(
@@ -35,15 +38,15 @@ def bench(
 ) -> BenchReport:
     """Measure the time and the memory of some models on the same random inputs.
 
-    All sessions of a batch size and a number of threads live in one process and run in turn, in an order that moves on
-    by one each round. JumpReLU runs by kernel where the kernel library is installed.
+    All sessions live in one process and run in turn, in an order that moves on by one each round; they are made anew a
+    few times on the way. JumpReLU runs by kernel where the kernel library is installed.
 
     Args:
         models: files; the first is the one that the others are compared with.
         provider: an execution provider, "cpu" or "CUDAExecutionProvider".
         batches: sizes of the first axis of every input that leaves it open.
         threads: numbers of onnxruntime's intra-op threads.
-        rounds: how often each model runs, at least 2; it runs twice more to warm up.
+        rounds: how often each model runs, at least 2; it runs once more in each new session to warm up.
         shapes: of inputs, by name, where other open axes must have sizes that cannot be found by trying.
         clock: what the runs are timed with. `time.process_time` leaves out what other programs take of a busy machine;
             it is for one thread, since it adds up threads.
@@ -60,16 +63,16 @@ def bench(
         name = provider_name(provider)
         feeds = {batch: _feeds(paths[0], name, batch, shapes or {}) for batch in batches}
         timings: list[Timing] = []
+        creations: list[Times] = []
         for count in threads:
-            sessions = [open_session(path, name, count) for path in paths]
-            for batch in batches:
-                times = _rounds(sessions, feeds[batch], rounds, clock, progress)
-                timings += [
-                    Timing(str(path), batch, count, median(own), ratio(own, times[0]))
-                    for path, own in zip(paths, times, strict=True)
-                ]
-            del sessions
-        files = _costs(paths, name, threads[0], feeds[batches[0]], progress)
+            times, made = _blocks(paths, name, count, feeds, rounds, clock, progress)
+            creations.append(made)
+            timings += [
+                Timing(str(path), batch, count, median(own), ratio(own, times[batch][0]))
+                for batch in batches
+                for path, own in zip(paths, times[batch], strict=True)
+            ]
+        files = _costs(paths, name, threads[0], feeds[batches[0]], creations[0], progress)
     except CannotRunError as error:
         raise ModelError(str(error)) from error
     return BenchReport(name, onnxruntime().__version__, rounds, tuple(timings), files)
@@ -77,7 +80,7 @@ def bench(
 
 def steps(models: int, batches: int, threads: int, rounds: int) -> int:
     """How many rounds `bench` tells of, in all."""
-    return batches * threads * (rounds + _WARM_UP) + _CREATIONS + 1 + models
+    return batches * threads * rounds + models
 
 
 def _feeds(first: Path, provider: str, batch: int, shapes: Mapping[str, Sequence[int]]) -> Arrays:
@@ -91,37 +94,51 @@ def _with_batch(shape: Sequence[Any], batch: int) -> list[Any]:
     return [batch, *shape[1:]] if shape and not isinstance(shape[0], int) else list(shape)
 
 
-def _rounds(
-    sessions: Sequence[Any],
-    feeds: Arrays,
+def _blocks(
+    paths: Sequence[Path],
+    provider: str,
+    threads: int,
+    feeds: Mapping[int, Arrays],
     rounds: int,
     clock: Callable[[], float],
     progress: Callable[[int], None],
-) -> tuple[list[float], ...]:
-    """Seconds of each run, by session and round."""
-    times: tuple[list[float], ...] = tuple([] for _ in sessions)
-    for number in range(rounds + _WARM_UP):
-        for place in range(len(sessions)):
-            index = (place + number) % len(sessions)
+) -> tuple[dict[int, Times], Times]:
+    """Seconds of each run by batch size, and of each making of a session."""
+    times: dict[int, Times] = {batch: tuple([] for _ in paths) for batch in feeds}
+    creations: Times = tuple([] for _ in paths)
+    open_session(paths[0], provider, threads)  # warms onnxruntime up
+    blocks = min(_BLOCKS, rounds)
+    for block in range(blocks):
+        sessions: dict[int, Any] = {}
+        for index in _order(len(paths), block):
             started = clock()
-            sessions[index].run(None, feeds)
-            if number >= _WARM_UP:
-                times[index].append(clock() - started)
-        progress(1)
-    return times
+            sessions[index] = open_session(paths[index], provider, threads)
+            creations[index].append(clock() - started)
+        for batch, inputs in feeds.items():
+            for number in range(-_WARM_UP, len(range(block, rounds, blocks))):
+                for index in _order(len(paths), number):
+                    started = clock()
+                    sessions[index].run(None, inputs)
+                    if number >= 0:
+                        times[batch][index].append(clock() - started)
+                progress(int(number >= 0))
+    return times, creations
+
+
+def _order(models: int, number: int) -> list[int]:
+    """Which model is first moves on; every other time the order is reversed, so that neighbours change too."""
+    order = [(place + number) % models for place in range(models)]
+    return order[::-1] if number % 2 else order
 
 
 def _costs(
-    paths: Sequence[Path], provider: str, threads: int, feeds: Arrays, progress: Callable[[int], None]
+    paths: Sequence[Path],
+    provider: str,
+    threads: int,
+    feeds: Arrays,
+    creations: Times,
+    progress: Callable[[int], None],
 ) -> tuple[FileCost, ...]:
-    creations: list[list[float]] = [[] for _ in paths]
-    for number in range(_CREATIONS + 1):
-        for path, times in zip(paths, creations, strict=True):
-            started = time.perf_counter()
-            open_session(path, provider, threads)
-            if number:
-                times.append(time.perf_counter() - started)
-        progress(1)
     costs = []
     for path, times in zip(paths, creations, strict=True):
         by_type = op_type_times(path, provider, threads, feeds)
