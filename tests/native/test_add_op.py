@@ -3,34 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
-from native_models import assert_same_bits, kernel_session, random_values
+from native_models import add_model, assert_same_bits, kernel_session, random_values
 from onnx import helper
 
 from jr_onnx.element_types import DOUBLE, FLOAT, NUMPY_TYPES, type_name
-from jr_onnx.forms.function import add_function_proto, body_for
 from jr_onnx.reference import jump_relu
 
 pytestmark = pytest.mark.usefixtures("library")
 
 each_type = pytest.mark.parametrize("element_type", [FLOAT, DOUBLE], ids=type_name)
-
-
-def add_model(element_type: int, jump: np.ndarray, *, depth: int = 1, body: bool = False) -> onnx.ModelProto:
-    """AddJumpReLU of a and b, then again of that and b, `depth` times in all; all but the first run in place."""
-    names = ["a", *(f"t{i}" for i in range(1, depth)), "y"]
-    nodes = [
-        helper.make_node("AddJumpReLU", [names[i], "b", "jump"], [names[i + 1]], domain="jr_onnx") for i in range(depth)
-    ]
-    a, b, y = (helper.make_tensor_value_info(name, element_type, None) for name in "aby")
-    graph = helper.make_graph(nodes, "add", [a, b], [y], [onnx.numpy_helper.from_array(jump, "jump")])
-    form = body_for(element_type, 17)
-    assert form is not None
-    functions = [add_function_proto(form, 17, element_type)] if body else []
-    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("jr_onnx", 1)]
-    return helper.make_model(graph, opset_imports=opsets, functions=functions, ir_version=8)
 
 
 def sums(element_type: int, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
