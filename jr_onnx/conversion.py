@@ -10,12 +10,12 @@ from pathlib import Path
 
 import onnx
 
-from jr_onnx.errors import OptionError, OutputError
+from jr_onnx.errors import ModelError, OptionError, OutputError
 from jr_onnx.forms.table import Target
 from jr_onnx.graph.structure import check_structure
 from jr_onnx.lowering.edits import ModelEdit
 from jr_onnx.lowering.lower import Lowering
-from jr_onnx.metadata import provenance
+from jr_onnx.metadata import MADE_FOR, hardened_metadata, provenance
 from jr_onnx.modelfile.atomic import atomic_file
 from jr_onnx.modelfile.copying import Progress, write_pieces
 from jr_onnx.modelfile.external import DataFile, ExternalMode, data_files, default_mode, placed
@@ -113,6 +113,8 @@ class _Work:
 def _prepare(source: Source, options: Options) -> _Work:
     skeleton = source.skeleton
     check_structure(skeleton)
+    if MADE_FOR in hardened_metadata(skeleton):
+        raise ModelError("was optimised for one machine; convert the model that it was made from, and optimise again")
     data = data_files(skeleton, source.path.parent) if source.path is not None else ()
     plan = make_plan(skeleton, options)
     edit = Lowering(skeleton, plan, options).edit()

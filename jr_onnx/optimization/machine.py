@@ -11,10 +11,7 @@ from pathlib import Path
 import onnx
 
 from jr_onnx.checking.sessions import onnxruntime
-from jr_onnx.marks import PREFIX
-
-#: The entry of metadata_props that says what an optimised model was made for; others have none.
-MADE_FOR = f"{PREFIX}optimized_for"
+from jr_onnx.metadata import MADE_FOR
 
 #: The flags by which onnxruntime chooses kernels and layouts, among the many that Linux lists.
 _VECTORS = re.compile(r"s?sse|avx|fma|f16c|amx|asimd|sve|neon|i8mm|bf16")

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from jr_onnx.conversion import check_output
 from jr_onnx.errors import ModelError, OptionError
 from jr_onnx.graph.structure import check_structure
-from jr_onnx.metadata import hardened_metadata
+from jr_onnx.metadata import MADE_FOR, hardened_metadata
 from jr_onnx.modelfile.atomic import atomic_file
 from jr_onnx.modelfile.copying import Progress, write_pieces
 from jr_onnx.modelfile.external import data_files, default_mode, placed
@@ -20,7 +20,7 @@ from jr_onnx.modelfile.rewrite import rewrite
 from jr_onnx.modelfile.source import Source, open_bytes, open_file
 from jr_onnx.optimization.adds import fuse_adds
 from jr_onnx.optimization.layout import LEVELS, lay_out
-from jr_onnx.optimization.machine import MADE_FOR, made_for, this_machine
+from jr_onnx.optimization.machine import made_for, this_machine
 from jr_onnx.optimization.original import Recovered, original_of, recoverable, ways_to_sites
 from jr_onnx.optimization.replant import Place, places, replant
 

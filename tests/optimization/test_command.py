@@ -32,6 +32,13 @@ def test_json_holds_the_same(hard: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert (report["level"], report["sites"], report["below"]) == ("extended", 4, 0)
 
 
+def test_an_optimised_model_is_not_converted_again(hard: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fast = hard.with_name("fast.onnx")
+    jr_onnx.optimize(hard, output=fast)
+    assert main(["convert", str(fast), "--jump", "1"]) == 2
+    assert "was optimised for one machine" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("case", "said"),
     [
