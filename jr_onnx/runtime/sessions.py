@@ -91,10 +91,11 @@ def _made_for_here(path: Path) -> bool:
     Raises:
         ModelError: it was optimised for another one.
     """
-    if not path.is_file():
-        return False  # onnxruntime says so
-    with open_file(path) as source:
-        made = made_for(source.skeleton)
+    try:
+        with open_file(path) as source:
+            made = made_for(source.skeleton)
+    except ModelError:
+        return False  # onnxruntime says what is wrong, or reads more than we do
     if made is None:
         return False
     other = made.differences(this_machine(made.level))
