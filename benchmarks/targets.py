@@ -31,6 +31,7 @@ TARGETS = {
     "custom-op --inline": {"target": "custom-op", "inline": True},
     "subgraph": {"target": "subgraph"},
     "standard": {"target": "standard"},
+    "hard-sigmoid": {"target": "hard-sigmoid"},
 }
 
 

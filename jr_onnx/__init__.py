@@ -1,5 +1,7 @@
 """Put JumpReLU in place of ReLU in an exported ONNX model; see README.md for what that buys and what it does not."""
 
+from jr_onnx.benching.bench import bench
+from jr_onnx.benching.report import BenchReport
 from jr_onnx.checking.check import check
 from jr_onnx.checking.findings import CheckReport, Finding
 from jr_onnx.conversion import convert
@@ -7,6 +9,7 @@ from jr_onnx.deployment.deploy import DeploymentReport, deploy
 from jr_onnx.diffing.diff import DiffReport, diff
 from jr_onnx.errors import JrOnnxError, ModelError, OptionError, OutputError, RuntimeMissingError
 from jr_onnx.inspection import find_sites, inspect
+from jr_onnx.optimization.optimize import OptimizationReport, optimize
 from jr_onnx.policy import JumpReluPolicy, PolicyRule, read_policy
 from jr_onnx.report import ConversionReport, InspectionReport
 from jr_onnx.runtime import NodePlacement, library_path, placement, register, session
@@ -14,6 +17,7 @@ from jr_onnx.sites.survey import Site
 from jr_onnx.version import __version__
 
 __all__ = [
+    "BenchReport",
     "CheckReport",
     "ConversionReport",
     "DeploymentReport",
@@ -24,12 +28,14 @@ __all__ = [
     "JumpReluPolicy",
     "ModelError",
     "NodePlacement",
+    "OptimizationReport",
     "OptionError",
     "OutputError",
     "PolicyRule",
     "RuntimeMissingError",
     "Site",
     "__version__",
+    "bench",
     "check",
     "convert",
     "deploy",
@@ -37,6 +43,7 @@ __all__ = [
     "find_sites",
     "inspect",
     "library_path",
+    "optimize",
     "placement",
     "read_policy",
     "register",

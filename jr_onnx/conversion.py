@@ -10,12 +10,12 @@ from pathlib import Path
 
 import onnx
 
-from jr_onnx.errors import OptionError, OutputError
+from jr_onnx.errors import ModelError, OptionError, OutputError
 from jr_onnx.forms.table import Target
 from jr_onnx.graph.structure import check_structure
 from jr_onnx.lowering.edits import ModelEdit
 from jr_onnx.lowering.lower import Lowering
-from jr_onnx.metadata import provenance
+from jr_onnx.metadata import MADE_FOR, hardened_metadata, provenance
 from jr_onnx.modelfile.atomic import atomic_file
 from jr_onnx.modelfile.copying import Progress, write_pieces
 from jr_onnx.modelfile.external import DataFile, ExternalMode, data_files, default_mode, placed
@@ -60,8 +60,9 @@ def convert(
             as a tuple, where every site's value is [N, C, ...] with that many channels.
         policy: jumps by rules, instead of one jump.
         output: the file to write; by default the input's name with the ending .jumprelu.onnx. Files only.
-        target: "custom-op" (jr_onnx::JumpReLU with its function body), "subgraph" (Relu*Greater) or "standard"
-            (ThresholdedRelu); where a form does not fit a site, the report says which was taken instead, and why.
+        target: "custom-op" (jr_onnx::JumpReLU with its function body), "subgraph" (Relu*Greater), "standard"
+            (ThresholdedRelu) or "hard-sigmoid" (Relu*HardSigmoid); where a form does not fit a site, the report says
+            which was taken instead, and why.
         include: globs on names and scope paths; if given, only what one of them matches is converted.
         exclude: globs; what one of them matches is left alone.
         jump_input: make the jump a graph input of this name, with the given jump as its default.
@@ -93,7 +94,7 @@ def convert(
         work = _prepare(source, options)
         mode = (external or default_mode(path, goal)) if work.data else None
         if not dry_run:
-            _check_output(goal, path, work.data, force)
+            check_output(goal, path, work.data, force)
             _write(work, path, goal, mode, force, progress)
         return _report(work, options, goal, started, written=not dry_run, model=None, mode=mode)
 
@@ -112,6 +113,8 @@ class _Work:
 def _prepare(source: Source, options: Options) -> _Work:
     skeleton = source.skeleton
     check_structure(skeleton)
+    if MADE_FOR in hardened_metadata(skeleton):
+        raise ModelError("was optimised for one machine; convert the model that it was made from, and optimise again")
     data = data_files(skeleton, source.path.parent) if source.path is not None else ()
     plan = make_plan(skeleton, options)
     edit = Lowering(skeleton, plan, options).edit()
@@ -119,7 +122,12 @@ def _prepare(source: Source, options: Options) -> _Work:
     return _Work(source, data, plan, edit, rewrite(source, edit))
 
 
-def _check_output(output: Path, source: Path, data: tuple[DataFile, ...], force: bool) -> None:
+def check_output(output: Path, source: Path, data: tuple[DataFile, ...], force: bool) -> None:
+    """Refuse an output that would damage the input or its data.
+
+    Raises:
+        OutputError: it would, or it is no file that can be written.
+    """
     try:
         if not output.parent.is_dir():
             raise OutputError(f"{output.parent}: no such folder; make it, or choose another output with -o")
@@ -139,14 +147,11 @@ def _check_output(output: Path, source: Path, data: tuple[DataFile, ...], force:
 
 
 def _write(work: _Work, path: Path, output: Path, mode: ExternalMode | None, force: bool, progress: Progress) -> None:
-    source = work.source
-    if source.file is None:
-        raise TypeError("a model in memory is not written to a file")
     with contextlib.ExitStack() as stack:
         if mode is not None:
             stack.enter_context(placed(work.data, mode, path, output, force, progress))
         target = stack.enter_context(atomic_file(output))
-        write_pieces(target, work.pieces, source.file, progress)
+        write_pieces(target, work.pieces, work.source.opened, progress)
 
 
 def _report(

@@ -15,6 +15,9 @@ JUMP, POLICY, JUMP_INPUT = f"{PREFIX}jump", f"{PREFIX}policy_sha256", f"{PREFIX}
 #: What else decides which sites there are; recorded where asked for, so that `jr-onnx check` can make the plan again.
 CLIP, INCLUDE, EXCLUDE = f"{PREFIX}clip", f"{PREFIX}include", f"{PREFIX}exclude"
 
+#: The machine that a model was optimised for; others have no such entry.
+MADE_FOR = f"{PREFIX}optimized_for"
+
 
 def provenance(options: Options, sites: int, source_digest: str, jump_input: str | None) -> dict[str, str]:
     """The entries for a conversion, in the order in which they are written.

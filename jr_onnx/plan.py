@@ -221,6 +221,7 @@ def _plan_site(site: Site, jump: Jump, options: Options, body: Form | None, unco
         site.opset,
         scalar=not isinstance(jump, tuple),
         constant=options.jump_input is None,
+        jump=None if isinstance(jump, tuple) else rounded[0],
     )
     if form is None:
         raise ModelError(f"node '{site.path}' ({site.op_type}): {refused}")

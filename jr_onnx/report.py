@@ -56,7 +56,7 @@ class ConversionReport:
         output: the file that was written, or would be in a dry run; None for a model in memory.
         written: whether it was.
         model: the hardened model, if a model in memory was given, and it was no dry run.
-        target: what was asked for: custom-op, subgraph or standard.
+        target: what was asked for: custom-op, subgraph, standard or hard-sigmoid.
         sites: what was converted, in the order of the nodes.
         left_alone: what looks like a ReLU and was not converted, and why.
         notes: what the user should know besides.

@@ -35,6 +35,7 @@ TARGETS: Mapping[str, Mapping[str, Any]] = {
     "inline": {"target": "custom-op", "inline": True},
     "subgraph": {"target": "subgraph"},
     "standard": {"target": "standard"},
+    "hard-sigmoid": {"target": "hard-sigmoid"},
 }
 
 MODELS = Path(__file__).resolve().parent.parent / "models"

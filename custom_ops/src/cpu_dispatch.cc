@@ -22,6 +22,11 @@ Kernel Variant::kernel(ort::ElementType type) const {
   return nullptr;
 }
 
+AddKernel Variant::add_kernel(ort::ElementType type) const {
+  if (type == ort::ElementType::float32) return add_float32;
+  return type == ort::ElementType::float64 ? add_float64 : nullptr;
+}
+
 Variants usable_variants() {
   Variants variants{};
 #ifdef JR_X86_VARIANTS

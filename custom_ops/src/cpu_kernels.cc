@@ -72,33 +72,50 @@ void store(Element* to, Lanes lanes) {
   __builtin_memcpy(to, &lanes, sizeof lanes);
 }
 
+// What is compared with the jumps: X, or A + B. `many(i)` gives the elements from i on.
+template <class Type>
+struct OneInput {
+  const typename Type::Element* x;
+  // A second JumpReLU changes nothing, so an element may be written twice, in place as well.
+  static constexpr bool repeatable = true;
+  typename Type::Element one(int64_t i) const { return x[i]; }
+  typename Type::Lanes many(int64_t i) const { return load<typename Type::Lanes>(x + i); }
+  OneInput from(int64_t begin) const { return {x + begin}; }
+};
+
+template <class Type>
+struct Sum {
+  const typename Type::Element *a, *b;
+  static constexpr bool repeatable = false;
+  typename Type::Element one(int64_t i) const { return a[i] + b[i]; }
+  typename Type::Lanes many(int64_t i) const {
+    return load<typename Type::Lanes>(a + i) + load<typename Type::Lanes>(b + i);
+  }
+  Sum from(int64_t begin) const { return {a + begin, b + begin}; }
+};
+
 // `jumps.many(i)` gives the jumps of the elements from i on. Four vectors are loaded before the first is
 // stored: where Y might be X, the compiler would else load each one twice, which costs a tenth of the
-// bandwidth. The last vector overlaps the one before it: a second JumpReLU changes nothing, so this is right
-// in place as well.
-template <class Type, class Jumps>
-void run(const typename Type::Element* x, typename Type::Element* y, int64_t count, Jumps jumps) {
+// bandwidth. Where that is right the last vector overlaps the one before it.
+template <class Type, class Input, class Jumps>
+void run(Input x, typename Type::Element* y, int64_t count, Jumps jumps) {
   using Lanes = typename Type::Lanes;
   constexpr int64_t lanes = Vector<typename Type::Element>::lanes;
-  if (count < lanes) {
-    for (int64_t i = 0; i < count; ++i) {
-      y[i] = Type::apply(Type::splat(x[i]), Type::splat(jumps.one(i)))[0];
-    }
-    return;
-  }
   int64_t i = 0;
   for (; i <= count - 4 * lanes; i += 4 * lanes) {
     Lanes four[4];
-    for (int k = 0; k < 4; ++k) four[k] = load<Lanes>(x + i + k * lanes);
+    for (int k = 0; k < 4; ++k) four[k] = x.many(i + k * lanes);
     for (int k = 0; k < 4; ++k) {
       store(y + i + k * lanes, Type::apply(four[k], jumps.many(i + k * lanes)));
     }
   }
-  for (; i <= count - lanes; i += lanes) store(y + i, Type::apply(load<Lanes>(x + i), jumps.many(i)));
-  if (i < count) {
+  for (; i <= count - lanes; i += lanes) store(y + i, Type::apply(x.many(i), jumps.many(i)));
+  if (Input::repeatable && i < count && count >= lanes) {
     i = count - lanes;
-    store(y + i, Type::apply(load<Lanes>(x + i), jumps.many(i)));
+    store(y + i, Type::apply(x.many(i), jumps.many(i)));
+    return;
   }
+  for (; i < count; ++i) y[i] = Type::apply(Type::splat(x.one(i)), Type::splat(jumps.one(i)))[0];
 }
 
 template <class Type>
@@ -137,20 +154,21 @@ struct Walk {
   }
 };
 
-template <class Type>
-void kernel(const void* x_data, const void* jump_data, void* y_data, const Layout& layout, int64_t begin,
-            int64_t end) {
+template <class Type, class Input>
+void walk_rows(Input x, const void* jump_data, void* y_data, const Layout& layout, int64_t begin,
+               int64_t end) {
   using Element = typename Type::Element;
-  const Element* const x = static_cast<const Element*>(x_data);
   const Element* const jump = static_cast<const Element*>(jump_data);
   Element* const y = static_cast<Element*>(y_data);
 
-  if (layout.channels == 1) return run<Type>(x + begin, y + begin, end - begin, SameJump<Type>(jump[0]));
+  if (layout.channels == 1) {
+    return run<Type>(x.from(begin), y + begin, end - begin, SameJump<Type>(jump[0]));
+  }
   Walk walk{layout, begin};
   if (layout.inner == 1 && layout.channels >= Vector<Element>::lanes) {
     for (int64_t i = begin, next; i < end; i = next, walk.channel = 0) {
       next = smaller(end, i + layout.channels - walk.channel);
-      run<Type>(x + i, y + i, next - i, JumpEach<Type>{jump + walk.channel});
+      run<Type>(x.from(i), y + i, next - i, JumpEach<Type>{jump + walk.channel});
     }
     return;
   }
@@ -158,7 +176,7 @@ void kernel(const void* x_data, const void* jump_data, void* y_data, const Layou
   if (layout.inner >= 8 * lanes) {
     for (int64_t i = begin, next; i < end; i = next) {
       next = smaller(end, i + walk.left());
-      run<Type>(x + i, y + i, next - i, SameJump<Type>(jump[walk.channel]));
+      run<Type>(x.from(i), y + i, next - i, SameJump<Type>(jump[walk.channel]));
       walk.advance(next - i);
     }
     return;
@@ -175,8 +193,21 @@ void kernel(const void* x_data, const void* jump_data, void* y_data, const Layou
       for (int64_t k = 0; k < row; k += lanes) store(jumps + filled + k, same);
       walk.advance(row);
     }
-    run<Type>(x + i, y + i, next - i, JumpEach<Type>{jumps});
+    run<Type>(x.from(i), y + i, next - i, JumpEach<Type>{jumps});
   }
+}
+
+template <class Type>
+void kernel(const void* x, const void* jump, void* y, const Layout& layout, int64_t begin, int64_t end) {
+  walk_rows<Type>(OneInput<Type>{static_cast<const typename Type::Element*>(x)}, jump, y, layout, begin, end);
+}
+
+template <class Type>
+void add_kernel(const void* a, const void* b, const void* jump, void* y, const Layout& layout, int64_t begin,
+                int64_t end) {
+  using Element = typename Type::Element;
+  const Sum<Type> sum{static_cast<const Element*>(a), static_cast<const Element*>(b)};
+  walk_rows<Type>(sum, jump, y, layout, begin, end);
 }
 
 }  // namespace
@@ -184,7 +215,7 @@ void kernel(const void* x_data, const void* jump_data, void* y_data, const Layou
 #define JR_TEXT_OF(name) #name
 #define JR_TEXT(name) JR_TEXT_OF(name)
 extern const Variant JR_VARIANT;
-const Variant JR_VARIANT = {JR_TEXT(JR_VARIANT), kernel<Float32>, kernel<Float64>, kernel<Float16>,
-                            kernel<BFloat16>};
+const Variant JR_VARIANT = {JR_TEXT(JR_VARIANT), kernel<Float32>,     kernel<Float64>,    kernel<Float16>,
+                            kernel<BFloat16>,    add_kernel<Float32>, add_kernel<Float64>};
 
 }  // namespace jr::cpu

@@ -14,11 +14,18 @@ namespace jr::cpu {
 using Kernel = void (*)(const void* x, const void* jump, void* y, const Layout& layout, int64_t begin,
                         int64_t end);
 
+// The same of A + B; `y` is `a` or overlaps neither.
+using AddKernel = void (*)(const void* a, const void* b, const void* jump, void* y, const Layout& layout,
+                           int64_t begin, int64_t end);
+
 struct Variant {
   const char* name;
   Kernel float32, float64, float16, bfloat16;
+  AddKernel add_float32, add_float64;
 
   Kernel kernel(ort::ElementType type) const;
+  // Null for the 16-bit types: their sums would need conversions, and onnxruntime has no such Add on the CPU.
+  AddKernel add_kernel(ort::ElementType type) const;
 };
 
 // The variants that this machine can run, the fastest first; at least one.

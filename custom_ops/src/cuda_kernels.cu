@@ -62,6 +62,49 @@ __device__ void zero(Pack<__nv_bfloat16>& x, const Pack<__nv_bfloat16>& jump) {
   zero_pairs<__nv_bfloat162>(x, jump);
 }
 
+// What is compared with the jumps: X, or A + B, each element rounded once as Add does it.
+template <class T>
+struct OneInput {
+  const T* x;
+  __device__ T one(int64_t i) const { return x[i]; }
+  __device__ Pack<T> pack(int64_t i) const { return *reinterpret_cast<const Pack<T>*>(x + i); }
+};
+
+__device__ float sum(float a, float b) {
+  return a + b;
+}
+__device__ double sum(double a, double b) {
+  return a + b;
+}
+__device__ __half sum(__half a, __half b) {
+  return __hadd(a, b);
+}
+__device__ __nv_bfloat16 sum(__nv_bfloat16 a, __nv_bfloat16 b) {
+  return __hadd(a, b);
+}
+
+template <class T>
+struct Sum {
+  const T *a, *b;
+  __device__ T one(int64_t i) const { return sum(a[i], b[i]); }
+  __device__ Pack<T> pack(int64_t i) const {
+    Pack<T> total = *reinterpret_cast<const Pack<T>*>(a + i);
+    const Pack<T> more = *reinterpret_cast<const Pack<T>*>(b + i);
+#pragma unroll
+    for (int k = 0; k < Pack<T>::lanes; ++k) total.lane[k] = sum(total.lane[k], more.lane[k]);
+    return total;
+  }
+};
+
+template <class T>
+__device__ OneInput<T> input(const T* x, const T*, OneInput<T>*) {
+  return {x};
+}
+template <class T>
+__device__ Sum<T> input(const T* a, const T* b, Sum<T>*) {
+  return {a, b};
+}
+
 // One jump for all of X.
 template <class T>
 struct OneJump {
@@ -104,10 +147,9 @@ struct Split {
   int64_t count, head, vectors;
 };
 
-template <int unroll, class T, class Jumps>
-__device__ void jump_relu(const T* x, const Jumps jumps, T* y, Split split) {
+template <int unroll, class T, class Input, class Jumps>
+__device__ void jump_relu(const Input x, const Jumps jumps, T* y, Split split) {
   using Vector = Pack<T>;
-  const Vector* const from = reinterpret_cast<const Vector*>(x + split.head);
   Vector* const to = reinterpret_cast<Vector*>(y + split.head);
   const int64_t tile = int64_t{kThreads} * unroll;
   for (int64_t start = blockIdx.x * tile; start < split.vectors; start += gridDim.x * tile) {
@@ -115,7 +157,7 @@ __device__ void jump_relu(const T* x, const Jumps jumps, T* y, Split split) {
 #pragma unroll
     for (int i = 0; i < unroll; ++i) {
       const int64_t v = start + i * kThreads + threadIdx.x;
-      if (v < split.vectors) values[i] = from[v];
+      if (v < split.vectors) values[i] = x.pack(split.head + v * Vector::lanes);
     }
 #pragma unroll
     for (int i = 0; i < unroll; ++i) {
@@ -130,25 +172,27 @@ __device__ void jump_relu(const T* x, const Jumps jumps, T* y, Split split) {
 #pragma unroll 1  // unrolled, it would start with a division, which small tensors would wait for
   for (int64_t s = blockIdx.x * int64_t{kThreads} + threadIdx.x; s < split.count - in_vectors; s += threads) {
     const int64_t element = s < split.head ? s : s + in_vectors;
-    y[element] = zeroed(x[element], jumps.one(element));
+    y[element] = zeroed(x.one(element), jumps.one(element));
   }
 }
 
-template <class T, int unroll>
-__global__ void one_jump(const T* x, const T* jump, T* y, Split split) {
-  jump_relu<unroll>(x, OneJump<T>(jump), y, split);
+template <class Input, class T, int unroll>
+__global__ void one_jump(const T* x, const T* addend, const T* jump, T* y, Split split) {
+  jump_relu<unroll, T>(input(x, addend, static_cast<Input*>(nullptr)), OneJump<T>(jump), y, split);
 }
 
-template <class T, class Index>
-__global__ void channel_jump(const T* x, const T* jump, T* y, Split split, int64_t channels, int64_t inner) {
+template <class Input, class T, class Index>
+__global__ void channel_jump(const T* x, const T* addend, const T* jump, T* y, Split split, int64_t channels,
+                             int64_t inner) {
   const ChannelJump<T, Index> jumps{jump, static_cast<Index>(channels), static_cast<Index>(inner)};
-  jump_relu<1>(x, jumps, y, split);
+  jump_relu<1, T>(input(x, addend, static_cast<Input*>(nullptr)), jumps, y, split);
 }
 
 template <class T>
-Split split_of(const void* x, const void* y, int64_t count) {
+Split split_of(const void* x, const void* addend, const void* y, int64_t count) {
   const auto from = reinterpret_cast<uintptr_t>(x), to = reinterpret_cast<uintptr_t>(y);
-  if (from % sizeof(T) || (from ^ to) % kVectorBytes) return {count, count, 0};
+  const auto also = addend ? reinterpret_cast<uintptr_t>(addend) : from;
+  if (from % sizeof(T) || ((from ^ to) | (from ^ also)) % kVectorBytes) return {count, count, 0};
   int64_t head = (kVectorBytes - from % kVectorBytes) % kVectorBytes / sizeof(T);
   if (head > count) head = count;
   return {count, head, (count - head) / Pack<T>::lanes};
@@ -164,43 +208,48 @@ dim3 grid_of(const Split& split, int unroll, int lanes) {
   return dim3(static_cast<unsigned>(blocks < INT_MAX ? blocks : INT_MAX));
 }
 
+template <class T, class Input>
+const void* kernel_of(const Layout& layout, bool many) {
+  if (layout.channels == 1) {
+    return many ? reinterpret_cast<const void*>(one_jump<Input, T, 4>)
+                : reinterpret_cast<const void*>(one_jump<Input, T, 1>);
+  }
+  return layout.count <= INT_MAX ? reinterpret_cast<const void*>(channel_jump<Input, T, uint32_t>)
+                                 : reinterpret_cast<const void*>(channel_jump<Input, T, uint64_t>);
+}
+
 template <class T>
-cudaError_t launch_typed(const void* x_data, const void* jump_data, void* y_data, Layout layout,
-                         cudaStream_t stream) {
+cudaError_t launch_typed(const void* x_data, const void* addend_data, const void* jump_data, void* y_data,
+                         Layout layout, cudaStream_t stream) {
   const T* x = static_cast<const T*>(x_data);
+  const T* addend = static_cast<const T*>(addend_data);
   const T* jump = static_cast<const T*>(jump_data);
   T* y = static_cast<T*>(y_data);
-  Split split = split_of<T>(x, y, layout.count);
-  void* arguments[] = {&x, &jump, &y, &split, &layout.channels, &layout.inner};
+  Split split = split_of<T>(x, addend, y, layout.count);
+  void* arguments[] = {&x, &addend, &jump, &y, &split, &layout.channels, &layout.inner};
 
   const bool many = layout.channels == 1 && layout.count * int64_t{sizeof(T)} >= kUnrollFrom;
-  const void* kernel;
-  if (layout.channels == 1) {
-    kernel =
-        many ? reinterpret_cast<const void*>(one_jump<T, 4>) : reinterpret_cast<const void*>(one_jump<T, 1>);
-  } else {
-    kernel = layout.count <= INT_MAX ? reinterpret_cast<const void*>(channel_jump<T, uint32_t>)
-                                     : reinterpret_cast<const void*>(channel_jump<T, uint64_t>);
-  }
+  const void* const kernel =
+      addend ? kernel_of<T, Sum<T>>(layout, many) : kernel_of<T, OneInput<T>>(layout, many);
   const dim3 grid = grid_of(split, many ? 4 : 1, Pack<T>::lanes);
   return cudaLaunchKernel(kernel, grid, dim3(kThreads), arguments, 0, stream);
 }
 
 }  // namespace
 
-int launch(ort::ElementType type, const void* x, const void* jump, void* y, const Layout& layout,
-           void* stream_handle) {
+int launch(ort::ElementType type, const void* x, const void* addend, const void* jump, void* y,
+           const Layout& layout, void* stream_handle) {
   const auto stream = static_cast<cudaStream_t>(stream_handle);
   if (layout.count == 0) return cudaSuccess;
   switch (type) {
     case ort::ElementType::float32:
-      return launch_typed<float>(x, jump, y, layout, stream);
+      return launch_typed<float>(x, addend, jump, y, layout, stream);
     case ort::ElementType::float64:
-      return launch_typed<double>(x, jump, y, layout, stream);
+      return launch_typed<double>(x, addend, jump, y, layout, stream);
     case ort::ElementType::float16:
-      return launch_typed<__half>(x, jump, y, layout, stream);
+      return launch_typed<__half>(x, addend, jump, y, layout, stream);
     case ort::ElementType::bfloat16:
-      return launch_typed<__nv_bfloat16>(x, jump, y, layout, stream);
+      return launch_typed<__nv_bfloat16>(x, addend, jump, y, layout, stream);
   }
   return cudaErrorInvalidValue;
 }

@@ -75,18 +75,26 @@ Status* read_input(const JumpReluOp& op, const ort::KernelContext* context, std:
 
 struct Task {
   cpu::Kernel kernel;
-  const void *x, *jump;
+  cpu::AddKernel add_kernel;
+  const void *x, *addend, *jump;
   void* y;
   Layout layout;
   int64_t elements;
 };
 
+void run_part(const Task& task, int64_t begin, int64_t end) {
+  if (task.addend) {
+    task.add_kernel(task.x, task.addend, task.jump, task.y, task.layout, begin, end);
+  } else {
+    task.kernel(task.x, task.jump, task.y, task.layout, begin, end);
+  }
+}
+
 void run_task(void* shared, std::size_t index) {
   const Task& task = *static_cast<const Task*>(shared);
   const int64_t begin = static_cast<int64_t>(index) * task.elements;
   const int64_t left = task.layout.count - begin;
-  task.kernel(task.x, task.jump, task.y, task.layout, begin,
-              begin + (left < task.elements ? left : task.elements));
+  run_part(task, begin, begin + (left < task.elements ? left : task.elements));
 }
 
 Status* run_on_cpu(const JumpReluOp& op, const ort::KernelContext* context, Task task) {
@@ -99,7 +107,7 @@ Status* run_on_cpu(const JumpReluOp& op, const ort::KernelContext* context, Task
     return ort::KernelContext_ParallelFor(op.api, context, run_task, static_cast<std::size_t>(tasks), 0,
                                           &task);
   }
-  task.kernel(task.x, task.jump, task.y, task.layout, 0, task.layout.count);
+  run_part(task, 0, task.layout.count);
   return nullptr;
 }
 
@@ -107,7 +115,7 @@ Status* run_on_cpu(const JumpReluOp& op, const ort::KernelContext* context, Task
 Status* run_on_cuda(const JumpReluOp& op, const ort::KernelContext* context, const Task& task) {
   void* stream = nullptr;
   if (Status* status = ort::KernelContext_GetGPUComputeStream(op.api, context, &stream)) return status;
-  const int error = cuda::launch(op.type, task.x, task.jump, task.y, task.layout, stream);
+  const int error = cuda::launch(op.type, task.x, task.addend, task.jump, task.y, task.layout, stream);
   if (error == 0) return nullptr;
   char message[256];
   std::snprintf(message, sizeof message, "jr_onnx::JumpReLU: CUDA error %d: %s", error,
@@ -116,17 +124,33 @@ Status* run_on_cuda(const JumpReluOp& op, const ort::KernelContext* context, con
 }
 #endif
 
+bool same_shape(const Shape& a, const Shape& b) {
+  if (a.rank != b.rank) return false;
+  for (std::size_t axis = 0; axis < a.rank; ++axis) {
+    if (a.dims[axis] != b.dims[axis]) return false;
+  }
+  return true;
+}
+
 Status* compute(void* kernel_state, ort::KernelContext* context) {
   const Kernel& kernel = *static_cast<const Kernel*>(kernel_state);
   const JumpReluOp& op = *kernel.op;
-  Tensor x, jump_input;
+  Tensor x, addend, jump_input;
   const Tensor* jump = &kernel.jump;
   if (Status* status = read_input(op, context, 0, &x)) return status;
+  if (op.adds) {
+    if (Status* status = read_input(op, context, 1, &addend)) return status;
+    if (!same_shape(x.shape, addend.shape)) {
+      return ort::CreateStatus(op.api, ort::ErrorCode::invalid_argument,
+                               "jr_onnx::AddJumpReLU: A and B differ in shape; use Add and JumpReLU");
+    }
+  }
   if (!kernel.jump_is_constant) {
-    if (Status* status = read_input(op, context, 1, &jump_input)) return status;
+    if (Status* status = read_input(op, context, op.inputs() - 1, &jump_input)) return status;
     jump = &jump_input;
   }
-  Task task{op.cpu_kernel, x.data, jump->data, nullptr, {}, 0};
+  const void* const second = op.adds ? addend.data : nullptr;
+  Task task{op.cpu_kernel, op.cpu_add_kernel, x.data, second, jump->data, nullptr, {}, 0};
   char why_not[320];
   if (!make_layout(x.shape, jump->shape, &task.layout, why_not, sizeof why_not)) {
     return ort::CreateStatus(op.api, ort::ErrorCode::invalid_argument, why_not);
@@ -137,7 +161,7 @@ Status* compute(void* kernel_state, ort::KernelContext* context) {
   if (task.layout.count == 0) return nullptr;
   if (Status* status = ort::GetTensorMutableData(op.api, output, &task.y)) return status;
 #ifdef JR_CUDA
-  if (op.cpu_kernel == nullptr) return run_on_cuda(op, context, task);
+  if (op.on_cuda) return run_on_cuda(op, context, task);
 #endif
   return run_on_cpu(op, context, task);
 }
@@ -146,7 +170,8 @@ Status* create_kernel(const ort::CustomOp* base, const Api*, const ort::KernelIn
   const JumpReluOp& op = op_of(base);
   const ort::Value* jump = nullptr;
   int is_constant = 0;
-  if (Status* status = ort::KernelInfoGetConstantInput_tensor(op.api, info, 1, &is_constant, &jump)) {
+  if (Status* status =
+          ort::KernelInfoGetConstantInput_tensor(op.api, info, op.inputs() - 1, &is_constant, &jump)) {
     return status;
   }
   auto* const kernel = static_cast<Kernel*>(std::calloc(1, sizeof(Kernel)));
@@ -162,7 +187,7 @@ Status* create_kernel(const ort::CustomOp* base, const Api*, const ort::KernelIn
   return status;
 }
 
-// Y has the type and the shape of X, symbolic axes included.
+// Y has the type and the shape of X, or of A, symbolic axes included.
 Status* infer_shape(const ort::CustomOp* base, ort::ShapeInferContext* context) {
   const Api* const api = op_of(base).api;
   ort::TensorTypeAndShapeInfo* info = nullptr;
@@ -185,8 +210,8 @@ ort::CustomOp callbacks(uint32_t api_version) {
   op.CreateKernelV2 = create_kernel;
   op.KernelComputeV2 = compute;
   op.KernelDestroy = std::free;
-  op.GetName = [](Op) { return "JumpReLU"; };
-  op.GetInputTypeCount = [](Op) -> std::size_t { return 2; };
+  op.GetName = [](Op self) { return op_of(self).adds ? "AddJumpReLU" : "JumpReLU"; };
+  op.GetInputTypeCount = [](Op self) { return op_of(self).inputs(); };
   op.GetInputType = [](Op self, std::size_t) { return op_of(self).type; };
   op.GetOutputTypeCount = [](Op) -> std::size_t { return 1; };
   op.GetOutputType = [](Op self, std::size_t) { return op_of(self).type; };
@@ -205,16 +230,17 @@ ort::CustomOp callbacks(uint32_t api_version) {
 
 }  // namespace
 
-JumpReluOp make_cpu_op(const Api* api, uint32_t api_version, ort::ElementType type) {
-  JumpReluOp op{callbacks(api_version), api, api_version, type,
-                cpu::usable_variants().items[0]->kernel(type)};
+JumpReluOp make_cpu_op(const Api* api, uint32_t api_version, ort::ElementType type, bool adds) {
+  const cpu::Variant& best = *cpu::usable_variants().items[0];
+  JumpReluOp op{callbacks(api_version), api, api_version, type, adds, false, best.kernel(type),
+                best.add_kernel(type)};
   op.base.GetExecutionProviderType = [](const ort::CustomOp*) { return "CPUExecutionProvider"; };
   return op;
 }
 
 #ifdef JR_CUDA
-JumpReluOp make_cuda_op(const Api* api, uint32_t api_version, ort::ElementType type) {
-  JumpReluOp op{callbacks(api_version), api, api_version, type, nullptr};
+JumpReluOp make_cuda_op(const Api* api, uint32_t api_version, ort::ElementType type, bool adds) {
+  JumpReluOp op{callbacks(api_version), api, api_version, type, adds, true, nullptr, nullptr};
   op.base.GetExecutionProviderType = [](const ort::CustomOp*) { return "CUDAExecutionProvider"; };
   return op;
 }

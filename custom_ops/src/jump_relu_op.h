@@ -1,4 +1,5 @@
-// jr_onnx::JumpReLU as onnxruntime sees it: one OrtCustomOp for each element type and provider.
+// jr_onnx::JumpReLU and jr_onnx::AddJumpReLU as onnxruntime sees them: one OrtCustomOp for each element type
+// and provider.
 #pragma once
 
 #include "cpu_kernels.h"
@@ -13,7 +14,12 @@ struct JumpReluOp {
   const ort::Api* api;
   uint32_t api_version;
   ort::ElementType type;
-  cpu::Kernel cpu_kernel;  // null: run on CUDA
+  bool adds;  // AddJumpReLU(A, B, jump), else JumpReLU(X, jump)
+  bool on_cuda;
+  cpu::Kernel cpu_kernel;
+  cpu::AddKernel cpu_add_kernel;
+
+  std::size_t inputs() const { return adds ? 3 : 2; }
 };
 
 // Versions of onnxruntime's C API. Below the first there is no ParallelFor and no shape inference; nothing
@@ -22,9 +28,9 @@ inline constexpr uint32_t kOldestApi = 17;
 inline constexpr uint32_t kNewestOp = 18;
 inline constexpr uint32_t kNewestApi = 24;
 
-JumpReluOp make_cpu_op(const ort::Api* api, uint32_t api_version, ort::ElementType type);
+JumpReluOp make_cpu_op(const ort::Api* api, uint32_t api_version, ort::ElementType type, bool adds);
 #ifdef JR_CUDA
-JumpReluOp make_cuda_op(const ort::Api* api, uint32_t api_version, ort::ElementType type);
+JumpReluOp make_cuda_op(const ort::Api* api, uint32_t api_version, ort::ElementType type, bool adds);
 #endif
 
 }  // namespace jr

@@ -11,7 +11,7 @@ import onnx
 from jr_onnx.checking.bytestream import Spliced
 from jr_onnx.comparison.side import Side, read_side
 from jr_onnx.errors import OptionError
-from jr_onnx.forms.table import JUMP_RELU, RELU_GREATER, TARGETS, THRESHOLDED_RELU
+from jr_onnx.forms.table import HARD_SIGMOID, JUMP_RELU, RELU_GREATER, TARGETS, THRESHOLDED_RELU
 from jr_onnx.graph.structure import check_structure
 from jr_onnx.lowering.lower import Lowering
 from jr_onnx.metadata import (
@@ -225,6 +225,8 @@ def _likely_target(hardened: Hardened) -> tuple[str, str]:
         return "custom-op", ""
     if THRESHOLDED_RELU in forms:
         return "standard", ""
+    if HARD_SIGMOID in forms:
+        return "hard-sigmoid", ""
     return ("subgraph", "") if all(form is RELU_GREATER for form in forms) else ("custom-op", "inline")
 
 

@@ -110,7 +110,7 @@ class Session:
             if way.library:
                 runtime().register(options)
             self._session = ort.InferenceSession(str(path), options, providers=[way.provider])
-        except _errors() as error:
+        except session_errors() as error:
             raise CannotRunError(_line(error)) from error
         if way.provider not in self._session.get_providers():
             raise CannotRunError(f"{way.provider} did not start")
@@ -135,14 +135,14 @@ class Session:
         known = {one.name for one in (*self.inputs(), *self.defaults())}
         try:
             outputs = self._session.run(names, {name: array for name, array in feeds.items() if name in known})
-        except _errors() as error:
+        except session_errors() as error:
             raise CannotRunError(_line(error)) from error
         kept = zip(names, outputs, strict=True)
         return {name: value for name, value in kept if isinstance(value, np.ndarray)}
 
 
 @cache
-def _errors() -> tuple[type[Exception], ...]:
+def session_errors() -> tuple[type[Exception], ...]:
     """onnxruntime's exceptions: each derives from Exception itself."""
     state = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
     own = [kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception)]

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jr_onnx.element_types import NUMPY_TYPES
-from jr_onnx.forms.table import JUMP_RELU, RELU_GREATER, THRESHOLDED_RELU, Form
+from jr_onnx.forms.table import HARD_SIGMOID, JUMP_RELU, RELU_GREATER, THRESHOLDED_RELU, Form
 from jr_onnx.reference import jump_relu
 from jr_onnx.sites.survey import Site
 
@@ -20,7 +20,8 @@ _UNSIGNED = {2: np.uint16, 4: np.uint32, 8: np.uint64}
 def wrong_value(site: Site, form: Form, x: Array, y: Array, jump: Array, *, unrounded: bool = False) -> str:
     """The first value that is wrong; empty if all are right.
 
-    NaN is NaN whatever its payload is. Relu*Greater may keep the sign of a zero; ThresholdedRelu gives 0 for NaN.
+    NaN is NaN whatever its payload is. Relu*Greater and Relu*HardSigmoid may keep the sign of a zero; ThresholdedRelu
+    gives 0 for NaN.
     `unrounded` says that the site may have read a wider value than `x`, which is that value rounded: what is rounded to
     the jump itself may have been above it.
     """
@@ -33,7 +34,7 @@ def wrong_value(site: Site, form: Form, x: Array, y: Array, jump: Array, *, unro
         wanted = np.where(np.isnan(values), dtype.type(0), wanted)
     same = _bits(got) == _bits(wanted)
     same |= np.isnan(got) & np.isnan(wanted)
-    if form is RELU_GREATER:
+    if form in (RELU_GREATER, HARD_SIGMOID):
         same |= (got == 0) & (wanted == 0)
     if unrounded:
         same |= (values == jump) & (got == values)

@@ -19,7 +19,7 @@ from jr_onnx.checking.findings import FAIL_ON, CheckReport
 from jr_onnx.checking.formats import FORMATS, WRITERS
 from jr_onnx.checking.pairs import Pair, pairs_of
 from jr_onnx.checking.running import CPU
-from jr_onnx.cli.numbers import number
+from jr_onnx.cli.numbers import number, shapes
 from jr_onnx.errors import JrOnnxError, ModelError, OptionError, OutputError
 from jr_onnx.modelfile.atomic import atomic_file
 from jr_onnx.policy import read_policy
@@ -173,7 +173,7 @@ def _reports(arguments: argparse.Namespace, pairs: Sequence[Pair]) -> tuple[Chec
         "jump_input": arguments.jump_input,
         "data": None if arguments.data is None else _arrays(arguments.data),
         "samples": _SAMPLES if arguments.samples is None else arguments.samples,
-        "shapes": _shapes(arguments.shape),
+        "shapes": shapes("--shape", arguments.shape),
         "providers": tuple(arguments.provider or [CPU]),
         "library": not arguments.no_library,
         "run": not arguments.no_run,
@@ -205,19 +205,6 @@ def _arrays(path: Path) -> Mapping[str, npt.NDArray[Any]]:
         raise OptionError(f"--data {path}: {error.strerror or error}") from error
     except (ValueError, EOFError, NotImplementedError, BadZipFile, zlib.error) as error:
         raise OptionError(f"--data {path}: not an NPZ file of plain arrays: {error}") from error
-
-
-def _shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    shapes = {}
-    for text in texts:
-        name, separator, dims = text.rpartition("=")
-        try:
-            shapes[name] = tuple(int(dim) for dim in dims.split(",") if dim)
-        except ValueError as error:
-            raise OptionError(f"--shape {text}: write it as x=1,3,224,224") from error
-        if not separator or any(dim < 0 for dim in shapes[name]):
-            raise OptionError(f"--shape {text}: write it as x=1,3,224,224")
-    return shapes
 
 
 def _write(text: str, output: Path | None) -> None:

@@ -1,10 +1,10 @@
-"""A progress bar while many megabytes are copied, on a terminal only."""
+"""Progress bars for what takes long, on a terminal only."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,3 +32,17 @@ def progress_bar(path: Path) -> Iterator[Progress]:
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("write", total=size)
         yield lambda written: bar.update(task, advance=written)
+
+
+@contextmanager
+def steps_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """What to call with the number of steps that were done."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    with Bar(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, advance=done)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import onnx
 
-from jr_onnx.forms.table import BODIES, DOMAIN, OP_TYPE, Form, Op, choose_form
+from jr_onnx.forms.table import ADD_OP_TYPE, BODIES, DOMAIN, OP_TYPE, Form, Op, choose_form
 from jr_onnx.forms.write import Binding, to_proto, write_ops
 
 #: Zero of the type of the jump, without naming that type.
@@ -36,6 +36,19 @@ def function_proto(body: Form, opset: int, element_type: int) -> onnx.FunctionPr
         [onnx.helper.make_opsetid("", opset)],
         doc_string="0 where X <= jump, X elsewhere (arXiv 1904.03750)",
     )
+
+
+def add_function_proto(body: Form, opset: int, element_type: int) -> onnx.FunctionProto:
+    """The function jr_onnx::AddJumpReLU, with inputs A, B and jump and the output Y: JumpReLU of A + B.
+
+    The arguments are those of `function_proto`.
+    """
+    function = function_proto(body, opset, element_type)
+    for node in function.node:
+        node.input[:] = ["sum" if name == "X" else name for name in node.input]
+    nodes = [onnx.helper.make_node("Add", ["A", "B"], ["sum"]), *function.node]
+    opsets, doc = function.opset_import, "0 where A + B <= jump, A + B elsewhere"
+    return onnx.helper.make_function(DOMAIN, ADD_OP_TYPE, ["A", "B", "jump"], ["Y"], nodes, opsets, doc_string=doc)
 
 
 def body_for(element_type: int, opset: int) -> Form | None:

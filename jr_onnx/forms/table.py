@@ -9,6 +9,7 @@ The definition (`jr_onnx.reference`): 0 where x <= jump, x elsewhere; NaN goes t
     Where(x > k or IsNaN(x), x, 0)        nowhere
     Relu(x) * Cast(Greater(Relu(x), k))   keeps -0.0 (onnxruntime); NaN -> 0 (OpenVINO, tract); -inf -> NaN (OpenCV)
     ThresholdedRelu(x, alpha=k)           NaN -> 0; -inf -> NaN (OpenVINO)
+    Relu(x) * HardSigmoid(Relu(x))        keeps -0.0 (onnxruntime); tried on onnxruntime and ReferenceEvaluator only
 """
 
 from __future__ import annotations
@@ -25,13 +26,16 @@ DOMAIN = "jr_onnx"
 DOMAIN_VERSION = 1
 OP_TYPE = "JumpReLU"
 
+#: JumpReLU of a sum in one pass; what `jr-onnx optimize --provider cuda` writes.
+ADD_OP_TYPE = "AddJumpReLU"
+
 #: The lowest opset that is converted.
 LOWEST_OPSET = 7
 
 #: Model-local functions came with this IR version.
 FUNCTIONS_IR_VERSION = 8
 
-Target = Literal["custom-op", "subgraph", "standard"]
+Target = Literal["custom-op", "subgraph", "standard", "hard-sigmoid"]
 TARGETS: tuple[Target, ...] = get_args(Target)
 
 
@@ -40,6 +44,12 @@ class Fill(Enum):
 
     JUMP = "jump"
     ELEMENT_TYPE = "element type"
+    STEEP = "2^100"
+    STEEP_JUMP = "-2^100 * jump"
+
+
+#: The slope of a HardSigmoid that is a step in float: see HARD_SIGMOID.
+STEEP = 2.0**100
 
 
 @dataclass(frozen=True)
@@ -64,6 +74,7 @@ class Form:
         missing: element type -> why it is not in `types`.
         jump_is_input: the jump is a value, so it can be a tensor or a graph input; otherwise it is an attribute.
         differs: where it differs from the definition; empty if nowhere.
+        jumps: the least jump that it is right for, and the first that is too large; None for no limits.
     """
 
     name: str
@@ -72,9 +83,10 @@ class Form:
     missing: Mapping[int, str] = field(default_factory=dict)
     jump_is_input: bool = True
     differs: str = ""
+    jumps: tuple[float, float] | None = None
 
-    def refusal(self, element_type: int, opset: int, *, scalar: bool, constant: bool) -> str:
-        """Why this form cannot be used; empty if it can."""
+    def refusal(self, element_type: int, opset: int, *, scalar: bool, constant: bool, jump: float | None = None) -> str:
+        """Why this form cannot be used; empty if it can. A jump that is not one number is None."""
         if element_type not in self.types:
             return self.missing.get(element_type, f"{self.name} does not take {type_name(element_type)}")
         lowest = self.types[element_type]
@@ -82,6 +94,8 @@ class Form:
             return f"{self.name} takes {type_name(element_type)} from opset {lowest}, this is {opset}"
         if not self.jump_is_input and not (scalar and constant):
             return f"the jump of {self.name} is an attribute: one number, fixed"
+        if self.jumps is not None and jump is not None and not self.jumps[0] <= jump < self.jumps[1]:
+            return f"{self.name} is exact for jumps from {self.jumps[0]:.2g} to {self.jumps[1]:.2g}, this is {jump:g}"
         return ""
 
 
@@ -133,6 +147,28 @@ THRESHOLDED_RELU = Form(
     differs="NaN becomes 0",
 )
 
+# Both products are exact: a power of two only moves the exponent. So 2^100 x - 2^100 jump is rounded once, and is 0 at
+# x = jump, below 0 under it, and at the next float above at least 2^100 ulp(jump), which is 1 or more for jumps from
+# 2^-77 on; beyond float it is infinite, which the upper bound makes 1. From 2^28 on the bias itself would be infinite.
+# HardSigmoid and Mul stay in onnxruntime's blocked layout, which makes this the fastest form that needs no library.
+HARD_SIGMOID = Form(
+    "Relu*HardSigmoid",
+    (
+        Op("Relu", ("x",), "rectified"),
+        Op("HardSigmoid", ("rectified",), "gate", attributes={"alpha": Fill.STEEP, "beta": Fill.STEEP_JUMP}),
+        Op("Mul", ("rectified", "gate"), "y"),
+    ),
+    {FLOAT: 7},
+    {
+        FLOAT16: "float16 has no 2^100",
+        BFLOAT16: "onnxruntime has no HardSigmoid for bfloat16 on CPU",
+        DOUBLE: "onnxruntime has no HardSigmoid for double on CPU",
+    },
+    jump_is_input=False,
+    differs="keeps -0.0",
+    jumps=(2.0**-77, 2.0**28),
+)
+
 # In the activations of RNN, GRU and LSTM, whatever the target. The ONNX text says x >= alpha, onnxruntime compares
 # x > alpha (tried), so alpha is the jump. Attributes are float, so the jump is rounded to float.
 RECURRENT = Form(
@@ -148,22 +184,29 @@ PREFERENCES: Mapping[Target, tuple[Form, ...]] = {
     "custom-op": (JUMP_RELU, WHERE, WHERE_NAN, RELU_GREATER),
     "subgraph": (RELU_GREATER,),
     "standard": (THRESHOLDED_RELU, WHERE, WHERE_NAN, RELU_GREATER),
+    "hard-sigmoid": (HARD_SIGMOID, RELU_GREATER),
 }
 
 #: The forms that can be the body of the function jr_onnx::JumpReLU, the preferred one first.
 BODIES: tuple[Form, ...] = (WHERE, WHERE_NAN, RELU_GREATER)
 
 #: Every form, for recognising them in a model that was hardened before.
-ALL_FORMS: tuple[Form, ...] = (JUMP_RELU, WHERE, WHERE_NAN, RELU_GREATER, THRESHOLDED_RELU)
+ALL_FORMS: tuple[Form, ...] = (JUMP_RELU, WHERE, WHERE_NAN, RELU_GREATER, THRESHOLDED_RELU, HARD_SIGMOID)
 
 
 def choose_form(
-    forms: tuple[Form, ...], element_type: int, opset: int, *, scalar: bool, constant: bool
+    forms: tuple[Form, ...],
+    element_type: int,
+    opset: int,
+    *,
+    scalar: bool,
+    constant: bool,
+    jump: float | None = None,
 ) -> tuple[Form | None, str]:
     """The first form that can be used, and why those before it cannot; no form, and why, where none can."""
     reasons: list[str] = []
     for form in forms:
-        refusal = form.refusal(element_type, opset, scalar=scalar, constant=constant)
+        refusal = form.refusal(element_type, opset, scalar=scalar, constant=constant, jump=jump)
         if not refusal:
             return form, "; ".join(reasons)
         reasons.append(refusal)

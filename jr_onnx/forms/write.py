@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnx
 
 from jr_onnx.element_types import NUMPY_TYPES
-from jr_onnx.forms.table import Fill, Op
+from jr_onnx.forms.table import STEEP, Fill, Op
 from jr_onnx.marks import FORM, set_marks
 
 AttributeValue = int | float | list[bytes] | list[float] | npt.NDArray[Any]
@@ -65,7 +65,12 @@ def write_ops(ops: tuple[Op, ...], binding: Binding, fresh: Callable[[str], str]
     for op in ops:
         if op.output not in names:
             names[op.output] = fresh(f"{names['y']}/{op.output}")
-    fills = {Fill.JUMP: binding.jump, Fill.ELEMENT_TYPE: binding.element_type}
+    fills = {
+        Fill.JUMP: binding.jump,
+        Fill.ELEMENT_TYPE: binding.element_type,
+        Fill.STEEP: STEEP,
+        Fill.STEEP_JUMP: -STEEP * binding.jump,
+    }
     nodes = []
     for position, op in enumerate(ops):
         named = binding.node_name and position not in binding.heirs

@@ -39,6 +39,17 @@ class Source:
     path: Path | None = None
     file: FileIO | None = None
 
+    @property
+    def opened(self) -> FileIO:
+        """The file.
+
+        Raises:
+            TypeError: the model is in memory.
+        """
+        if self.file is None:
+            raise TypeError("a model in memory is not written to a file")
+        return self.file
+
     def root(self) -> Message:
         """The ModelProto message, to record edits on."""
         return Message(self.buffer, 0, len(self.buffer))
@@ -100,6 +111,15 @@ def open_proto(model: onnx.ModelProto) -> Source:
         serialized = model.SerializeToString()
     except (EncodeError, ValueError) as error:
         raise ModelError(f"the model cannot be serialized ({error}); save it and convert the file") from error
+    return _read(serialized)
+
+
+def open_bytes(serialized: bytes) -> Source:
+    """The model in a byte string.
+
+    Raises:
+        ModelError: it is none.
+    """
     return _read(serialized)
 
 

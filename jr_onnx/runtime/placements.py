@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jr_onnx.errors import RuntimeMissingError
+from jr_onnx.forms.table import ADD_OP_TYPE, OP_TYPE
 
 if TYPE_CHECKING:
     import onnx
     import onnxruntime
 
 GRAPH = "graph.onnx"
+#: The operators that there are kernels for.
+OP_TYPES = (OP_TYPE, ADD_OP_TYPE)
 COPIES = ("MemcpyFromHost", "MemcpyToHost")
 
 
@@ -67,12 +70,12 @@ def placements(events: list[dict[str, Any]], graph: onnx.GraphProto) -> tuple[No
     copies: dict[str, set[str]] = {}
     for scope in _scopes(graph):
         for node in scope.node:
-            if node.op_type == "JumpReLU":
+            if node.op_type in OP_TYPES:
                 copies.setdefault(node.name, set()).update(_copies_around(node, scope))
     found: dict[str, NodePlacement] = {}
     for event in events:
         args = event.get("args", {})
-        if event.get("cat") == "Node" and args.get("op_name") == "JumpReLU" and "provider" in args:
+        if event.get("cat") == "Node" and args.get("op_name") in OP_TYPES and "provider" in args:
             name = event["name"].removesuffix("_kernel_time")
             # The profile gives a nameless node a name of its own: the copies around any such node are then named.
             around = copies.get(name, copies.get("", set()))

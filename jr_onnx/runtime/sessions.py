@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from jr_onnx.errors import RuntimeMissingError
+from jr_onnx.errors import ModelError, OptionError, RuntimeMissingError
+from jr_onnx.modelfile.source import open_file
+from jr_onnx.optimization.machine import made_for, this_machine
 from jr_onnx.runtime.library import build_info, register
 from jr_onnx.runtime.placements import record_placement
 
@@ -28,6 +30,7 @@ def session(
     kernels: bool = True,
     library: str | Path | None = None,
     profile: bool = False,
+    optimize: bool = False,
 ) -> onnxruntime.InferenceSession:
     """An onnxruntime session in which JumpReLU runs by the kernels of this package.
 
@@ -39,11 +42,19 @@ def session(
         kernels: False runs the function body that the model carries instead: the same values, slower.
         library: the kernels of another build than the installed one, as for `register`.
         profile: record where each node runs, for `jr_onnx.placement`. This makes the session slower.
+        optimize: run what `jr_onnx.optimize` makes of the model for this machine's CPU. It is kept in the user's cache
+            folder (XDG_CACHE_HOME), and made where it is not there.
 
     Raises:
         RuntimeMissingError: onnxruntime, a provider, or the kernels for a provider are not there.
+        ModelError: the model was optimised for another machine, or is none that can be optimised.
+        OptionError: `optimize` with other providers than the CPU.
     """
     ort = import_onnxruntime()
+    if optimize and providers is None:
+        providers = [CPU]
+    if optimize:
+        path = _optimized(Path(path), providers)
     installed = kernels and library is None  # of another build it is not known what it was built with
     wanted = list(default_providers(ort, installed) if providers is None else providers)
     names = [provider if isinstance(provider, str) else provider[0] for provider in wanted]
@@ -51,6 +62,9 @@ def session(
     options = session_options or ort.SessionOptions()
     if kernels:
         register(options, library)
+    if _made_for_here(Path(path)):
+        # It has been through the higher levels: that takes time, and there is nothing left for them.
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     if profile:
         record_placement(options)
     made: onnxruntime.InferenceSession = ort.InferenceSession(str(path), options, providers=wanted)
@@ -64,6 +78,36 @@ def session(
     if missing:
         warnings.warn(f"onnxruntime could not start {missing}; this session runs on the CPU", stacklevel=2)
     return made
+
+
+def _optimized(path: Path, providers: Sequence[Provider] | None) -> Path:
+    from jr_onnx.optimization.cache import cached
+
+    if list(providers or ()) != [CPU]:
+        raise OptionError(f"optimize is for {CPU} alone; leave it out, or give providers=['{CPU}']")
+    return cached(path)
+
+
+def _made_for_here(path: Path) -> bool:
+    """Whether a model was optimised, and for such a machine as this.
+
+    Raises:
+        ModelError: it was optimised for another one.
+    """
+    try:
+        with open_file(path) as source:
+            made = made_for(source.skeleton)
+    except ModelError:
+        return False  # onnxruntime says what is wrong, or reads more than we do
+    if made is None:
+        return False
+    other = made.differences(this_machine(made.level))
+    if other:
+        raise ModelError(
+            f"{path}: was optimised for another machine: here is {other}; make it again from the hardened model, "
+            f"here: jr-onnx optimize MODEL --level {made.level} -o {path}"
+        )
+    return True
 
 
 def import_onnxruntime() -> Any:

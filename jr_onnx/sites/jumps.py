@@ -11,6 +11,7 @@ import onnx
 
 from jr_onnx.element_types import NUMPY_TYPES
 from jr_onnx.forms.recurrent import thresholds
+from jr_onnx.forms.table import HARD_SIGMOID, STEEP
 from jr_onnx.graph.scopes import Scope
 from jr_onnx.graph.wiring import Wiring
 from jr_onnx.policy import Jump
@@ -31,6 +32,8 @@ def jump_of(site: Site) -> npt.NDArray[Any] | None:
         return constant_value(wiring_of(site.scope), site.hardened.values["jump"])
     if site.element_type not in NUMPY_TYPES:
         return None
+    if site.hardened.form is HARD_SIGMOID:
+        return _step(site)
     alpha = attribute_of(site.scope.nodes[site.nodes[-1]], "alpha")
     return np.asarray(alpha.f if alpha is not None else 1.0, NUMPY_TYPES[site.element_type])
 
@@ -42,6 +45,15 @@ def numbers_of(site: Site) -> Jump | None:
         return None
     numbers = tuple(map(float, jump.ravel()))
     return numbers if len(numbers) > 1 else numbers[0]
+
+
+def _step(site: Site) -> npt.NDArray[Any] | None:
+    """Where the HardSigmoid of a site steps from 0 to 1; None where it is not as steep as it must be."""
+    gate = site.scope.nodes[site.nodes[-2]]
+    alpha, beta = attribute_of(gate, "alpha"), attribute_of(gate, "beta")
+    if alpha is None or beta is None or alpha.f != STEEP:
+        return None
+    return np.asarray(-beta.f / STEEP, NUMPY_TYPES[site.element_type])
 
 
 @lru_cache(maxsize=8)  # sites come scope by scope, and each scope's tables take a look at all of its nodes

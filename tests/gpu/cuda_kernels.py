@@ -45,6 +45,7 @@ class Kernels:
         self.library = ctypes.CDLL(str(library))
         pointer, number = ctypes.c_void_p, ctypes.c_longlong
         self.library.jump_relu.argtypes = [ctypes.c_int, *[pointer] * 3, *[number] * 3, pointer]
+        self.library.add_jump_relu.argtypes = [ctypes.c_int, *[pointer] * 4, *[number] * 3, pointer]
         self.library.error_text.restype = ctypes.c_char_p
         self.types = {
             torch.float32: FLOAT,
@@ -56,6 +57,14 @@ class Kernels:
     def __call__(self, x: Any, jump: Any, y: Any, inner: int = 1) -> None:
         """Runs on PyTorch's current stream."""
         error = self.launch(self.types[x.dtype], x, jump, y, inner)
+        if error:
+            raise RuntimeError(self.library.error_text(error).decode())
+
+    def add(self, a: Any, b: Any, jump: Any, y: Any, inner: int = 1) -> None:
+        """JumpReLU of a + b, on PyTorch's current stream."""
+        pointers = (tensor.data_ptr() for tensor in (a, b, jump, y))
+        stream = self.torch.cuda.current_stream().cuda_stream
+        error = self.library.add_jump_relu(self.types[a.dtype], *pointers, a.numel(), jump.numel(), inner, stream)
         if error:
             raise RuntimeError(self.library.error_text(error).decode())
 

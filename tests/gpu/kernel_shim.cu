@@ -3,7 +3,13 @@
 
 extern "C" int jump_relu(int type, const void* x, const void* jump, void* y, long long count,
                          long long channels, long long inner, void* stream) {
-  return jr::cuda::launch(static_cast<jr::ort::ElementType>(type), x, jump, y, {count, channels, inner},
+  return jr::cuda::launch(static_cast<jr::ort::ElementType>(type), x, nullptr, jump, y,
+                          {count, channels, inner}, stream);
+}
+
+extern "C" int add_jump_relu(int type, const void* a, const void* b, const void* jump, void* y,
+                             long long count, long long channels, long long inner, void* stream) {
+  return jr::cuda::launch(static_cast<jr::ort::ElementType>(type), a, b, jump, y, {count, channels, inner},
                           stream);
 }
 

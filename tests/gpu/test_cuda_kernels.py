@@ -141,3 +141,18 @@ def test_an_unknown_type_comes_back_as_an_error_of_cuda(kernels: Kernels) -> Non
     error = kernels.launch(99, x, limit, x)
     assert error != 0
     assert b"invalid" in kernels.library.error_text(error)
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+@pytest.mark.parametrize("count", SIZES)
+@pytest.mark.parametrize("offset", [0, 1, 3])
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_sum_and_its_jump_relu_in_one_pass(
+    kernels: Kernels, dtype: torch.dtype, count: int, offset: int, in_place: bool
+) -> None:
+    a, b = values(count + offset, dtype, 1)[offset:], values(count, dtype, 2)
+    jump = torch.tensor(0.5, dtype=dtype).cuda()
+    total = a + b
+    y = a if in_place else torch.empty_like(b)
+    kernels.add(a, b, jump, y)
+    assert_reference(y, total, jump)

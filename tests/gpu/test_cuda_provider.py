@@ -15,12 +15,12 @@ with contextlib.suppress(ImportError):
 import onnxruntime
 
 from jr_onnx import runtime
-from jr_onnx.element_types import FLOAT, NUMPY_TYPES, type_name
+from jr_onnx.element_types import DOUBLE, FLOAT, FLOAT16, NUMPY_TYPES, type_name
 from jr_onnx.errors import RuntimeMissingError
 from jr_onnx.reference import jump_relu
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "native"))
-from native_models import FED_TYPES, assert_same_bits, bfloat16_model, edge_values, jump_model, random_values
+from native_models import FED_TYPES, add_model, assert_same_bits, bfloat16_model, edge_values, jump_model, random_values
 
 CUDA = "CUDAExecutionProvider"
 
@@ -113,6 +113,18 @@ def test_onnxruntime_captures_the_op_in_a_cuda_graph(tmp_path: Path) -> None:
         x.update_inplace(values)
         session.run_with_iobinding(binding)
         assert_same_bits(y.numpy(), jump_relu(values, np.float32(0.5)))
+
+
+@pytest.mark.parametrize("element_type", [FLOAT, FLOAT16, DOUBLE], ids=type_name)
+@pytest.mark.parametrize("shape", [(2, 5, 7, 7), (3, 5, 224, 224), (1, 5, 3, 5)], ids=str)
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+def test_a_sum_and_its_jump_relu_in_one_node(element_type: int, shape: tuple[int, ...], tmp_path: Path) -> None:
+    a, b = random_values(element_type, shape, 1), random_values(element_type, shape, 2)
+    limit = np.asarray(0.5, NUMPY_TYPES[element_type])
+    session = cuda_session(add_model(element_type, limit), tmp_path)
+    assert_same_bits(session.run(None, {"a": a, "b": b})[0], jump_relu(a + b, limit))
+    assert_ran_on_cuda(session, 1)
 
 
 def test_the_self_test_passes_on_cuda() -> None:

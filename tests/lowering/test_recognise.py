@@ -44,6 +44,7 @@ WRITTEN = {
     "Where(Greater or IsNaN)": hardened(relu_model(shape=(4,), opset=11), 0.5, inline=True),
     "Relu*Greater": hardened(relu_model(shape=(4,), opset=18), 0.5, target="subgraph"),
     "ThresholdedRelu": hardened(relu_model(shape=(4,), opset=18), 0.5, target="standard"),
+    "Relu*HardSigmoid": hardened(relu_model(shape=(4,), opset=18), 0.5, target="hard-sigmoid"),
 }
 
 
@@ -106,13 +107,16 @@ def test_a_form_whose_inner_value_is_used_elsewhere_is_no_jump_relu(target: str,
 
 
 @EACH_TARGET
-def test_without_its_mark_only_the_operator_itself_is_a_jump_relu(target: str) -> None:
+def test_without_its_mark_and_our_names_only_the_operator_itself_is_a_jump_relu(target: str) -> None:
     # Whoever wrote the same standard operators by hand meant them.
     model = hardened(relu_model(shape=(4,)), 0.5, **TARGETS[target])
     for item in model.graph.node:
         del item.metadata_props[:]
+        item.input[:] = [name.replace("jr_onnx.", "theirs.") for name in item.input]
+    for tensor in model.graph.initializer:
+        tensor.name = tensor.name.replace("jr_onnx.", "theirs.")
     kinds = [site.kind for site in find_sites(model)]
-    want = {"custom-op": [SiteKind.HARDENED], "subgraph": [SiteKind.RELU]}
+    want = {"custom-op": [SiteKind.HARDENED], "subgraph": [SiteKind.RELU], "hard-sigmoid": [SiteKind.RELU]}
     assert kinds == want.get(target, [])
 
 

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 
 from jr_onnx import runtime
 from jr_onnx.element_types import BFLOAT16, DOUBLE, FLOAT, FLOAT16, NUMPY_TYPES
+from jr_onnx.forms.function import add_function_proto, body_for
 
 Array = npt.NDArray[Any]
 
@@ -56,6 +57,21 @@ def jump_model(
         [] if jump_is_input else [onnx.numpy_helper.from_array(jump, "jump")],
         [function_body()] if body else [],
     )
+
+
+def add_model(element_type: int, jump: Array, *, depth: int = 1, body: bool = False) -> onnx.ModelProto:
+    """AddJumpReLU of a and b, then again of that and b, `depth` times in all; all but the first run in place."""
+    names = ["a", *(f"t{i}" for i in range(1, depth)), "y"]
+    nodes = [
+        helper.make_node("AddJumpReLU", [names[i], "b", "jump"], [names[i + 1]], domain="jr_onnx") for i in range(depth)
+    ]
+    a, b, y = (helper.make_tensor_value_info(name, element_type, None) for name in "aby")
+    graph = helper.make_graph(nodes, "add", [a, b], [y], [onnx.numpy_helper.from_array(jump, "jump")])
+    form = body_for(element_type, 17)
+    assert form is not None
+    functions = [add_function_proto(form, 17, element_type)] if body else []
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("jr_onnx", 1)]
+    return helper.make_model(graph, opset_imports=opsets, functions=functions, ir_version=8)
 
 
 def bfloat16_model(jump: Array) -> onnx.ModelProto:

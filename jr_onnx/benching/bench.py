@@ -1,0 +1,148 @@
+"""Every file in turn in one process, so that a machine whose speed drifts slows all of them alike."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from jr_onnx.benching.op_types import op_type_times
+from jr_onnx.benching.peak import peak_memory
+from jr_onnx.benching.report import BenchReport, FileCost, Timing, ratio
+from jr_onnx.benching.sessions import open_session
+from jr_onnx.checking.samples import Sampler
+from jr_onnx.checking.sessions import Arrays, CannotRunError, Session, Way, library_problem, onnxruntime, provider_name
+from jr_onnx.errors import ModelError, OptionError
+
+#: How often all sessions are made anew: where a session's memory happens to lie can make it 10% faster or slower.
+_BLOCKS = 4
+
+_WARM_UP = 1
+
+#: For each model, a list of seconds.
+Times = tuple[list[float], ...]
+
+
+def bench(
+    models: Sequence[str | Path],
+    *,
+    provider: str = "CPU",
+    batches: Sequence[int] = (1,),
+    threads: Sequence[int] = (1,),
+    rounds: int = 15,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+    progress: Callable[[int], None] = lambda _: None,
+) -> BenchReport:
+    """Measure the time and the memory of some models on the same random inputs.
+
+    All sessions live in one process and run in turn, in an order that moves on by one each round; they are made anew a
+    few times on the way. JumpReLU runs by kernel where the kernel library is installed.
+
+    Args:
+        models: files; the first is the one that the others are compared with.
+        provider: an execution provider, "cpu" or "CUDAExecutionProvider".
+        batches: sizes of the first axis of every input that leaves it open.
+        threads: numbers of onnxruntime's intra-op threads.
+        rounds: how often each model runs, at least 2; it runs once more in each new session to warm up.
+        shapes: of inputs, by name, where other open axes must have sizes that cannot be found by trying.
+        clock: what the runs are timed with. `time.process_time` leaves out what other programs take of a busy machine;
+            it is for one thread, since it adds up threads.
+        progress: called with the number of rounds since its last call; `steps` says how many there are.
+
+    Raises:
+        OptionError: an option makes no sense.
+        ModelError: a model does not run.
+    """
+    paths = [Path(model) for model in models]
+    if not paths or rounds < 2 or min((*batches, *threads), default=0) < 1:
+        raise OptionError("give at least one model, two rounds, and batch sizes and threads of 1 and more")
+    try:
+        name = provider_name(provider)
+        feeds = {batch: _feeds(paths[0], name, batch, shapes or {}) for batch in batches}
+        timings: list[Timing] = []
+        creations: list[Times] = []
+        for count in threads:
+            times, made = _blocks(paths, name, count, feeds, rounds, clock, progress)
+            creations.append(made)
+            timings += [
+                Timing(str(path), batch, count, median(own), ratio(own, times[batch][0]))
+                for batch in batches
+                for path, own in zip(paths, times[batch], strict=True)
+            ]
+        files = _costs(paths, name, threads[0], feeds[batches[0]], creations[0], progress)
+    except CannotRunError as error:
+        raise ModelError(str(error)) from error
+    return BenchReport(name, onnxruntime().__version__, rounds, tuple(timings), files)
+
+
+def steps(models: int, batches: int, threads: int, rounds: int) -> int:
+    """How many rounds `bench` tells of, in all."""
+    return batches * threads * rounds + models
+
+
+def _feeds(first: Path, provider: str, batch: int, shapes: Mapping[str, Sequence[int]]) -> Arrays:
+    session = Session(first, Way(provider, not library_problem()))
+    own: dict[str, Sequence[Any]] = {one.name: one.shape for one in session.inputs()}
+    batched = {name: _with_batch(shape, batch) for name, shape in own.items()}
+    return Sampler(session, {**batched, **shapes}, {}).random(0, 1.0).feeds
+
+
+def _with_batch(shape: Sequence[Any], batch: int) -> list[Any]:
+    return [batch, *shape[1:]] if shape and not isinstance(shape[0], int) else list(shape)
+
+
+def _blocks(
+    paths: Sequence[Path],
+    provider: str,
+    threads: int,
+    feeds: Mapping[int, Arrays],
+    rounds: int,
+    clock: Callable[[], float],
+    progress: Callable[[int], None],
+) -> tuple[dict[int, Times], Times]:
+    """Seconds of each run by batch size, and of each making of a session."""
+    times: dict[int, Times] = {batch: tuple([] for _ in paths) for batch in feeds}
+    creations: Times = tuple([] for _ in paths)
+    open_session(paths[0], provider, threads)  # warms onnxruntime up
+    blocks = min(_BLOCKS, rounds)
+    for block in range(blocks):
+        sessions: dict[int, Any] = {}
+        for index in _order(len(paths), block):
+            started = clock()
+            sessions[index] = open_session(paths[index], provider, threads)
+            creations[index].append(clock() - started)
+        for batch, inputs in feeds.items():
+            for number in range(-_WARM_UP, len(range(block, rounds, blocks))):
+                for index in _order(len(paths), number):
+                    started = clock()
+                    sessions[index].run(None, inputs)
+                    if number >= 0:
+                        times[batch][index].append(clock() - started)
+                progress(int(number >= 0))
+    return times, creations
+
+
+def _order(models: int, number: int) -> list[int]:
+    """Which model is first moves on; every other time the order is reversed, so that neighbours change too."""
+    order = [(place + number) % models for place in range(models)]
+    return order[::-1] if number % 2 else order
+
+
+def _costs(
+    paths: Sequence[Path],
+    provider: str,
+    threads: int,
+    feeds: Arrays,
+    creations: Times,
+    progress: Callable[[int], None],
+) -> tuple[FileCost, ...]:
+    costs = []
+    for path, times in zip(paths, creations, strict=True):
+        by_type = op_type_times(path, provider, threads, feeds)
+        peak = peak_memory(path, provider, threads, feeds)
+        costs.append(FileCost(str(path), median(times), ratio(times, creations[0]), peak, by_type))
+        progress(1)
+    return tuple(costs)

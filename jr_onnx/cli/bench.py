@@ -1,0 +1,83 @@
+"""`jr-onnx bench`: the time and the memory of models, side by side."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jr_onnx.benching.bench import bench, steps
+from jr_onnx.benching.report import BenchReport, Ratio
+from jr_onnx.cli.numbers import counts, shapes
+from jr_onnx.cli.progress import steps_bar
+from jr_onnx.text import bytes_text, table
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+#: How many op_types of a file are listed; --json has all.
+_LISTED = 4
+
+
+def add_parser(commands: Commands) -> None:
+    """Describe the command's arguments."""
+    parser = commands.add_parser(
+        "bench",
+        help="measure the time and the memory of models, side by side",
+        description="Run every model in turn in one process, on the same random inputs, and compare each with the "
+        "first: the median over the rounds of the ratio within a round, and the middle half of these ratios.",
+    )
+    parser.add_argument("models", metavar="MODEL", type=Path, nargs="+", help="the original, then what to compare")
+    parser.add_argument("--provider", metavar="P", default="cpu", help="the execution provider (default: cpu)")
+    parser.add_argument("--batch", metavar="N,N", default="1", help="batch sizes, where the model leaves it open")
+    parser.add_argument("--threads", metavar="N,N", default="1", help="numbers of threads (default: 1)")
+    parser.add_argument("--rounds", metavar="N", type=int, default=15, help="runs of each model (default: 15)")
+    parser.add_argument(
+        "--shape", metavar="NAME=D,D", action="append", default=[], help="the shape of an input: x=1,3,224,224"
+    )
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure and print."""
+    batches, threads = counts("--batch", arguments.batch), counts("--threads", arguments.threads)
+    total = steps(len(arguments.models), len(batches), len(threads), arguments.rounds)
+    with steps_bar("measure", total) as progress:
+        report = bench(
+            arguments.models,
+            provider=arguments.provider,
+            batches=batches,
+            threads=threads,
+            rounds=arguments.rounds,
+            shapes=shapes("--shape", arguments.shape),
+            progress=progress,
+        )
+    print(json.dumps(report.to_dict(), indent=2) if arguments.json else _text(report))
+    return 0
+
+
+def _text(report: BenchReport) -> str:
+    runs = [
+        (Path(one.file).name, str(one.batch), str(one.threads), f"{one.seconds * 1e3:.2f}", _ratio(one.ratio))
+        for one in report.timings
+    ]
+    files = [
+        (
+            Path(one.file).name,
+            f"{one.creation * 1e3:.0f}",
+            _ratio(one.creation_ratio),
+            bytes_text(one.peak_bytes),
+            ", ".join(f"{row.op_type} {row.seconds * 1e3:.2f}" for row in one.op_types[:_LISTED]),
+        )
+        for one in report.files
+    ]
+    lines = table(("model", "batch", "threads", "run, ms", "ratio (middle half)"), runs)
+    lines += ["", *table(("model", "session, ms", "ratio (middle half)", "peak memory", "ms by op_type"), files)]
+    lines += ["", f"onnxruntime {report.onnxruntime}, {report.provider}, medians of {report.rounds} rounds"]
+    return "\n".join(lines)
+
+
+def _ratio(one: Ratio) -> str:
+    return f"{one.median:.3f} ({one.low:.3f} to {one.high:.3f})"

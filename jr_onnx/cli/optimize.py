@@ -1,0 +1,66 @@
+"""`jr-onnx optimize`: the fastest exact form of a hardened model."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jr_onnx.cli.progress import progress_bar
+from jr_onnx.optimization.layout import LEVELS
+from jr_onnx.optimization.optimize import ENDING, PROVIDERS, OptimizationReport, optimize
+from jr_onnx.text import count, printable
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def add_parser(commands: Commands) -> None:
+    """Describe the command's arguments."""
+    parser = commands.add_parser(
+        "optimize",
+        help="write the fastest exact form of a hardened model, for this machine's CPU or for CUDA",
+        description="For the CPU: let onnxruntime lay out and fuse the original form of a hardened model, and put "
+        "JumpReLU behind what it fused. The file is for machines with the same vector instructions and version of "
+        "onnxruntime: jr_onnx.session refuses it elsewhere. For CUDA: put each Add and its JumpReLU into one node.",
+    )
+    parser.add_argument("model", metavar="MODEL", type=Path, help="a file that jr-onnx convert wrote")
+    parser.add_argument("-o", "--output", metavar="OUT", type=Path, help=f"default: MODEL with the ending {ENDING}")
+    parser.add_argument("--provider", choices=PROVIDERS, default="cpu", help="what for (default: cpu)")
+    parser.add_argument(
+        "--level", choices=tuple(LEVELS), default="all", help="how far onnxruntime optimises for the CPU (default: all)"
+    )
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.add_argument("--force", action="store_true", help="OUT may be MODEL itself, and replace other data files")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Optimise and print the report."""
+    with progress_bar(arguments.model) as progress:
+        report = optimize(
+            arguments.model,
+            output=arguments.output,
+            provider=arguments.provider,
+            level=arguments.level,
+            force=arguments.force,
+            progress=progress,
+        )
+    print(json.dumps(report.to_dict(), indent=2) if arguments.json else _text(report))
+    return 0
+
+
+def _text(report: OptimizationReport) -> str:
+    if report.provider == "cuda":
+        fused = (
+            f"{count(report.sites, 'JumpReLU')}: {report.with_add} with the Add in front, {len(report.left)} as before"
+        )
+        return "\n".join((fused, printable(f"wrote {report.output} ({report.seconds:.2f} s)")))
+    lines = [
+        f"{count(report.sites, 'JumpReLU')}: {report.behind} behind fused nodes ({report.below} of them below "
+        f"a MaxPool), {report.in_place_of} in place of a Relu, {len(report.left)} left as they were"
+    ]
+    lines += [f"left: {path}: {why}" for path, why in report.left.items()]
+    lines.append(f"wrote {report.output} for this machine ({report.seconds:.2f} s); load it with jr_onnx.session")
+    return "\n".join(map(printable, lines))

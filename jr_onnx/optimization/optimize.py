@@ -1,0 +1,186 @@
+"""`jr-onnx optimize`: the fastest exact form of a hardened model, for this machine's CPU or for CUDA."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from jr_onnx.conversion import check_output
+from jr_onnx.errors import ModelError, OptionError
+from jr_onnx.graph.structure import check_structure
+from jr_onnx.metadata import MADE_FOR, hardened_metadata
+from jr_onnx.modelfile.atomic import atomic_file
+from jr_onnx.modelfile.copying import Progress, write_pieces
+from jr_onnx.modelfile.external import data_files, default_mode, placed
+from jr_onnx.modelfile.rewrite import rewrite
+from jr_onnx.modelfile.source import Source, open_bytes, open_file
+from jr_onnx.optimization.adds import fuse_adds
+from jr_onnx.optimization.layout import LEVELS, lay_out
+from jr_onnx.optimization.machine import made_for, this_machine
+from jr_onnx.optimization.original import Recovered, original_of, recoverable, ways_to_sites
+from jr_onnx.optimization.replant import Place, places, replant
+
+Level = Literal["basic", "extended", "all"]
+Provider = Literal["cpu", "cuda"]
+PROVIDERS: tuple[Provider, ...] = get_args(Provider)
+
+#: What the name of an output ends with if none is given.
+ENDING = ".optimized.onnx"
+
+
+@dataclass(frozen=True)
+class OptimizationReport:
+    """The result of `jr_onnx.optimize`.
+
+    Attributes:
+        sites: how many JumpReLUs there are.
+        behind: how many stand behind what onnxruntime fused with their Relu.
+        below: how many of those passed below a MaxPool.
+        in_place_of: how many stand in the place of a Relu that was not fused.
+        with_add: how many took in the Add in front of them, for CUDA.
+        left: path -> why a JumpReLU stays as it was.
+    """
+
+    source: Path
+    output: Path
+    provider: str
+    level: str
+    sites: int
+    behind: int
+    below: int
+    in_place_of: int
+    with_add: int
+    left: dict[str, str]
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, in types that JSON has."""
+        return {**asdict(self), "source": str(self.source), "output": str(self.output)}
+
+
+def optimize(
+    model: str | Path,
+    *,
+    output: str | Path | None = None,
+    provider: Provider = "cpu",
+    level: Level = "all",
+    force: bool = False,
+    progress: Progress = lambda _: None,
+) -> OptimizationReport:
+    """Write the fastest exact form of a hardened model for this machine's CPU and its onnxruntime, or for CUDA.
+
+    On the CPU, onnxruntime lays out and fuses the original form of the model; JumpReLU then goes behind what was
+    fused. The file is for machines with the same vector instructions and version of onnxruntime only, which it records;
+    load it with `jr_onnx.session`, which refuses it elsewhere. For CUDA, jr_onnx::AddJumpReLU takes the place of Add
+    and the JumpReLU behind it; that file is for any machine, but its kernels for 16-bit types are for CUDA alone.
+
+    Args:
+        model: a file that jr-onnx wrote, with any target.
+        provider: what the file is for.
+        output: the file to write; by default the input's name with the ending .optimized.onnx.
+        level: how far onnxruntime optimises for the CPU; below "all" there is no blocked layout.
+        force: the output may be the input itself, and may replace other external data files.
+        progress: called with the number of bytes written since its last call.
+
+    Raises:
+        ModelError: the input cannot be read, is not a hardened model or an optimised one, or onnxruntime does not
+            load it.
+        OptionError: the provider is none of these, or a level was given for CUDA.
+        OutputError: the output cannot be written.
+    """
+    started = time.perf_counter()
+    if provider not in PROVIDERS or level not in LEVELS or (provider == "cuda" and level != "all"):
+        raise OptionError(f"give cpu with one of the levels {', '.join(LEVELS)}, or cuda without a level")
+    path = Path(model)
+    with open_file(path) as source:
+        goal = Path(output) if output is not None else path.with_name(path.name.removesuffix(".onnx") + ENDING)
+        check_structure(source.skeleton)
+        if made_for(source.skeleton) is not None:
+            raise ModelError("is optimised already; optimise the hardened model that it was made from")
+        check_output(goal, path, data_files(source.skeleton, path.parent), force)
+        report = _for_cuda if provider == "cuda" else _for_cpu
+        made = report(source, path, goal, level, force, progress)
+    return replace(made, seconds=time.perf_counter() - started)
+
+
+_NOTHING = "has no JumpReLU; harden it first with jr-onnx convert"
+
+
+def _for_cuda(
+    source: Source, path: Path, goal: Path, level: str, force: bool, progress: Progress
+) -> OptimizationReport:
+    edit, fused, left = fuse_adds(source)
+    if not fused and not left:
+        raise ModelError(_NOTHING)
+    edit.metadata = hardened_metadata(source.skeleton)
+    data = data_files(source.skeleton, path.parent)
+    with contextlib.ExitStack() as stack:
+        if data:
+            stack.enter_context(placed(data, default_mode(path, goal), path, goal, force, progress))
+        target = stack.enter_context(atomic_file(goal))
+        write_pieces(target, rewrite(source, edit), source.opened, progress)
+    return OptimizationReport(path, goal, "cuda", level, fused + len(left), 0, 0, 0, fused, left, 0.0)
+
+
+def _for_cpu(source: Source, path: Path, goal: Path, level: str, force: bool, progress: Progress) -> OptimizationReport:
+    sites, left = recoverable(source)
+    if not sites and not left:
+        raise ModelError(_NOTHING)
+    with tempfile.TemporaryDirectory(prefix="jr-onnx-optimize-") as folder:
+        work = _work(source, sites, level, Path(folder) / "model.onnx", f"{goal.name}.data")
+        left |= {one.site.path: "onnxruntime leaves no Relu of its own there" for one in sites if one not in work.sites}
+        _write(work, source, level, goal, force, progress)
+    behind = [place for place in work.places.values() if place.kind.stays]
+    return OptimizationReport(
+        source=path,
+        output=goal,
+        provider="cpu",
+        level=level,
+        sites=len(work.sites) + len(left),
+        behind=len(behind),
+        below=sum(place.pool is not None for place in behind),
+        in_place_of=len(work.places) - len(behind),
+        with_add=0,
+        left=left,
+        seconds=0.0,
+    )
+
+
+@dataclass(frozen=True)
+class _Work:
+    """The graph as onnxruntime laid it out, and where the sites are in it."""
+
+    path: Path
+    sites: tuple[Recovered, ...]
+    places: dict[str, Place]
+
+
+def _work(source: Source, sites: tuple[Recovered, ...], level: str, path: Path, data_name: str) -> _Work:
+    """Lay out the original form. Where onnxruntime makes a Relu vanish, or two one, JumpReLU stays: try without."""
+    while True:
+        original = original_of(source, sites)
+        ways = ways_to_sites(open_bytes(original))
+        lay_out(original, source, level, path, data_name)
+        with open_file(path) as laid_out:
+            found = places(laid_out.skeleton, ways)
+        kept = tuple(one for one in sites if one.tag in found)
+        if len(kept) == len(sites):
+            return _Work(path, kept, found)
+        sites = kept
+
+
+def _write(work: _Work, hardened: Source, level: str, goal: Path, force: bool, progress: Progress) -> None:
+    with open_file(work.path) as laid_out, contextlib.ExitStack() as stack:
+        edit = replant(laid_out.skeleton, work.sites, work.places)
+        record = {MADE_FOR: this_machine(level).to_json()}
+        edit.metadata = {**hardened_metadata(hardened.skeleton), **record}
+        data = data_files(laid_out.skeleton, work.path.parent)
+        pieces = rewrite(laid_out, edit)
+        if data:
+            stack.enter_context(placed(data, "copy", work.path, goal, force, progress))
+        target = stack.enter_context(atomic_file(goal))
+        write_pieces(target, pieces, laid_out.opened, progress)

@@ -1,0 +1,142 @@
+"""The original form of a hardened model: Relu in place of JumpReLU, each named so that it is found again."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+
+from jr_onnx.forms.write import NewNode
+from jr_onnx.graph.scopes import Scope, all_scopes
+from jr_onnx.graph.wiring import Wiring
+from jr_onnx.lowering.edits import ModelEdit
+from jr_onnx.marks import PREFIX
+from jr_onnx.modelfile.rewrite import rewrite
+from jr_onnx.modelfile.source import Source
+from jr_onnx.modelfile.splice import join
+from jr_onnx.sites.jumps import jump_of, wiring_of
+from jr_onnx.sites.matchers import MATCHERS, Found, SiteKind, operator_name
+from jr_onnx.sites.survey import Site, survey
+
+#: What the name of a recovered node begins with; its number follows.
+TAG = f"{PREFIX}site."
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """One JumpReLU that can be a Relu for a while.
+
+    Attributes:
+        tag: the name of the node that stands there meanwhile.
+        site: where it is in the hardened model.
+        jump: its jump, a scalar of its element type.
+    """
+
+    tag: str
+    site: Site
+    jump: npt.NDArray[Any]
+
+
+def recoverable(source: Source) -> tuple[tuple[Recovered, ...], dict[str, str]]:
+    """The sites of a hardened model that can be recovered, and why the others (by path) cannot.
+
+    One jump a channel does not fit the blocked layout, in which there is no axis of channels; a jump that is an input
+    is no constant; and what is inside of a local function gets other names when the function is inlined.
+    """
+    model = source.skeleton
+    scopes = tuple(all_scopes(model))
+    hardened = [site for site in survey(model, scopes, clip=False).sites if site.hardened is not None]
+    inputs = {value.name for value in model.graph.input}
+    found: list[Recovered] = []
+    reasons: dict[str, str] = {}
+    for number, site in enumerate(hardened):
+        jump = jump_of(site)
+        if jump is None or _from_input(site, inputs):
+            reasons[site.path] = "its jump is no constant"
+        elif jump.size != 1:
+            reasons[site.path] = "it has one jump a channel"
+        elif site.scope.outermost.function is not None:
+            reasons[site.path] = "it is in a local function"
+        else:
+            found.append(Recovered(f"{TAG}{number}", site, jump.reshape(())))
+    return tuple(found), reasons
+
+
+def _from_input(site: Site, inputs: Collection[str]) -> bool:
+    """Whether the jump is a graph input, or a Cast of one."""
+    name = site.hardened.values.get("jump", "") if site.hardened else ""
+    produced = _outwards(wiring_of(site.scope), name)
+    return name in inputs or (produced is not None and bool(set(produced) & set(inputs)))
+
+
+def _outwards(wiring: Wiring, name: str) -> list[str] | None:
+    """What the producer of a value takes."""
+    produced = wiring.producer(name)
+    if produced is not None:
+        return list(produced[1].input)
+    return _outwards(wiring.outer, name) if wiring.outer else None
+
+
+def original_of(source: Source, sites: Collection[Recovered]) -> bytes:
+    """The model with a Relu at each of the sites, or with what was rectified before already: a Clip, a fused Relu."""
+    edit = ModelEdit()
+    for one in sites:
+        site, replaced = one.site, edit.at(one.site.scope).replaced
+        replaced.update(dict.fromkeys(site.nodes, ()))
+        before = _rectifier(site)
+        if before is None:
+            replaced[site.nodes[-1]] = (NewNode("Relu", (site.input,), (site.output,), name=one.tag),)
+            continue
+        node = site.scope.nodes[before]
+        outputs = tuple(site.output if name == site.input else name for name in node.output)
+        replaced[before] = (NewNode(node.op_type, tuple(node.input), outputs, node.domain, one.tag, {}, before),)
+    edit.metadata = {}
+    return join(source.buffer, rewrite(source, edit))
+
+
+def _rectifier(site: Site) -> int | None:
+    """The node before a site that is never negative, and that only this site takes."""
+    wiring = wiring_of(site.scope)
+    produced = wiring.producer(site.input)
+    if produced is None or set(wiring.consumers[site.input]) - set(site.nodes):
+        return None
+    matcher = MATCHERS.get((produced[1].domain, produced[1].op_type))
+    found = matcher(wiring, produced[0]) if matcher else None
+    return produced[0] if isinstance(found, Found) and (found.kind.stays or found.kind is SiteKind.RELU) else None
+
+
+#: What onnxruntime folds into a convolution between it and its Relu.
+_FOLDED = frozenset({"Add", "Sum", "Sub", "Mul", "Div", "BatchNormalization", "Identity"})
+
+
+def ways_to_sites(source: Source) -> dict[str, str]:
+    """Value -> the tag of the recovered node that rectifies it, through what onnxruntime folds into a convolution.
+
+    A value leads there if all that takes it leads there, one after the other. Names that several scopes have with
+    different ends are left out.
+    """
+    ways: dict[str, set[str]] = {}
+    for scope in all_scopes(source.skeleton):
+        wiring = wiring_of(scope)
+        for node in scope.nodes:
+            for name in node.output:
+                ways.setdefault(name, set()).add(_rectified_by(wiring, scope, name))
+    return {name: tags.copy().pop() for name, tags in ways.items() if len(tags) == 1 and tags != {""}}
+
+
+def _rectified_by(wiring: Wiring, scope: Scope, name: str) -> str:
+    producer = wiring.producer(name)
+    if producer is not None and producer[1].name.startswith(TAG):
+        return producer[1].name
+    while True:
+        takers = wiring.consumers[name]
+        if len(takers) != 1 or takers[0] < 0:
+            return ""
+        node = scope.nodes[takers[0]]
+        if node.name.startswith(TAG):
+            return str(node.name)
+        if operator_name(node) not in _FOLDED or len(node.output) != 1:
+            return ""
+        name = node.output[0]

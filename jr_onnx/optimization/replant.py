@@ -1,0 +1,138 @@
+"""JumpReLU back into the graph that onnxruntime laid out: behind what it fused, in place, in whatever layout.
+
+in the optimised graph                                   becomes
+Relu that was not fused                                  JumpReLU in its place
+Conv, FusedConv, FusedGemm with activation Relu or Clip  the same, and JumpReLU behind it
+such a Conv, and MaxPool alone behind it (both blocked)  the same, and JumpReLU behind the MaxPool
+
+One jump for all elements does not care how they lie in memory. JumpReLU is monotone, so that it can pass below a
+MaxPool; but onnxruntime's plain MaxPool gives the lowest number for a window of nothing but NaN, which JumpReLU would
+make 0, and so would a window that lies in the padding alone. The blocked MaxPool gives NaN, and `_passes` lets no
+such window be.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import onnx
+
+from jr_onnx.forms.function import body_for, function_proto, is_jump_relu
+from jr_onnx.forms.table import DOMAIN, FUNCTIONS_IR_VERSION, OP_TYPE
+from jr_onnx.forms.write import NewNode
+from jr_onnx.graph.names import Namer, taken_names
+from jr_onnx.graph.scopes import Scope, all_scopes, own_domain
+from jr_onnx.graph.wiring import Wiring
+from jr_onnx.lowering.edits import ModelEdit
+from jr_onnx.marks import PREFIX
+from jr_onnx.optimization.original import TAG, Recovered
+from jr_onnx.sites.jumps import wiring_of
+from jr_onnx.sites.matchers import MATCHERS, Found, SiteKind, attribute_of
+
+_NCHWC = "com.microsoft.nchwc"
+
+#: What onnxruntime appends to the name of the value when it names a node in the blocked layout after it.
+_BLOCKED_NAME = re.compile(r"(_bn)?_nchwc(_token_\d+|_\d+)?$")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a site is in the optimised graph: the node, and the MaxPool that its JumpReLU can pass, if there is one."""
+
+    tag: str
+    scope: Scope
+    index: int
+    kind: SiteKind
+    pool: int | None = None
+
+
+def places(model: onnx.ModelProto, ways: Mapping[str, str]) -> dict[str, Place]:
+    """Tag -> where it is now, for every site that is found exactly once."""
+    found = [place for scope in all_scopes(model) for place in _in_scope(scope, ways)]
+    times = Counter(place.tag for place in found)
+    return {place.tag: place for place in found if times[place.tag] == 1}
+
+
+def _in_scope(scope: Scope, ways: Mapping[str, str]) -> Iterator[Place]:
+    wiring = wiring_of(scope)
+    for index, node in enumerate(scope.nodes):
+        matcher = MATCHERS.get((own_domain(node.domain), node.op_type))
+        found = matcher(wiring, index) if matcher else None
+        if not isinstance(found, Found):
+            continue
+        tag = node.name if node.name.startswith(TAG) else ways.get(_named_after(node), "")
+        if tag:
+            yield Place(tag, scope, index, found.kind, _pool_behind(wiring, found) if found.kind.stays else None)
+
+
+def _named_after(node: onnx.NodeProto) -> str:
+    """The value of the model before that a fused node stands for."""
+    if node.domain != _NCHWC:
+        return str(node.output[0])
+    return _BLOCKED_NAME.sub("", node.name)
+
+
+def _pool_behind(wiring: Wiring, found: Found) -> int | None:
+    takers = wiring.consumers[found.output]
+    if len(takers) != 1 or takers[0] < 0:
+        return None
+    return takers[0] if _passes(wiring.scope.nodes[takers[0]]) else None
+
+
+def _passes(node: onnx.NodeProto) -> bool:
+    """Whether JumpReLU can go below: a blocked MaxPool without a window in the padding alone."""
+    if (node.domain, node.op_type) != (_NCHWC, "MaxPool") or len(node.output) != 1:
+        return False
+    kernel, pads = attribute_of(node, "kernel_shape"), attribute_of(node, "pads")
+    dilations, ceil = attribute_of(node, "dilations"), attribute_of(node, "ceil_mode")
+    auto = attribute_of(node, "auto_pad")
+    if kernel is None or (auto is not None and auto.s != b"NOTSET") or (ceil is not None and ceil.i):
+        return False
+    if dilations is not None and set(dilations.ints) != {1}:
+        return False
+    return pads is None or all(pad < size for pad, size in zip(pads.ints, [*kernel.ints] * 2, strict=False))
+
+
+def replant(model: onnx.ModelProto, sites: Collection[Recovered], found: Mapping[str, Place]) -> ModelEdit:
+    """The edit that puts every site's JumpReLU where it belongs; the metadata are left to the caller."""
+    edit = ModelEdit()
+    scopes = tuple(all_scopes(model))
+    namer = Namer(taken_names(scopes))
+    jumps: dict[object, str] = {}
+    for one in sites:
+        place = found[one.tag]
+        key = (one.jump.dtype, one.jump.tobytes())
+        if key not in jumps:
+            jumps[key] = namer.fresh(f"{PREFIX}jump")
+            edit.initializers[jumps[key]] = one.jump
+        _put(edit, place, NewNode(OP_TYPE, ("", jumps[key]), (), DOMAIN, one.site.name or one.site.path), namer)
+    main = edit.at(scopes[0])
+    if DOMAIN not in scopes[0].opsets:
+        main.imports = True
+    if not any(map(is_jump_relu, model.functions)):
+        element_types = {one.site.element_type for one in sites}
+        body = body_for(min(element_types), scopes[0].opset) if len(element_types) == 1 else None
+        edit.function = function_proto(body, scopes[0].opset, min(element_types)) if body is not None else None
+    if model.ir_version < FUNCTIONS_IR_VERSION:
+        edit.ir_version = FUNCTIONS_IR_VERSION
+        # Before version 4 every initializer is an input too; from there on that would make it no constant.
+        edit.dropped_inputs = {t.name for t in model.graph.initializer} if model.ir_version < 4 else set()
+    return edit
+
+
+def _put(edit: ModelEdit, place: Place, jump_relu: NewNode, namer: Namer) -> None:
+    nodes, replaced = place.scope.nodes, edit.at(place.scope).replaced
+    if place.kind is SiteKind.RELU:
+        node = nodes[place.index]
+        inputs = (node.input[0], jump_relu.inputs[1])
+        replaced[place.index] = (replace(jump_relu, inputs=inputs, outputs=tuple(node.output)),)
+        return
+    index = place.index if place.pool is None else place.pool
+    node, y = nodes[index], nodes[index].output[0]
+    x = namer.fresh(f"{y}/rectified")
+    name = f"{jump_relu.name}/{node.op_type}" if node.name == place.tag else ""
+    front = NewNode(node.op_type, tuple(node.input), (x, *node.output[1:]), node.domain, name, {}, index)
+    replaced[index] = (front, replace(jump_relu, inputs=(x, jump_relu.inputs[1]), outputs=(y,)))

@@ -1,0 +1,97 @@
+"""Sessions on optimised models: refused where they do not belong, and made and kept at load time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from optimized import images, residual_net, run
+
+import jr_onnx
+from jr_onnx.optimization import machine
+from jr_onnx.optimization.cache import cached
+
+CPU = ["CPUExecutionProvider"]
+
+
+@pytest.fixture
+def hard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path = tmp_path / "hard.onnx"
+    jr_onnx.convert(residual_net(tmp_path / "net.onnx"), jump=0.3, output=path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "said"),
+    [
+        (lambda m: machine.Machine(m.architecture, (*m.cpu_flags, "avx512f"), m.onnxruntime, m.level), "with avx512f"),
+        (lambda m: machine.Machine("riscv64", (), m.onnxruntime, m.level), "riscv64"),
+        (lambda m: machine.Machine(m.architecture, m.cpu_flags, "1.17.0", m.level), "onnxruntime 1.17.0"),
+    ],
+)
+def test_a_model_for_another_machine_is_refused_with_the_command_that_makes_it_again(
+    hard: Path, monkeypatch: pytest.MonkeyPatch, elsewhere: Callable[[machine.Machine], machine.Machine], said: str
+) -> None:
+    fast = hard.with_name("fast.onnx")
+    jr_onnx.optimize(hard, output=fast)
+    here = machine.this_machine("all")
+    monkeypatch.setattr("jr_onnx.runtime.sessions.this_machine", lambda _: elsewhere(here))
+    with pytest.raises(jr_onnx.ModelError, match="jr-onnx optimize") as caught:
+        jr_onnx.session(fast)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_optimizing_at_load_time_gives_the_same_values_and_keeps_the_file(hard: Path, tmp_path: Path) -> None:
+    first = run(jr_onnx.session(hard, optimize=True), images())
+    kept = list((tmp_path / "cache" / "jr-onnx").iterdir())
+    times = [path.stat().st_mtime_ns for path in kept]
+    again = run(jr_onnx.session(hard, optimize=True), images())
+    np.testing.assert_array_equal(first, again)
+    np.testing.assert_allclose(first, run(jr_onnx.session(hard, providers=CPU), images()), rtol=2e-5, atol=2e-5)
+    assert len(kept) == 1
+    assert [path.stat().st_mtime_ns for path in kept] == times
+
+
+def test_another_weight_is_another_model(hard: Path) -> None:
+    before = run(jr_onnx.session(hard, optimize=True), images())
+    model = onnx.load(hard)
+    weights = np.frombuffer(model.graph.initializer[0].raw_data, np.float32).copy()
+    weights[100] += 1
+    model.graph.initializer[0].raw_data = weights.tobytes()
+    onnx.save(model, hard)
+    after = run(jr_onnx.session(hard, optimize=True), images())
+    assert (before != after).any()
+    np.testing.assert_allclose(after, run(jr_onnx.session(hard, providers=CPU), images()), rtol=2e-5, atol=2e-5)
+
+
+def test_an_optimised_model_needs_no_cache(hard: Path, tmp_path: Path) -> None:
+    fast = hard.with_name("fast.onnx")
+    jr_onnx.optimize(hard, output=fast)
+    assert cached(fast) == fast
+    assert not (tmp_path / "cache").exists()
+
+
+def test_many_processes_may_optimise_the_same_model_at_once(hard: Path, tmp_path: Path) -> None:
+    program = "import sys, jr_onnx; print(jr_onnx.session(sys.argv[1], optimize=True).get_inputs()[0].name)"
+    workers = [subprocess.Popen([sys.executable, "-c", program, hard], stdout=subprocess.PIPE) for _ in range(4)]
+    assert [worker.communicate()[0] for worker in workers] == [b"x\n"] * 4
+    assert [path.suffix for path in (tmp_path / "cache" / "jr-onnx").iterdir()] == [".onnx"]
+
+
+def test_a_cache_that_cannot_be_made_is_one_line(hard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(jr_onnx.OutputError, match="XDG_CACHE_HOME"):
+        jr_onnx.session(hard, optimize=True)
+
+
+def test_optimizing_at_load_time_is_for_the_cpu(hard: Path) -> None:
+    with pytest.raises(jr_onnx.OptionError, match="CPUExecutionProvider"):
+        jr_onnx.session(hard, optimize=True, providers=["CUDAExecutionProvider"])
