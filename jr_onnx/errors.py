@@ -21,3 +21,7 @@ class OutputError(JrOnnxError):
 
 class RuntimeMissingError(JrOnnxError):
     """onnxruntime, an execution provider, or the kernel library for it is not there."""
+
+
+class WorkerError(JrOnnxError):
+    """A process that was to do a part of the work is gone."""
