@@ -27,8 +27,8 @@ class AttackRow:
         eps: in pixel units.
         tried: samples that it was run on.
         broke: samples whose class onnxruntime changed on the shipped file.
-        invalid: samples for which it gave NaN or infinity; never a success.
-        zero_gradient: samples whose gradient was zero, so that it had nowhere to go; never a success.
+        failed: samples for which its gradient was NaN, infinite or zero, so that it had nowhere to go: a failure of
+            the attack, never a success.
         accuracy: share of all samples that are still right after it and all before it.
     """
 
@@ -37,8 +37,7 @@ class AttackRow:
     eps: float
     tried: int
     broke: int
-    invalid: int
-    zero_gradient: int
+    failed: int
     accuracy: float
 
 

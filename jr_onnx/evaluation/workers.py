@@ -58,7 +58,7 @@ _payload: Any = None
 
 
 def _receive(payload: Any) -> None:
-    global _payload  # noqa: PLW0603  (a worker process serves one campaign, and this is how it gets what all parts need)
+    global _payload  # a worker process serves one campaign
     _payload = payload
 
 
@@ -142,7 +142,7 @@ def _on_dask(work: Work[Part, Done], payload: Any, parts: Sequence[Part], addres
         # Not pure: two campaigns are two computations, whatever their arguments look like.
         futures = {client.submit(work, shared, part, pure=False): part for part in parts}
         try:
-            for future in as_completed(list(futures)):
+            for future in as_completed(list(futures)):  # type: ignore[no-untyped-call]
                 yield futures[future], future.result()
                 future.release()
         except KilledWorker as error:
@@ -159,6 +159,6 @@ def _client(address: str) -> Client:
     from distributed import Client
 
     try:
-        return Client(address, timeout=10, set_as_default=False)
+        return Client(address, timeout=10, set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, ValueError, ImportError) as error:
         raise OptionError(f"--dask {address}: no scheduler answers there; start one with `dask scheduler`") from error
