@@ -101,8 +101,8 @@ def attack_part(campaign: Campaign, part: Part) -> Arrays:
         `campaign.attacks`; -1 where none did; `by_all` has the attacks that follow the true gradient too. tried, broke,
         failed, left: int32 [eps, attacks]; left counts the samples that are still right after the attack. noise:
         float64 [attacks, n], the relative noise of the attacks that look for the smallest perturbation, NaN where they
-        found none. kept_index int64 [k], kept float32 [k, ...], kept_answer int64 [k]: the first perturbation that
-        fooled, of samples below `KEPT`; answers int64 [n] and labels int64 [n].
+        found none. kept_index int64 [k], kept float32 [k, ...]: the first perturbation that fooled, of samples below
+        `KEPT`; labels int64 [n].
     """
     with _one_thread(campaign):
         return _Shard(campaign, part).attacked()
@@ -119,13 +119,12 @@ class _Shard:
         self.pixels = self.dataset.batch(rows)
         given = self.dataset.labels
         self.labels = judge_of(campaign.original).answers(self.pixels, self.dataset) if given is None else given[rows]
-        self.answers = self.judge.answers(self.pixels, self.dataset)
-        self.correct = self.answers == self.labels
+        self.correct = self.judge.answers(self.pixels, self.dataset) == self.labels
         sizes = len(campaign.eps), len(campaign.attacks)
         self.by = np.full((sizes[0], len(rows)), -1, np.int16)
         self.counts = {name: np.zeros(sizes, np.int32) for name in ("tried", "broke", "failed", "left")}
         self.noise = np.full((sizes[1], len(rows)), np.nan)
-        self.kept: dict[int, tuple[Floats, int]] = {}
+        self.kept: dict[int, Floats] = {}
         self.smallest: dict[int, tuple[npt.NDArray[np.int64], AttackOutcome]] = {}
 
     def attacked(self) -> Arrays:
@@ -143,11 +142,9 @@ class _Shard:
             "by_true": by_true,
             "by_all": self.by,
             "noise": self.noise,
-            "answers": self.answers,
             "labels": self.labels,
             "kept_index": self.rows[kept],
-            "kept": np.stack([self.kept[row][0] for row in kept]) if kept else self.pixels[:0],
-            "kept_answer": np.array([self.kept[row][1] for row in kept], np.int64),
+            "kept": np.stack([self.kept[row] for row in kept]) if kept else self.pixels[:0],
             **self.counts,
         }
 
@@ -167,7 +164,7 @@ class _Shard:
         else:
             outcome = self._run(attack, eps, survivors)
             candidates, failed = outcome.images, outcome.failed
-        candidates, fooled, answers = self._judged(candidates, survivors, np.float32(eps))
+        candidates, fooled = self._judged(candidates, survivors, np.float32(eps))
         for name, number in (("tried", len(survivors)), ("broke", fooled.sum()), ("failed", (failed & ~fooled).sum())):
             self.counts[name][level, attack] = number
         for one in np.flatnonzero(fooled):
@@ -175,7 +172,7 @@ class _Shard:
             later = self.by[level:, row]
             later[later < 0] = attack
             if self.rows[row] < KEPT and row not in self.kept:
-                self.kept[row] = candidates[one], int(answers[one])
+                self.kept[row] = candidates[one]
 
     def _find_smallest(self, attack: int) -> None:
         """An attack that has no eps runs once, on all that is right: its measure is a mean over all samples."""
@@ -183,7 +180,7 @@ class _Shard:
         if not len(rows):
             return
         outcome = self._run(attack, float("inf"), rows)
-        _, fooled, _ = self._judged(outcome.images, rows, None)
+        _, fooled = self._judged(outcome.images, rows, None)
         self.noise[attack, rows[fooled]] = outcome.relative_noise[fooled]
         self.smallest[attack] = rows, outcome
 
@@ -199,16 +196,16 @@ class _Shard:
 
     def _judged(
         self, candidates: Floats, rows: npt.NDArray[np.int64], eps: np.float32 | None
-    ) -> tuple[Floats, npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
-        """The candidates as an attacker could send them, which of them fool the shipped model, and its answers."""
+    ) -> tuple[Floats, npt.NDArray[np.bool_]]:
+        """The candidates as an attacker could send them, and which of them fool the shipped model."""
         pixels = self.pixels[rows]
-        finite: npt.NDArray[np.bool_] = np.isfinite(candidates).reshape(len(candidates), -1).all(axis=1)
+        finite = np.asarray(np.isfinite(candidates).reshape(len(candidates), -1).all(axis=1))
         sent = np.where(_column(finite, pixels.ndim), candidates, pixels).astype(np.float32)
         if eps is not None:
             sent = np.clip(sent, np.maximum(pixels - eps, 0), np.minimum(pixels + eps, 1))
         answers = self.judge.answers(sent, self.dataset)
         moved = (sent != pixels).reshape(len(sent), -1).any(axis=1)
-        return sent, finite & moved & (answers != self.labels[rows]), answers
+        return sent, finite & moved & (answers != self.labels[rows])
 
 
 def _column(values: npt.NDArray[np.bool_], rank: int) -> npt.NDArray[np.bool_]:

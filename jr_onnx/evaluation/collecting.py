@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from jr_onnx.attacks.catalogue import ATTACKS
 from jr_onnx.evaluation.attacking import Arrays, Campaign, adapts
-from jr_onnx.evaluation.results import AttackRow, Example, ModelResult, NoiseRow
+from jr_onnx.evaluation.results import Adversarial, AttackRow, Example, ModelResult, NoiseRow
+from jr_onnx.evaluation.shipped import judge_of
 
 #: How many samples the gallery shows, and how many numbers of them in all.
 _SHOWN, _NUMBERS = 8, 1 << 20
@@ -58,38 +59,29 @@ def _noise_rows(campaign: Campaign, parts: Sequence[Arrays]) -> list[NoiseRow]:
 
 
 def examples(campaign: Campaign, parts: Mapping[str, Sequence[Arrays]]) -> tuple[Example, ...]:
-    """A few samples that at least one model was fooled on."""
-    kept: dict[str, dict[int, tuple[npt.NDArray[np.float32], int]]] = {}
+    """A few samples that models were fooled on, those on which most were first."""
+    found: dict[int, list[Adversarial]] = {}
     for name, shards in parts.items():
-        kept[name] = {
-            int(index): (pixels, int(answer))
-            for part in shards
-            for index, pixels, answer in zip(part["kept_index"], part["kept"], part["kept_answer"], strict=True)
-        }
+        by = _joined(shards, "by_all")
+        for part in shards:
+            for sample, pixels in zip(part["kept_index"].tolist(), part["kept"], strict=True):
+                level = int(np.flatnonzero(by[:, sample] >= 0)[0])
+                attack = campaign.attacks[by[level, sample]]
+                one = Adversarial(name, attack, campaign.eps[level], pixels, _answers(campaign, pixels))
+                found.setdefault(sample, []).append(one)
     size = int(np.prod(campaign.dataset.images.shape[1:]))
     most = min(_SHOWN, max(1, _NUMBERS // (size * (1 + len(parts)))))
-    fooled = sorted({sample for one in kept.values() for sample in one})
-    return tuple(_example(campaign, parts, kept, sample) for sample in fooled[:most])
+    chosen = sorted(found, key=lambda sample: (-len(found[sample]), sample))[:most]
+    labels = _joined(next(iter(parts.values())), "labels")
+    shown = []
+    for sample in sorted(chosen):
+        pixels = campaign.dataset.batch(slice(sample, sample + 1))[0]
+        shown.append(Example(sample, int(labels[sample]), pixels, _answers(campaign, pixels), tuple(found[sample])))
+    return tuple(shown)
 
 
-def _example(
-    campaign: Campaign,
-    parts: Mapping[str, Sequence[Arrays]],
-    kept: Mapping[str, Mapping[int, tuple[npt.NDArray[np.float32], int]]],
-    sample: int,
-) -> Example:
-    by = {name: _joined(shards, "by_all")[:, sample] for name, shards in parts.items()}
-    levels = {name: int(np.flatnonzero(by[name] >= 0)[0]) for name in parts if sample in kept[name]}
-    level = min(levels.values())
-    shown = [name for name, one in levels.items() if one == level]
-    clean = {name: int(_joined(shards, "answers")[sample]) for name, shards in parts.items()}
-    first = next(iter(parts.values()))
-    return Example(
-        sample=sample,
-        label=int(_joined(first, "labels")[sample]),
-        eps=campaign.eps[level],
-        original=campaign.dataset.batch(slice(sample, sample + 1))[0],
-        adversarial={name: kept[name][sample][0] for name in shown},
-        answers={name: (clean[name], kept[name][sample][1] if name in shown else clean[name]) for name in parts},
-        attacks={name: campaign.attacks[by[name][level]] for name in shown},
-    )
+def _answers(campaign: Campaign, pixels: npt.NDArray[np.float32]) -> dict[str, int]:
+    return {
+        name: int(judge_of(shipped).answers(pixels[None], campaign.dataset)[0])
+        for name, shipped in campaign.models.items()
+    }

@@ -109,26 +109,41 @@ class ModelResult:
 
 
 @dataclass(frozen=True)
+class Adversarial:
+    """A perturbed sample.
+
+    Attributes:
+        against: the model that it was made to fool.
+        attack: that made it.
+        eps: of the attack, the smallest at which one succeeded.
+        pixels: in [0, 1], in the data's own layout without the batch axis.
+        answers: model -> its class for these pixels.
+    """
+
+    against: str
+    attack: str
+    eps: float
+    pixels: Floats = field(repr=False)
+    answers: Mapping[str, int]
+
+
+@dataclass(frozen=True)
 class Example:
     """One sample as the gallery shows it.
 
     Attributes:
         sample: its index in the data.
         label: its class.
-        eps: the smallest at which any of the models was fooled, or the largest tried.
-        original: pixels in [0, 1], in the data's own layout without the batch axis.
-        adversarial: model -> the perturbed pixels; a model that was not fooled at this eps is missing.
-        answers: model -> (class of the original, class of what is shown).
-        attacks: model -> what broke it.
+        pixels: in [0, 1], in the data's own layout without the batch axis.
+        answers: model -> its class for these pixels.
+        adversarials: for each model that was fooled.
     """
 
     sample: int
     label: int
-    eps: float
-    original: Floats = field(repr=False)
-    adversarial: Mapping[str, Floats] = field(repr=False)
-    answers: Mapping[str, tuple[int, int]]
-    attacks: Mapping[str, str]
+    pixels: Floats = field(repr=False)
+    answers: Mapping[str, int]
+    adversarials: tuple[Adversarial, ...]
 
 
 @dataclass(frozen=True)
