@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from jr_onnx.attacks.catalogue import ATTACKS
+from jr_onnx.attacks.catalogue import ATTACKS, AttackInfo
 from jr_onnx.errors import OptionError
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Effort:
         eps: the radius of the Linf ball in pixel units; infinite for none. Attacks that look for the smallest
             perturbation take no notice of it.
         steps: gradient steps a restart, or iterations of DeepFool and trust region.
-        restarts: the first one of PGD starts at the image itself, the others anywhere in the ball.
+        restarts: of each loss; the first one of PGD starts at the image itself, the others anywhere in the ball.
         queries: model evaluations an image, for black-box attacks.
         step: of ifgsm, in normalised units, as the paper's authors take it.
     """
@@ -102,6 +103,46 @@ def run(
         source: the original model, for transfer.
 
     Raises:
-        OptionError: there is no such attack, or the target or the source lacks what it needs.
+        OptionError: there is no such attack, the effort makes no sense, or the target or the source lacks what the
+            attack needs.
     """
-    raise NotImplementedError
+    from jr_onnx.attacks.search import Search
+
+    info = _checked(name, target, images, labels, seeds, effort, source)
+    search = Search(info, target, images, labels, np.asarray(seeds), effort)
+    if len(images):
+        if info.needs_gradient:
+            from jr_onnx.attacks.white_box import attack
+
+            attack(search, source)
+        else:
+            from jr_onnx.attacks.square import square
+
+            square(search)
+    return search.outcome()
+
+
+def _checked(
+    name: str,
+    target: Target,
+    images: Images,
+    labels: Labels,
+    seeds: Sequence[int],
+    effort: Effort,
+    source: Target | None,
+) -> AttackInfo:
+    if name not in ATTACKS:
+        raise OptionError(f"there is no attack '{name}'; there are {', '.join(ATTACKS)}")
+    info = ATTACKS[name]
+    if not len(images) == len(labels) == len(seeds):
+        raise OptionError(f"{len(images)} images, {len(labels)} labels and {len(seeds)} seeds; each image needs both")
+    if info.needs_source and source is None:
+        raise OptionError(f"{name}: the original model is needed too")
+    attacked = source if info.needs_source else target
+    if info.needs_gradient and (attacked is None or attacked.differentiable is None):
+        raise OptionError(f"{name}: it follows gradients, and there is no differentiable copy; use a black-box attack")
+    if min(effort.steps, effort.restarts, effort.queries) < 1 or not effort.eps > 0 or not effort.step > 0:
+        raise OptionError(f"{effort}: everything must be positive")
+    if info.bounded and math.isinf(effort.eps) and name != "ifgsm":
+        raise OptionError(f"{name}: eps must be finite")
+    return info

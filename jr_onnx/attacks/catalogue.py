@@ -8,7 +8,7 @@ trust-region      true                            towards one class with a trust
 pgd, pgd-margin   true                            projected gradient ascent on cross-entropy, on the margin
 apgd              true                            projected gradient ascent with a step that halves itself
 bpda              that of Relu                    pgd
-smooth-T          x * sigmoid((x - jump) / t)     pgd, cross-entropy and margin in turn by restart; t = T * jump
+smooth-T          x * sigmoid((x - jump) / t)     pgd on cross-entropy, then on the margin; t = T * jump
 transfer          the original model's            pgd on the original
 square            none                            random squares, judged by the class scores of onnxruntime alone
 """
@@ -51,7 +51,7 @@ class AttackInfo:
 
 
 def _smooth(temperature: float) -> AttackInfo:
-    text = f"PGD through a smooth step, {temperature:g} of the jump wide; restarts take cross-entropy and margin in turn"
+    text = f"PGD through a smooth step, {temperature:g} of the jump wide, on cross-entropy and on the margin"
     return AttackInfo(f"smooth-{temperature:g}", text, "adaptive", backward=smooth(temperature))
 
 
