@@ -10,6 +10,8 @@ from jr_onnx.policy import JumpReluPolicy, PolicyRule, read_policy
 from jr_onnx.report import ConversionReport, InspectionReport
 from jr_onnx.runtime import NodePlacement, library_path, placement, register, session
 from jr_onnx.sites.survey import Site
+from jr_onnx.tuning.report import TuningReport
+from jr_onnx.tuning.tune import tune
 from jr_onnx.version import __version__
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "PolicyRule",
     "RuntimeMissingError",
     "Site",
+    "TuningReport",
     "__version__",
     "check",
     "convert",
@@ -38,4 +41,5 @@ __all__ = [
     "read_policy",
     "register",
     "session",
+    "tune",
 ]
