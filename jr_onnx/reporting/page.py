@@ -7,10 +7,43 @@ import html
 import json
 from dataclasses import asdict
 from importlib import resources
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from jr_onnx.modelfile.atomic import atomic_file
 from jr_onnx.reporting.contents import Contents, Picture
 from jr_onnx.version import __version__
+
+if TYPE_CHECKING:
+    from jr_onnx.evaluation.results import EvaluationReport
+    from jr_onnx.tuning.report import TuningReport
+
+
+def write_evaluation(report: EvaluationReport, path: Path, command: str = "") -> None:
+    """Write the page of an evaluation.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    from jr_onnx.reporting.from_evaluation import contents
+
+    _write(contents(report, command), path)
+
+
+def write_tuning(report: TuningReport, path: Path, command: str = "") -> None:
+    """Write the page of a tuning.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    from jr_onnx.reporting.from_tuning import contents
+
+    _write(contents(report, command), path)
+
+
+def _write(contents: Contents, path: Path) -> None:
+    with atomic_file(path) as file:
+        file.write(to_html(contents).encode("utf-8", "replace"))
 
 
 def to_html(contents: Contents) -> str:
