@@ -151,13 +151,9 @@ def _text(report: TuningReport) -> list[str]:
     head = ("jump", right, "drop", "zeroed", *(("true gradient", "worst case") if attacked else ()), "")
     rows = [_row(candidate, attacked, candidate is report.chosen) for candidate in report.candidates]
     lines = table(head, rows)
-    lines.append(
-        f"on {count(report.tuned_on, 'sample')}; {report.tested_on} others confirm; 95% intervals; seed {report.seed}"
-    )
+    lines.append(f"on {report.tuned_on} samples; {report.tested_on} others confirm; 95% intervals; seed {report.seed}")
     if attacked:
-        lines.append(
-            f"under attack: at most {report.attacked} samples, eps {report.eps:.4g}, {', '.join(report.attacks)}"
-        )
+        lines.append(f"under attack: {report.attacked} samples, eps {report.eps:.4g}, {', '.join(report.attacks)}")
     lines += [f"note: {note}" for note in report.notes]
     lines.append(report.sentence)
     return [printable(line) for line in lines]

@@ -118,7 +118,7 @@ class TuningReport:
         attacks: which ran.
         seed: of the split and of the attacks.
         tuned_on, tested_on: samples in the two parts of the data.
-        attacked: samples of each part that were attacked, at most.
+        attacked: samples of the tuning part that were attacked.
         candidates: in the order in which they were tried; the first is jump 0.
         confirmation: the best of them on the test part; None where none is within the budget.
         chosen: it, if it is worth having; None where nothing is gained.

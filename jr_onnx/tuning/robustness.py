@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from jr_onnx.evaluation.results import EvaluationReport
 
 #: The gradient as it is, and the attacks that were decisive against JumpReLU where that was measured.
-ATTACKS = ("pgd", "bpda", "smooth-0.1", "smooth-0.25", "smooth-0.5", "transfer")
+ATTACKS = ("pgd", "pgd-margin", "bpda", "smooth-0.1", "smooth-0.25", "smooth-0.5", "transfer")
 
 #: The packages behind the extra [attack], as they are imported.
 _PACKAGES = ("torch", "art")
@@ -46,8 +46,6 @@ class AttackSettings:
     journal: Path | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.eps <= 1:
-            raise OptionError(f"eps {self.eps:g} must be over 0 and at most 1, in units of pixels from 0 to 1")
         for what, number in (("steps", self.steps), ("attacked samples", self.samples), ("workers", self.workers)):
             if number < 1:
                 raise OptionError(f"{what}: {number} must be at least 1")

@@ -96,7 +96,7 @@ def tune(
         seed=seed,
         tuned_on=len(tuning),
         tested_on=len(test),
-        attacked=settings.samples if settings else 0,
+        attacked=min(settings.samples, len(tuning)) if settings else 0,
         candidates=candidates,
         confirmation=confirmation,
         chosen=chosen,
