@@ -63,7 +63,9 @@ _ALL = (
     AttackInfo("deepfool-linf", "DeepFool in Linf (arXiv 1511.04599)", "paper", bounded=False),
     AttackInfo("deepfool-l2", "DeepFool in L2 (arXiv 1511.04599)", "paper", norm="l2", bounded=False),
     AttackInfo("trust-region", "trust region in L2 (arXiv 1812.06371)", "paper", norm="l2", bounded=False),
-    AttackInfo("bpda", "PGD with the gradient of Relu in place of JumpReLU's (arXiv 1802.00420)", "adaptive", backward=RELU),
+    AttackInfo(
+        "bpda", "PGD with the gradient of Relu in place of JumpReLU's (arXiv 1802.00420)", "adaptive", backward=RELU
+    ),
     _smooth(0.1),
     _smooth(0.25),
     _smooth(0.5),

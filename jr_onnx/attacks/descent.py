@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jr_onnx.attacks.search import Search
+from jr_onnx.attacks.attack import Images
+from jr_onnx.attacks.search import Indices, Search
 from jr_onnx.attacks.view import Loss, View, to_images, usable
 
 
@@ -25,7 +26,7 @@ def ascend(search: Search, view: View, losses: Sequence[Loss], *, judge_steps: b
         judge_steps: stop where a step goes wrong on the copy and onnxruntime agrees. Otherwise the steps are all
             taken, and only the last is judged: the copy is another model, and more of it carries farther.
     """
-    step = view.tensor(np.float32(2.5 * search.effort.eps / search.effort.steps).reshape(()))
+    step = view.tensor(np.asarray(2.5 * search.effort.eps / search.effort.steps, np.float32))
     for run in range(search.effort.restarts * len(losses)):
         index = search.left()
         start = search.images[index] if run == 0 else _random_start(search, index)
@@ -37,15 +38,14 @@ def signed_steps(search: Search, view: View, loss: Loss) -> None:
     _climb(search, view, search.left(), view.tensor(search.images), search.effort.step * view.std, loss, True)
 
 
-def _random_start(search: Search, index: np.ndarray) -> np.ndarray:
+def _random_start(search: Search, index: Indices) -> Images:
     low, high = search.low[index], search.high[index]
     drawn = np.stack([search.generators[i].random(low.shape[1:], np.float32) for i in index]) if len(index) else low
-    return np.clip(low + drawn * (high - low), low, high)
+    start: Images = np.clip(low + drawn * (high - low), low, high)
+    return start
 
 
-def _climb(
-    search: Search, view: View, index: np.ndarray, x: Tensor, step: Tensor, loss: Loss, judge_steps: bool
-) -> None:
+def _climb(search: Search, view: View, index: Indices, x: Tensor, step: Tensor, loss: Loss, judge_steps: bool) -> None:
     """Steps from `x`, the starts of the images `index`; an image leaves when it is done or its gradient is no use."""
     low, high, labels = (view.tensor(values[index]) for values in (search.low, search.high, search.labels))
     for _ in range(search.effort.steps):

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jr_onnx.attacks.search import Search
+from jr_onnx.attacks.search import Indices, Search
 from jr_onnx.attacks.view import View, to_images
 
 #: How many classes are looked at, the likeliest ones; the authors take nine beside the right one.
@@ -23,7 +23,7 @@ _CLASSES = 9
 _BEYOND, _OVERSHOOT = 1e-4, 1.02
 
 #: The trust radius as a share of the L2 norm of the image: at first, at least and at most.
-_RADIUS, _RADIUS_MIN, _RADIUS_MAX = 5e-3, 1e-4, 2e-2
+_RADIUS, _RADIUS_MIN, _RADIUS_MAX = 1e-2, 1e-3, 1e-1
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def trust_region(search: Search, view: View) -> None:
     search.judge(index, to_images(x))
 
 
-def _unfooled(search: Search, view: View, index: np.ndarray, x: Tensor) -> tuple[np.ndarray, Tensor, _Planes]:
+def _unfooled(search: Search, view: View, index: Indices, x: Tensor) -> tuple[Indices, Tensor, _Planes]:
     """The images that are not in a wrong class yet, with the boundaries around them."""
     labels = view.tensor(search.labels[index])
     search.queries[index] += 1
@@ -120,9 +120,7 @@ def _unfooled(search: Search, view: View, index: np.ndarray, x: Tensor) -> tuple
     return index[keep.cpu().numpy()], x[keep], planes
 
 
-def _gap(
-    search: Search, view: View, index: np.ndarray, x: Tensor, labels: Tensor, goal: Tensor
-) -> tuple[Tensor, Tensor]:
+def _gap(search: Search, view: View, index: Indices, x: Tensor, labels: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
     """Score of the right class less the goal's, and the gradient, in normalised units, that makes it small."""
     search.queries[index] += 1
     pixels = x.detach().requires_grad_()
@@ -132,7 +130,7 @@ def _gap(
     return gap.detach(), (slope * view.std).flatten(1)
 
 
-def _judged(search: Search, index: np.ndarray, x: Tensor, wrong: Tensor) -> Tensor:
+def _judged(search: Search, index: Indices, x: Tensor, wrong: Tensor) -> Tensor:
     """Which of the images that the copy has wrong onnxruntime has wrong too."""
     asked = wrong.cpu().numpy()
     done = np.zeros(len(index), np.bool_)
@@ -141,8 +139,8 @@ def _judged(search: Search, index: np.ndarray, x: Tensor, wrong: Tensor) -> Tens
 
 
 def _drop_unusable(
-    search: Search, index: np.ndarray, x: Tensor, good: Tensor, rest: tuple[Tensor, ...]
-) -> tuple[np.ndarray, Tensor, tuple[Tensor, ...]]:
+    search: Search, index: Indices, x: Tensor, good: Tensor, rest: tuple[Tensor, ...]
+) -> tuple[Indices, Tensor, tuple[Tensor, ...]]:
     """Count the images whose gradient is no use as failures, and go on with the others."""
     kept = good.cpu().numpy()
     search.failed[index[~kept]] = True
@@ -150,7 +148,8 @@ def _drop_unusable(
 
 
 def _unit(vectors: Tensor) -> Tensor:
-    return vectors / torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    lengths: Tensor = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    return vectors / lengths
 
 
 def _moved(search: Search, view: View, x: Tensor, step: Tensor) -> Tensor:

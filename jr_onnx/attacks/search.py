@@ -12,6 +12,7 @@ from jr_onnx.attacks.attack import AttackOutcome, Effort, Images, Labels, Target
 from jr_onnx.attacks.catalogue import AttackInfo
 
 Array = npt.NDArray[Any]
+Indices = npt.NDArray[np.int64]
 
 
 class Search:
@@ -58,7 +59,7 @@ class Search:
         """The indices of the images that are still in the right class."""
         return np.flatnonzero(~self.done)
 
-    def judge(self, index: Array, candidates: Images) -> npt.NDArray[np.bool_]:
+    def judge(self, index: Indices, candidates: Images) -> npt.NDArray[np.bool_]:
         """Ask onnxruntime which candidates, of the images `index`, are put in a wrong class; keep the best ones."""
         if not len(index):
             return np.zeros(0, np.bool_)
@@ -96,8 +97,9 @@ def relative_noise(target: Target, images: Images, attacked: Images, norm: str) 
     clean = ((images - mean) / std).reshape(len(images), -1).astype(np.float64)
     noise = ((attacked - images) / std).reshape(len(images), -1).astype(np.float64)
     order = np.inf if norm == "linf" else 2
-    sizes = np.linalg.norm(clean, order, axis=1)
-    return np.linalg.norm(noise, order, axis=1) / np.maximum(sizes, np.finfo(np.float64).tiny)
+    size: npt.NDArray[np.float64] = np.linalg.norm(clean, order, axis=1)
+    change: npt.NDArray[np.float64] = np.linalg.norm(noise, order, axis=1)
+    return change / np.maximum(size, np.finfo(np.float64).tiny)
 
 
 def channelwise(values: tuple[float, ...], rank: int) -> npt.NDArray[np.float32]:

@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 
+from jr_onnx.attacks.attack import Images
 from jr_onnx.attacks.search import Search
 
 #: The share of the pixels that a square covers at first, and after which shares of the queries it halves.
@@ -31,9 +32,7 @@ def square(search: Search) -> None:
         side = _side(query / search.effort.queries, shape)
         tried = np.stack(
             [
-                _stripes(search, i, planes[i])
-                if query == 0
-                else _with_square(search, i, planes[i], current[i], side)
+                _stripes(search, i, planes[i]) if query == 0 else _with_square(search, i, planes[i], current[i], side)
                 for i in index
             ]
         )
@@ -50,13 +49,13 @@ def _side(spent: float, shape: tuple[int, ...]) -> int:
     return max(round(math.sqrt(share * shape[1] * shape[2])), 1)
 
 
-def _stripes(search: Search, image: int, plane: np.ndarray) -> np.ndarray:
+def _stripes(search: Search, image: int, plane: Images) -> Images:
     """The image with a column of +-eps in each place, by channel."""
     signs = search.generators[image].choice([-1.0, 1.0], (plane.shape[0], 1, plane.shape[2]))
     return (plane + search.effort.eps * signs).astype(np.float32)
 
 
-def _with_square(search: Search, image: int, plane: np.ndarray, current: np.ndarray, side: int) -> np.ndarray:
+def _with_square(search: Search, image: int, plane: Images, current: Images, side: int) -> Images:
     """The current candidate with one more square, whose sign is drawn for each channel."""
     generator = search.generators[image]
     tall, wide = min(side, plane.shape[1]), min(side, plane.shape[2])

@@ -29,7 +29,7 @@ class _JumpRelu(torch.autograd.Function):
         return torch.where(x <= jump, torch.zeros((), dtype=x.dtype, device=x.device), x)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         x, jump = ctx.saved_tensors
         return gradient * _slope(x, jump, ctx.kind), None, None

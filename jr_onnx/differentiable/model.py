@@ -56,7 +56,10 @@ class Evaluator(torch.nn.Module):
         step: Step, inputs: list[Tensor | None], jumps: Mapping[str, float] | float | None, backward: Backward
     ) -> tuple[Tensor, ...]:
         if step.call is not None:
-            given = OPERATORS[step.call.op_type](step.call, *inputs)
+            try:
+                given = OPERATORS[step.call.op_type](step.call, *inputs)
+            except NotImplementedError as error:  # what torch says of a type that it does not compute in
+                raise step.call.unsupported(str(error)) from error
             return given if isinstance(given, tuple) else (given,)
         x = inputs[0]
         assert x is not None

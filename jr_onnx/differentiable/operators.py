@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import onnx
@@ -19,9 +18,12 @@ from jr_onnx.differentiable.errors import UnsupportedOperatorError
 Operator: TypeAlias = Callable[..., "Tensor | tuple[Tensor, ...]"]
 Operators: TypeAlias = Mapping[str, Operator]
 
-#: The floating types of ONNX; all become the one that the copy computes in.
-_FLOATING = frozenset(
-    number for name, number in onnx.TensorProto.DataType.items() if name in ("FLOAT", "DOUBLE") or "FLOAT" in name
+#: The floating types that become the one that the copy computes in.
+_FLOATING = (
+    onnx.TensorProto.FLOAT,
+    onnx.TensorProto.FLOAT16,
+    onnx.TensorProto.DOUBLE,
+    onnx.TensorProto.BFLOAT16,
 )
 
 _OTHER: Mapping[int, torch.dtype] = {
@@ -87,12 +89,12 @@ def ints(tensor: Tensor) -> list[int]:
 
 
 def to_tensor(array: npt.NDArray[Any], dtype: torch.dtype) -> Tensor:
-    """An array as a tensor; every floating type becomes `dtype`, 4-bit integers become 8-bit ones."""
-    if array.dtype.kind in "fV" or array.dtype in (ml_dtypes.bfloat16,):
-        wide = np.array(array, np.float64 if dtype == torch.float64 else np.float32)
-        return torch.from_numpy(wide).to(dtype)
-    if array.dtype in (ml_dtypes.int4, ml_dtypes.uint4):
-        array = array.astype(np.int8 if array.dtype == ml_dtypes.int4 else np.uint8)
+    """An array as a tensor; every floating type becomes `dtype`, integers of less than 8 bits become 8-bit ones."""
+    name = array.dtype.name
+    if name in ("int2", "int4", "uint2", "uint4"):
+        array = array.astype(np.int8 if name.startswith("int") else np.uint8)
+    if array.dtype.kind in "fV":  # those of ml_dtypes are "V"
+        return torch.from_numpy(np.array(array, np.float64)).to(dtype)
     if array.dtype.kind not in "iub":
         raise TypeError(f"no tensor of {array.dtype}")
     return torch.from_numpy(np.array(array, order="C"))

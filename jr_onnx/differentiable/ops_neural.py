@@ -73,8 +73,8 @@ def _average_pool(call: Call, x: Tensor) -> Tensor:
 
 def _lp_pool(call: Call, x: Tensor) -> Tensor:
     windows = windows_of(call, x.shape[2:], call.get("kernel_shape"))
-    power = call.get("p", 2)
-    return _sum_pool(windows.padded(x, 0.0).abs() ** power, windows) ** (1 / power)
+    power = float(call.get("p", 2))
+    return _sum_pool(windows.padded(x, 0.0).abs().pow(power), windows).pow(1 / power)
 
 
 def _global(function: Callable[[Tensor, list[int]], Tensor]) -> Operator:
@@ -85,7 +85,8 @@ def _global(function: Callable[[Tensor, list[int]], Tensor]) -> Operator:
 
 
 def _global_lp_pool(call: Call, x: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(x, call.get("p", 2), dim=list(range(2, x.dim())), keepdim=True)
+    norm: Tensor = torch.linalg.vector_norm(x, call.get("p", 2), dim=list(range(2, x.dim())), keepdim=True)
+    return norm
 
 
 def _batch_normalization(call: Call, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
@@ -106,10 +107,13 @@ def _group_normalization(call: Call, x: Tensor, scale: Tensor, bias: Tensor) -> 
     return functional.group_norm(x, groups, scale, bias, call.get("epsilon", 1e-5))
 
 
-def _layer_normalization(call: Call, x: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
-    call.one_output()
-    normalised = functional.layer_norm(x, x.shape[call.get("axis", -1) :], eps=call.get("epsilon", 1e-5)) * scale
-    return normalised if bias is None else normalised + bias
+def _layer_normalization(call: Call, x: Tensor, scale: Tensor, bias: Tensor | None = None) -> tuple[Tensor, ...]:
+    axis = call.get("axis", -1) % x.dim()
+    over = list(range(axis, x.dim()))
+    mean = x.mean(over, keepdim=True)
+    inverse = torch.rsqrt((x - mean).square().mean(over, keepdim=True) + call.get("epsilon", 1e-5))
+    y = (x - mean) * inverse * scale
+    return y if bias is None else y + bias, mean, inverse
 
 
 def _rms_normalization(call: Call, x: Tensor, scale: Tensor) -> Tensor:
@@ -127,12 +131,17 @@ def _lrn(call: Call, x: Tensor) -> Tensor:
     size = call.get("size")
     sides = [0, 0] * (x.dim() - 2) + [(size - 1) // 2, size // 2]
     energy = functional.pad(x * x, sides).unfold(1, size, 1).sum(-1)
-    return x / (call.get("bias", 1.0) + call.get("alpha", 1e-4) / size * energy) ** call.get("beta", 0.75)
+    scale: Tensor = call.get("bias", 1.0) + call.get("alpha", 1e-4) / size * energy
+    return x / scale.pow(call.get("beta", 0.75))
 
 
 def _heads(x: Tensor, number: int | None) -> Tensor:
     """[batch, heads, length, width] from that, or from [batch, length, heads * width]."""
-    return x if x.dim() == 4 else x.unflatten(-1, (number, -1)).transpose(1, 2)
+    return x if x.dim() == 4 else x.reshape(*x.shape[:2], number or 1, -1).transpose(1, 2)
+
+
+#: The attributes of Attention that are understood; softmax_precision is a precision, and there is only one here.
+_ATTENTION = frozenset({"is_causal", "kv_num_heads", "q_num_heads", "scale", "softmax_precision"})
 
 
 def _attention(call: Call, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *past: Tensor | None) -> Tensor:
@@ -140,17 +149,16 @@ def _attention(call: Call, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None 
     call.one_output()
     if any(value is not None for value in past):
         raise call.unsupported("past keys and values")
-    if call.get("softcap", 0.0) or call.get("softmax_precision") not in (None, 1):
-        raise call.unsupported("softcap or softmax_precision")
+    unknown = {name for name, value in call.attributes.items() if value} - _ATTENTION
+    if unknown:
+        raise call.unsupported(" and ".join(sorted(unknown)))
     flat = q.dim() == 3
-    q, k, v = _heads(q, call.get("q_num_heads")), _heads(k, call.get("kv_num_heads")), _heads(v, call.get("kv_num_heads"))
+    q = _heads(q, call.get("q_num_heads"))
+    k, v = (_heads(value, call.get("kv_num_heads")) for value in (k, v))
     causal = bool(call.get("is_causal", 0))
     if causal and mask is not None:
         allowed = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril()
-        if mask.dtype == torch.bool:
-            mask = mask & allowed
-        else:
-            mask = mask.masked_fill(~allowed, -math.inf)
+        mask = mask & allowed if mask.dtype == torch.bool else mask.masked_fill(~allowed, -math.inf)
     y = functional.scaled_dot_product_attention(
         q,
         k,

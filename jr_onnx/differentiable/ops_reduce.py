@@ -34,7 +34,7 @@ def _sum(x: Tensor, axes: list[int], keep: bool) -> Tensor:
 
 def _arg(best: Callable[..., Tensor]) -> Operator:
     def find(call: Call, x: Tensor) -> Tensor:
-        axis, keep = call.get("axis", 0), bool(call.get("keepdims", 1))
+        axis, keep = int(call.get("axis", 0)), bool(call.get("keepdims", 1))
         if call.get("select_last_index", 0):
             return x.shape[axis] - 1 - best(x.flip(axis), axis, keepdim=keep)
         return best(x, axis, keepdim=keep)
@@ -65,8 +65,11 @@ def _cumsum(call: Call, x: Tensor, axis: Tensor) -> Tensor:
 
 def _top_k(call: Call, x: Tensor, k: Tensor | None = None) -> tuple[Tensor, ...]:
     number = call.get("k") if k is None else int(k)
-    values, indices = torch.topk(x, number, call.get("axis", -1), bool(call.get("largest", 1)), sorted=True)
-    return values, indices
+    axis = call.get("axis", -1)
+    values, indices = torch.sort(
+        x, stable=True, dim=axis, descending=bool(call.get("largest", 1))
+    )  # of equals the first one first
+    return values.narrow(axis, 0, number), indices.narrow(axis, 0, number)
 
 
 def _lp_normalization(call: Call, x: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ def _reshape(call: Call, x: Tensor, shape: Tensor) -> Tensor:
     wanted = ints(shape)
     if not call.get("allowzero", 0):
         wanted = [x.shape[axis] if size == 0 else size for axis, size in enumerate(wanted)]
-    return x.reshape(wanted)
+    return torch.reshape(x, tuple(wanted))
 
 
 def _flatten(call: Call, x: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ def _wrapped(indices: Tensor, length: int) -> Tensor:
 def _gather(call: Call, x: Tensor, indices: Tensor) -> Tensor:
     axis = call.get("axis", 0) % x.dim()
     chosen = x.index_select(axis, _wrapped(indices, x.shape[axis]).reshape(-1))
-    return chosen.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+    return chosen.reshape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
 
 
 def _gather_elements(call: Call, x: Tensor, indices: Tensor) -> Tensor:
@@ -97,7 +97,7 @@ def _gather_nd(call: Call, x: Tensor, indices: Tensor) -> Tensor:
     batch = call.get("batch_dims", 0)
     outer = torch.meshgrid(*(torch.arange(n, device=x.device) for n in x.shape[:batch]), indexing="ij") if batch else ()
     inner = indices.dim() - 1 - batch
-    before = tuple(index.reshape(*index.shape, *[1] * inner) for index in outer)
+    before = tuple(index.reshape((*index.shape, *[1] * inner)) for index in outer)
     return x[(*before, *indices.to(torch.int64).unbind(-1))]
 
 
@@ -118,7 +118,7 @@ def _scatter_nd(call: Call, x: Tensor, indices: Tensor, updates: Tensor) -> Tens
 
 
 def _expand(_call: Call, x: Tensor, shape: Tensor) -> Tensor:
-    return x.expand(torch.broadcast_shapes(x.shape, tuple(ints(shape))))
+    return x.expand(torch.broadcast_shapes(x.shape, tuple(ints(shape))))  # type: ignore[no-untyped-call]
 
 
 def _tile(_call: Call, x: Tensor, repeats: Tensor) -> Tensor:
@@ -217,14 +217,16 @@ def _depth_to_space(call: Call, x: Tensor) -> Tensor:
 def _space_to_depth(call: Call, x: Tensor) -> Tensor:
     n, c, h, w = x.shape
     b = call.get("blocksize")
-    return x.reshape(n, c, h // b, b, w // b, b).permute(0, 3, 5, 1, 2, 4).reshape(n, c * b * b, h // b, w // b)
+    order = (0, 3, 5, 1, 2, 4) if call.get("mode", "DCR") == "DCR" else (0, 1, 3, 5, 2, 4)
+    return x.reshape(n, c, h // b, b, w // b, b).permute(order).reshape(n, c * b * b, h // b, w // b)
 
 
-def _dropout(call: Call, x: Tensor, _ratio: Tensor | None = None, training: Tensor | None = None) -> Tensor:
+def _dropout(
+    call: Call, x: Tensor, _ratio: Tensor | None = None, training: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     if training is not None and bool(training):
         raise call.unsupported("training mode")
-    call.one_output()
-    return x
+    return x, torch.ones_like(x, dtype=torch.bool)
 
 
 TENSORS: Operators = {

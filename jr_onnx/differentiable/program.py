@@ -178,7 +178,9 @@ def _site(scope: Scope, index: int, match: Match | None) -> Step:
 
 
 def _operation(scope: Scope, node: onnx.NodeProto, dtype: torch.dtype) -> Step:
-    call = Call(operator_name(node), scope.opset, attribute_values(node, dtype), len([*filter(None, node.output)]), dtype)
+    call = Call(
+        operator_name(node), scope.opset, attribute_values(node, dtype), len([*filter(None, node.output)]), dtype
+    )
     return Step(call, tuple(node.input), tuple(node.output))
 
 
