@@ -2,6 +2,6 @@
 
 from jr_onnx.dataset.classifier import Classifier, read_classifier
 from jr_onnx.dataset.dataset import Dataset, split
-from jr_onnx.dataset.load import load
+from jr_onnx.dataset.loading import load
 
 __all__ = ["Classifier", "Dataset", "load", "read_classifier", "split"]

@@ -14,7 +14,7 @@ from pathlib import Path
 import onnx
 
 from jr_onnx.dataset import Classifier, Dataset, load, read_classifier, split
-from jr_onnx.dataset.load import Source
+from jr_onnx.dataset.loading import Source
 from jr_onnx.errors import OptionError
 from jr_onnx.text import count
 from jr_onnx.tuning.grid import check_grid
