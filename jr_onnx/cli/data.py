@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from jr_onnx.cli.numbers import numbers
 from jr_onnx.dataset import Classifier, Dataset, load
@@ -46,13 +45,3 @@ def _size(text: str) -> tuple[int, int]:
     if len(words) > 2 or not all(word.isascii() and word.isdigit() and int(word) for word in words):
         raise OptionError(f"--size {text}: write it as 224 or 224,320 (height, width)")
     return int(words[0]), int(words[-1])
-
-
-def output_folder_exists(path: Path | None, option: str) -> None:
-    """Refuse at once what could not be written after hours of work.
-
-    Raises:
-        OptionError: the folder is not there, or the name is one of a folder.
-    """
-    if path is not None and (path.is_dir() or not path.parent.is_dir()):
-        raise OptionError(f"{option} {path}: {'is a folder' if path.is_dir() else 'no such folder'}; name another file")

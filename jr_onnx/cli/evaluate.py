@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +12,8 @@ import numpy as np
 
 from jr_onnx.attacks.attack import Effort
 from jr_onnx.attacks.catalogue import ATTACKS
-from jr_onnx.cli.data import add_data_arguments, output_folder_exists, read_data
+from jr_onnx.cli.data import add_data_arguments, read_data
+from jr_onnx.cli.long_work import command_line, default_journal, interrupted, output_folder_exists
 from jr_onnx.cli.numbers import fraction
 from jr_onnx.cli.progress import stages_bar
 from jr_onnx.dataset import Dataset, read_classifier
@@ -26,8 +25,6 @@ from jr_onnx.text import printable, table
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
-
-INTERRUPTED = 130
 
 #: What `--attacks` takes in place of names.
 _ALL = "all"
@@ -55,7 +52,7 @@ def add_parser(commands: Commands) -> None:
         "--journal",
         metavar="DIR",
         type=Path,
-        help=f"where finished parts are kept, for a run that is interrupted (default: {_default_journal()})",
+        help=f"where finished parts are kept, for a run that is interrupted (default: {default_journal()})",
     )
     parser.add_argument("--report", metavar="FILE.html", type=Path, help="write the report as one HTML page")
     parser.add_argument("--plots", metavar="DIR", type=Path, help="write the charts as PNG and SVG (jr-onnx[report])")
@@ -91,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
     output_folder_exists(arguments.report, "--report")
     dataset = _drawn(read_data(arguments, read_classifier(arguments.reference)), arguments.samples, arguments.seed)
     effort = Effort(steps=arguments.steps, restarts=arguments.restarts, queries=arguments.queries)
-    journal = arguments.journal or _default_journal()
+    journal = arguments.journal or default_journal()
     finished = 0
     try:
         with stages_bar() as bar:
@@ -115,21 +112,18 @@ def run(arguments: argparse.Namespace) -> int:
                 progress=progress,
             )
     except KeyboardInterrupt:
-        kept = f"; {finished} finished parts are in {journal}, the same command takes up from there" if finished else ""
-        print(printable(f"jr-onnx evaluate: interrupted{kept}"), file=sys.stderr)
-        return INTERRUPTED
+        return interrupted("evaluate", finished, journal)
     print(json.dumps(report.to_dict(), indent=2) if arguments.json else "\n".join(_text(report)), flush=True)
     _write(report, arguments)
     return 0
 
 
 def _write(report: EvaluationReport, arguments: argparse.Namespace) -> None:
-    command = shlex.join(["jr-onnx", *sys.argv[1:]]) if Path(sys.argv[0]).name == "jr-onnx" else ""
     written: list[Path] = []
     if arguments.report is not None:
         from jr_onnx.reporting.page import write_evaluation
 
-        write_evaluation(report, arguments.report, command)
+        write_evaluation(report, arguments.report, command_line())
         written.append(arguments.report)
     if arguments.plots is not None:
         from jr_onnx.reporting.from_evaluation import contents
@@ -138,11 +132,6 @@ def _write(report: EvaluationReport, arguments: argparse.Namespace) -> None:
         written += write_plots(contents(report), arguments.plots)
     for path in written:
         print(printable(f"wrote {path}"), file=sys.stderr if arguments.json else sys.stdout)
-
-
-def _default_journal() -> Path:
-    """Where programs keep what can be made again (XDG base directory specification)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jr-onnx"
 
 
 def _drawn(dataset: Dataset, samples: int | None, seed: int) -> Dataset:

@@ -7,9 +7,10 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from jr_onnx.cli.data import add_data_arguments, output_folder_exists, read_data
+from jr_onnx.cli.data import add_data_arguments, read_data
+from jr_onnx.cli.long_work import command_line, default_journal, interrupted, output_folder_exists
 from jr_onnx.cli.numbers import fraction, number, numbers
 from jr_onnx.cli.progress import stages_bar
 from jr_onnx.conversion import convert
@@ -21,6 +22,7 @@ from jr_onnx.text import count, printable, table
 from jr_onnx.tuning.grid import QUANTILES
 from jr_onnx.tuning.report import OBJECTIVES, Candidate, TuningReport
 from jr_onnx.tuning.robustness import AttackSettings
+from jr_onnx.tuning.stages import ATTACKING
 from jr_onnx.tuning.tune import tune
 
 if TYPE_CHECKING:
@@ -88,7 +90,13 @@ def _add_attack_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"samples of each part that are attacked, at most (default: {settings.samples})",
     )
     group.add_argument("--workers", metavar="N", type=int, default=1, help="processes (default: 1)")
-    group.add_argument("--journal", metavar="DIR", type=Path, help="keep finished work here, and resume from it")
+    group.add_argument(
+        "--journal",
+        metavar="DIR",
+        type=Path,
+        default=default_journal(),
+        help="where finished parts are kept, for a run that is interrupted (default: %(default)s)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -103,21 +111,19 @@ def run(arguments: argparse.Namespace) -> int:
         workers=arguments.workers,
         journal=arguments.journal,
     )
-    with stages_bar() as progress:
-        report = tune(
-            arguments.model,
-            dataset,
-            max_drop=number("--max-drop", arguments.max_drop),
-            grid=None if arguments.grid is None else numbers("--grid", arguments.grid),
-            quantiles=None if arguments.quantiles is None else numbers("--quantiles", arguments.quantiles),
-            per_layer=arguments.per_layer,
-            objective=arguments.objective,
-            clip=arguments.clip,
-            test_share=number("--test-share", arguments.test_share),
-            attacks=attacks,
-            seed=arguments.seed,
-            progress=progress,
-        )
+    finished = 0
+    try:
+        with stages_bar() as bar:
+
+            def progress(stage: str, done: int, total: int) -> None:
+                nonlocal finished
+                if stage in ATTACKING:
+                    finished = max(finished, done)
+                bar(stage, done, total)
+
+            report = tune(arguments.model, dataset, attacks=attacks, progress=progress, **_options(arguments))
+    except KeyboardInterrupt:
+        return interrupted("tune", finished, arguments.journal)
     # Printed before anything is written: should that fail, hours of work are not lost.
     print(json.dumps(report.to_dict(), indent=2) if arguments.json else "\n".join(_text(report)), flush=True)
     for line in _written(report, arguments):
@@ -125,12 +131,25 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _options(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "max_drop": number("--max-drop", arguments.max_drop),
+        "grid": None if arguments.grid is None else numbers("--grid", arguments.grid),
+        "quantiles": None if arguments.quantiles is None else numbers("--quantiles", arguments.quantiles),
+        "per_layer": arguments.per_layer,
+        "objective": arguments.objective,
+        "clip": arguments.clip,
+        "test_share": number("--test-share", arguments.test_share),
+        "seed": arguments.seed,
+    }
+
+
 def _written(report: TuningReport, arguments: argparse.Namespace) -> Iterator[str]:
     """Write the files that were asked for; a line for each."""
     if arguments.report is not None:
         from jr_onnx.reporting.page import write_tuning  # only who wants the page pays for its plots
 
-        write_tuning(report, arguments.report)
+        write_tuning(report, arguments.report, command_line())
         yield f"wrote {arguments.report}"
     if report.policy is None:
         wanted = (path for path in (arguments.policy_out, arguments.output) if path is not None)

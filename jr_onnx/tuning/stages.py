@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 #: Called with the name of a stage, what was done in it, and what there is to do.
 StageProgress = Callable[[str, int, int], None]
 
+#: The stages that attack, whose finished parts are in the journal.
+ATTACKING = ("attack", "confirm")
+
 _Rights = npt.NDArray[np.bool_]
 
 
@@ -65,7 +68,7 @@ class Stages:
         if self.attacks is None:
             return tuple(found)
         inside = [number for number, candidate in enumerate(found) if candidate.within_budget]
-        report = self._attack([found[number].choice for number in inside], dataset, "attack")
+        report = self._attack([found[number].choice for number in inside], dataset, ATTACKING[0])
         for name, number in enumerate(inside):
             result = report.models[str(name)]
             found[number] = replace(
@@ -80,7 +83,7 @@ class Stages:
         clean, drop = _clean(*rights)
         if self.attacks is None:
             return Confirmation(best.choice, clean, drop)
-        verdict = self._attack(choices, dataset, "confirm").verdicts["1"]
+        verdict = self._attack(choices, dataset, ATTACKING[1]).verdicts["1"]
         return Confirmation(best.choice, clean, drop, verdict)
 
     def _measured(
