@@ -101,7 +101,7 @@ def attack_part(campaign: Campaign, part: Part) -> Arrays:
         `campaign.attacks`; -1 where none did; `by_all` has the attacks that follow the true gradient too. tried, broke,
         failed, left: int32 [eps, attacks]; left counts the samples that are still right after the attack. noise:
         float64 [attacks, n], the relative noise of the attacks that look for the smallest perturbation, NaN where they
-        found none. kept_index int64 [k], kept float32 [k, ...]: the first perturbation that fooled, of samples below
+        found none. kept_index int64 [k], kept float32 [k, ...]: what fooled at the smallest eps, of samples below
         `KEPT`; labels int64 [n].
     """
     with _one_thread(campaign):
@@ -124,7 +124,7 @@ class _Shard:
         self.by = np.full((sizes[0], len(rows)), -1, np.int16)
         self.counts = {name: np.zeros(sizes, np.int32) for name in ("tried", "broke", "failed", "left")}
         self.noise = np.full((sizes[1], len(rows)), np.nan)
-        self.kept: dict[int, Floats] = {}
+        self.kept: dict[int, tuple[int, Floats]] = {}  # the smallest eps at which a sample fell, and to what
         self.smallest: dict[int, tuple[npt.NDArray[np.int64], AttackOutcome]] = {}
 
     def attacked(self) -> Arrays:
@@ -144,7 +144,7 @@ class _Shard:
             "noise": self.noise,
             "labels": self.labels,
             "kept_index": self.rows[kept],
-            "kept": np.stack([self.kept[row] for row in kept]) if kept else self.pixels[:0],
+            "kept": np.stack([self.kept[row][1] for row in kept]) if kept else self.pixels[:0],
             **self.counts,
         }
 
@@ -171,8 +171,8 @@ class _Shard:
             row = int(survivors[one])
             later = self.by[level:, row]
             later[later < 0] = attack
-            if self.rows[row] < KEPT and row not in self.kept:
-                self.kept[row] = candidates[one]
+            if self.rows[row] < KEPT and (row not in self.kept or level < self.kept[row][0]):
+                self.kept[row] = level, candidates[one]
 
     def _find_smallest(self, attack: int) -> None:
         """An attack that has no eps runs once, on all that is right: its measure is a mean over all samples."""

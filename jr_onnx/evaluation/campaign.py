@@ -32,7 +32,7 @@ from jr_onnx.evaluation.attacking import (
 from jr_onnx.evaluation.collecting import examples, model_result
 from jr_onnx.evaluation.journal import Journal
 from jr_onnx.evaluation.results import EvaluationReport
-from jr_onnx.evaluation.shards import SIZE, shards
+from jr_onnx.evaluation.shards import shards
 from jr_onnx.evaluation.shipped import Shipped, judge_of, ship
 from jr_onnx.evaluation.verdict import judge
 from jr_onnx.evaluation.workers import run_parts
@@ -53,6 +53,9 @@ DEFAULT_ATTACKS = (
 
 #: Goes up when the same settings give other numbers than before, so that an old journal is not taken for a new one.
 _METHOD = 1
+
+#: Samples on which the copy that gives gradients is compared with onnxruntime.
+_COMPARED = 32
 
 _NUMBERS_DEPEND_ON = ("onnxruntime", "torch", "adversarial-robustness-toolbox", "numpy")
 
@@ -162,7 +165,7 @@ def _check_models(campaign: Campaign) -> None:
     dataset = campaign.dataset
     if campaign.needs_gradients:
         import_torch()
-    first = dataset.batch(slice(0, min(SIZE, len(dataset))))
+    first = dataset.batch(slice(0, min(_COMPARED, len(dataset))))
     for name, shipped in campaign.models.items():
         called = str(shipped.path or name)
         classifier = judge_of(shipped).classifier
@@ -199,7 +202,7 @@ def _done_parts(
 ) -> Mapping[str, list[Arrays]]:
     """Model -> its parts, in the order of the shards."""
     journal = None if folder is None else Journal(folder, _digest(campaign))
-    every = [Part(name, shard) for shard in shards(len(campaign.dataset)) for name in campaign.models]
+    every = [Part(name, shard) for shard in shards(campaign.dataset.images.shape) for name in campaign.models]
     done: dict[Part, Arrays] = {}
     for part in every:
         kept = journal.get(part.key) if journal is not None else None
@@ -226,14 +229,13 @@ def _digest(campaign: Campaign) -> str:
         "seed": campaign.seed,
         "data": [dataset.images.shape, str(dataset.images.dtype), dataset.pixel_range, dataset.layout],
         "preprocessing": [dataset.mean.tolist(), dataset.std.tolist()],
-        "shard": SIZE,
         "method": _METHOD,
         "versions": _versions(),
     }
     digest.update(json.dumps(said, sort_keys=True).encode())
     if dataset.labels is not None:
         digest.update(dataset.labels.tobytes())
-    for shard in shards(len(dataset)):
+    for shard in shards(dataset.images.shape):
         digest.update(np.ascontiguousarray(dataset.images[slice(shard.start, shard.stop)]).tobytes())
     return digest.hexdigest()
 

@@ -1,15 +1,17 @@
-"""How samples are dealt out: in shards of a fixed size, with seeds of their own, so that the number of workers does not
-show in the result."""
+"""How samples are dealt out: in shards whose size depends on nothing but the samples, with seeds of their own, so that
+the number of workers does not show in the result."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-#: Samples a shard. The last bits of a matrix product depend on how many rows are in it, so this is no option.
-SIZE = 32
+#: Samples a shard, at least and at most, and how many numbers are in them if that lets it choose. The last bits of a
+#: matrix product depend on how many rows are in it, so this is no option.
+_LEAST, _MOST, _NUMBERS = 8, 64, 1 << 20
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,11 @@ class Shard:
         return range(self.start, self.stop)
 
 
-def shards(samples: int) -> tuple[Shard, ...]:
-    """All samples in shards, in order."""
-    starts = range(0, samples, SIZE)
-    return tuple(Shard(number, start, min(start + SIZE, samples)) for number, start in enumerate(starts))
+def shards(shape: tuple[int, ...]) -> tuple[Shard, ...]:
+    """All samples in shards, in order; `shape` is [N, ...]."""
+    size = min(_MOST, max(_LEAST, _NUMBERS // math.prod(shape[1:])))
+    starts = range(0, shape[0], size)
+    return tuple(Shard(number, start, min(start + size, shape[0])) for number, start in enumerate(starts))
 
 
 def sample_seeds(seed: int, stream: int, samples: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:

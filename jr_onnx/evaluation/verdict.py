@@ -123,13 +123,14 @@ def _headline(masking: bool, gain: Gain, at: Sequence[EpsVerdict]) -> str:
     shown = max(where, key=lambda one: abs(one.gain.difference.estimate))
     numbers = f"{shown.hardened:.1%} survive against {shown.reference:.1%} of the original at eps {shown.eps:.4g}"
     said = {
-        "GAIN": f"in the worst case over these attacks {numbers}, an upper bound and no guarantee",
-        "NO GAIN": f"no measurable robustness gain: in the worst case {numbers}",
-        "WORSE": f"worse than the original: in the worst case {numbers}",
+        "GAIN": f"In the worst case over these attacks {numbers}, an upper bound and no guarantee",
+        "NO GAIN": f"No measurable robustness gain: in the worst case {numbers}",
+        "WORSE": f"Worse than the original: in the worst case {numbers}",
     }[gain]
-    masked = "what the true gradient shows is gradient masking; " if masking else ""
-    sentence = f"{masked}{said}."
-    return sentence[0].upper() + sentence[1:]
+    masked = "; the true gradient shows more than there is (gradient masking)" if masking else ""
+    if masking and gain == "GAIN":
+        masked += ", so expect a better attack to leave less"
+    return f"{said}{masked}."
 
 
 def _clean(reference: ModelResult, hardened: ModelResult) -> str:
@@ -144,7 +145,7 @@ def _worst(one: EpsVerdict) -> str:
     difference = one.gain.difference
     return (
         f"eps {one.eps:.4g}, worst case: hardened {one.hardened:.1%}, original {one.reference:.1%}; difference "
-        f"{_points(difference.estimate)} ({_points(difference.low)} to {_points(difference.high)}), p = "
+        f"{100 * difference.estimate:+.1f} points ({100 * difference.low:+.1f} to {100 * difference.high:+.1f}), p = "
         f"{one.gain.p_value:.2g}: {one.verdict}."
     )
 
@@ -157,7 +158,3 @@ def _masked(one: EpsVerdict) -> str:
         f"another {hardened - one.hardened:.1%} of the hardened model's samples and {reference - one.reference:.1%} of "
         f"the original's: {end}."
     )
-
-
-def _points(share: float) -> str:
-    return f"{100 * share:+.1f} points"

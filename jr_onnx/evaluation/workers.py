@@ -142,7 +142,7 @@ def _on_dask(work: Work[Part, Done], payload: Any, parts: Sequence[Part], addres
         # Not pure: two campaigns are two computations, whatever their arguments look like.
         futures = {client.submit(work, shared, part, pure=False): part for part in parts}
         try:
-            for future in as_completed(list(futures)):  # type: ignore[no-untyped-call]
+            for future in as_completed(list(futures), loop=client.loop):  # type: ignore[no-untyped-call]
                 yield futures[future], future.result()
                 future.release()
         except KilledWorker as error:
@@ -159,6 +159,6 @@ def _client(address: str) -> Client:
     from distributed import Client
 
     try:
-        return Client(address, timeout=10, set_as_default=False)  # type: ignore[no-untyped-call]
+        return Client(address, timeout=5, set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, ValueError, ImportError) as error:
         raise OptionError(f"--dask {address}: no scheduler answers there; start one with `dask scheduler`") from error

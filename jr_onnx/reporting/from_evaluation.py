@@ -23,7 +23,7 @@ def contents(report: EvaluationReport, command: str = "") -> Contents:
     """The report of one model against its original, which stand first in it."""
     reference, hardened, *_ = report.models.values()
     verdict = report.verdicts[hardened.name]
-    named = " against ".join(str(model.path or model.name) for model in (hardened, reference))
+    named = " against ".join(model.path.name if model.path else model.name for model in (hardened, reference))
     return Contents(
         title=f"{named} under attack",
         words=verdict.words,
@@ -37,7 +37,7 @@ def contents(report: EvaluationReport, command: str = "") -> Contents:
                 "activations-zeroed",
                 "Positive activations that JumpReLU makes zero",
                 tuple((one.layer, one.share, f"jump {one.jump}") for one in layers),
-                "On clean samples; the longest bar is the layer that loses most.",
+                "On clean samples.",
             )
             for layers in report.zeroed.values()
             if layers

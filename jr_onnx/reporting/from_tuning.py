@@ -27,7 +27,7 @@ def contents(report: TuningReport, command: str = "") -> Contents:
                 "activations-zeroed",
                 f"Positive activations made zero at jump {shown.choice.label}",
                 tuple((site.path, site.share, f"jump {jump_text(site.jump)}") for site in shown.zeroed),
-                "On clean samples; the longest bar is the layer that loses most.",
+                "On clean samples.",
             ),
         ),
         tables=(_table(report),),
