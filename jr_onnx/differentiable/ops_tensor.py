@@ -69,12 +69,20 @@ def _slice(
     along = call.axes(axes) or list(range(len(first)))
     by = [1] * len(first) if steps is None else ints(steps)
     for start, end, axis, step in zip(first, last, along, by, strict=True):
-        chosen = range(*slice(start, end, step).indices(x.shape[axis]))
+        chosen = _span(start, end, step, x.shape[axis])
         if step == 1:
             x = x.narrow(axis, chosen.start, len(chosen))
         else:
             x = x.index_select(axis, torch.tensor(chosen, dtype=torch.int64, device=x.device))
     return x
+
+
+def _span(start: int, end: int, step: int, length: int) -> range:
+    """The elements of a slice; its ends are cut to the axis in ONNX's way, not in Python's."""
+    start, end = (place + length if place < 0 else place for place in (start, end))
+    if step > 0:
+        return range(min(max(start, 0), length), min(max(end, 0), length), step)
+    return range(min(max(start, 0), length - 1), min(max(end, -1), length - 1), step)
 
 
 def _wrapped(indices: Tensor, length: int) -> Tensor:
