@@ -18,11 +18,11 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from jr_onnx.checking.copies import Runnable, runnable
+from jr_onnx.comparison.side import read_side
 from jr_onnx.conversion import convert
 from jr_onnx.element_types import DOUBLE, FLOAT, NUMPY_TYPES
 from jr_onnx.errors import ModelError
 from jr_onnx.forms.write import tensor_of
-from jr_onnx.inspection import find_sites
 from jr_onnx.marks import PREFIX
 from jr_onnx.modelfile import schema
 from jr_onnx.modelfile.rewrite import message_of
@@ -74,14 +74,19 @@ def harden(model: str | Path | onnx.ModelProto, *, clip: bool) -> Hardened:
         ModelError: the model cannot be read or converted, or has no site whose jump could be tuned.
     """
     path = None if isinstance(model, onnx.ModelProto) else Path(model)
-    hardened = convert(_in_memory(model), jump=0.0, clip=clip).model
+    original = _in_memory(model)
+    hardened = convert(original, jump=0.0, clip=clip).model
     if hardened is None:
         raise TypeError("a conversion in memory gives a model")
-    sites = find_sites(hardened)
-    prepared = runnable(replace(open_proto(hardened), path=path), sites)
+    source = replace(open_proto(hardened), path=path)
+    before, after = read_side(open_proto(original).skeleton), read_side(source.skeleton)
+    # A JumpReLU behind a Clip has a path of its own; what a policy matches is the Clip's.
+    known = {site.path: before.sites[key].path for key, site in after.sites.items()}
+    prepared = runnable(source, after.sites.values())
     if not prepared.sites:
         raise ModelError("no Relu whose jump could be tuned; jr-onnx inspect lists what there is")
-    return Hardened(prepared, tuple(site.path for site in sites if site.kind is SiteKind.RECURRENT))
+    renamed = replace(prepared, sites=tuple((known[path], site) for path, site in prepared.sites))
+    return Hardened(renamed, tuple(s.path for s in after.sites.values() if s.kind is SiteKind.RECURRENT))
 
 
 def _in_memory(model: str | Path | onnx.ModelProto) -> onnx.ModelProto:
