@@ -1,4 +1,4 @@
-"""The experiments of the JumpReLU paper (arXiv 1904.03750) on a network and data of yours, and then the attacks that adapt.
+"""The experiments of the JumpReLU paper (arXiv 1904.03750) on a network and data of yours, then the attacks that adapt.
 
     python benchmarks/reproduce_paper.py lenet.onnx mnist_test.npz --samples 500
 

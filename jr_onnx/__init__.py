@@ -5,6 +5,8 @@ from jr_onnx.checking.findings import CheckReport, Finding
 from jr_onnx.conversion import convert
 from jr_onnx.diffing.diff import DiffReport, diff
 from jr_onnx.errors import JrOnnxError, ModelError, OptionError, OutputError, RuntimeMissingError
+from jr_onnx.evaluation.evaluate import evaluate
+from jr_onnx.evaluation.results import EvaluationReport
 from jr_onnx.inspection import find_sites, inspect
 from jr_onnx.policy import JumpReluPolicy, PolicyRule, read_policy
 from jr_onnx.report import ConversionReport, InspectionReport
@@ -18,6 +20,7 @@ __all__ = [
     "CheckReport",
     "ConversionReport",
     "DiffReport",
+    "EvaluationReport",
     "Finding",
     "InspectionReport",
     "JrOnnxError",
@@ -34,6 +37,7 @@ __all__ = [
     "check",
     "convert",
     "diff",
+    "evaluate",
     "find_sites",
     "inspect",
     "library_path",

@@ -24,6 +24,12 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def eps_text(eps: float) -> str:
+    """ "8/255" where it is that many levels of an 8-bit image, else a decimal."""
+    levels = eps * 255
+    return f"{round(levels)}/255" if 0 < round(levels) < 255 and abs(levels - round(levels)) < 1e-6 else f"{eps:.4g}"
+
+
 def jump_text(jump: Jump) -> str:
     """A jump; of many, one a channel, the range and the number."""
     if isinstance(jump, tuple):

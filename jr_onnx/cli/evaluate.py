@@ -21,7 +21,7 @@ from jr_onnx.errors import OptionError
 from jr_onnx.evaluation.campaign import DEFAULT_ATTACKS
 from jr_onnx.evaluation.evaluate import evaluate
 from jr_onnx.evaluation.results import EvaluationReport
-from jr_onnx.text import printable, table
+from jr_onnx.text import eps_text, printable, table
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -149,7 +149,7 @@ def _text(report: EvaluationReport) -> list[str]:
     rows = [("0", "clean", f"{reference.clean_accuracy:.1%}", f"{hardened.clean_accuracy:.1%}", "")]
     for one, other in zip(reference.rows, hardened.rows, strict=True):
         failed = f"gradient failed on {other.failed}" if other.failed else ""
-        rows.append((f"{one.eps:.4g}", one.attack, f"{one.accuracy:.1%}", f"{other.accuracy:.1%}", failed))
+        rows.append((eps_text(one.eps), one.attack, f"{one.accuracy:.1%}", f"{other.accuracy:.1%}", failed))
     lines = table(("eps", "after", reference.name, hardened.name, ""), rows)
     if reference.noise:
         noise = [

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from jr_onnx.evaluation.results import ModelResult
 from jr_onnx.statistics import PairedResult, paired_test, proportion_interval
+from jr_onnx.text import eps_text
 
 Gain = Literal["GAIN", "NO GAIN", "WORSE"]
 
@@ -94,6 +95,11 @@ def judge(reference: ModelResult, hardened: ModelResult, eps: Sequence[float], *
     evidence = [_clean(reference, hardened)]
     for one in at:
         evidence += [_worst(one), *([_masked(one)] if adaptive else [])]
+    if len(eps) > 1:
+        level = LEVEL / len(eps)
+        evidence.append(
+            f"At {len(eps)} eps a difference counts from p < {level:.3g}, and the intervals are at {1 - level:.1%}."
+        )
     if not adaptive:
         evidence.append("No attack that adapts to JumpReLU was run: the true figure may be far lower.")
     return Verdict(masking, gain, _headline(masking, gain, at), tuple(evidence), at)
@@ -121,7 +127,7 @@ def _headline(masking: bool, gain: Gain, at: Sequence[EpsVerdict]) -> str:
     where = [one for one in at if one.verdict == gain] or list(at)
     # Where several eps say the same, the one that says it most clearly.
     shown = max(where, key=lambda one: abs(one.gain.difference.estimate))
-    numbers = f"{shown.hardened:.1%} survive against {shown.reference:.1%} of the original at eps {shown.eps:.4g}"
+    numbers = f"{shown.hardened:.1%} survive against {shown.reference:.1%} of the original at eps {eps_text(shown.eps)}"
     said = {
         "GAIN": f"In the worst case over these attacks {numbers}, an upper bound and no guarantee",
         "NO GAIN": f"No measurable robustness gain: in the worst case {numbers}",
@@ -144,7 +150,7 @@ def _clean(reference: ModelResult, hardened: ModelResult) -> str:
 def _worst(one: EpsVerdict) -> str:
     difference = one.gain.difference
     return (
-        f"eps {one.eps:.4g}, worst case: hardened {one.hardened:.1%}, original {one.reference:.1%}; difference "
+        f"eps {eps_text(one.eps)}, worst case: hardened {one.hardened:.1%}, original {one.reference:.1%}; difference "
         f"{100 * difference.estimate:+.1f} points ({100 * difference.low:+.1f} to {100 * difference.high:+.1f}), p = "
         f"{one.gain.p_value:.2g}: {one.verdict}."
     )
@@ -154,7 +160,7 @@ def _masked(one: EpsVerdict) -> str:
     reference, hardened = one.true_gradient
     end = "MASKING" if one.masked else "no masking found"
     return (
-        f"eps {one.eps:.4g}, true gradient: hardened {hardened:.1%}, original {reference:.1%}; attacks that adapt take "
-        f"another {hardened - one.hardened:.1%} of the hardened model's samples and {reference - one.reference:.1%} of "
+        f"eps {eps_text(one.eps)}, true gradient: hardened {hardened:.1%}, original {reference:.1%}; attacks that adapt "
+        f"take another {hardened - one.hardened:.1%} of the hardened model's samples and {reference - one.reference:.1%} of "
         f"the original's: {end}."
     )

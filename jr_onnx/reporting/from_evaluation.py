@@ -12,6 +12,7 @@ from jr_onnx.evaluation.results import EvaluationReport, Example, ModelResult
 from jr_onnx.evaluation.verdict import Verdict
 from jr_onnx.reporting.contents import Bars, Chart, Contents, Line, Picture, Point, Table, Tone
 from jr_onnx.statistics import proportion_interval
+from jr_onnx.text import eps_text
 
 CAUTION = (
     "Every number is for these attacks at this effort: a stronger attack may find more, none may find less. "
@@ -70,12 +71,6 @@ def _facts(report: EvaluationReport) -> tuple[tuple[str, str], ...]:
         ("versions", versions),
         ("time", f"{report.seconds:.1f} s"),
     )
-
-
-def eps_text(eps: float) -> str:
-    """ "8/255" where it is that many levels of an 8-bit image, else a decimal."""
-    levels = eps * 255
-    return f"{round(levels)}/255" if abs(levels - round(levels)) < 1e-6 and round(levels) < 255 else f"{eps:.4g}"
 
 
 def _against_eps(report: EvaluationReport) -> Chart:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from jr_onnx.reporting.contents import Bars, Chart, Contents, Line, Point, Table, Tone
-from jr_onnx.reporting.from_evaluation import CAUTION, eps_text, tone
+from jr_onnx.reporting.from_evaluation import CAUTION, tone
 from jr_onnx.statistics import Interval
-from jr_onnx.text import count, jump_text
+from jr_onnx.text import count, eps_text, jump_text
 from jr_onnx.tuning.report import Candidate, TuningReport
 
 
