@@ -94,8 +94,9 @@ def margin_of(logits: Array, labels: Labels) -> npt.NDArray[np.float64]:
 def relative_noise(target: Target, images: Images, attacked: Images, norm: str) -> npt.NDArray[np.float64]:
     """||r|| / ||x|| of each image, both normalised by mean and standard deviation; arXiv 1904.03750's measure."""
     mean, std = (channelwise(values, images.ndim) for values in (target.mean, target.std))
-    clean = ((images - mean) / std).reshape(len(images), -1).astype(np.float64)
-    noise = ((attacked - images) / std).reshape(len(images), -1).astype(np.float64)
+    flat = (len(images), int(np.prod(images.shape[1:])))
+    clean = ((images - mean) / std).reshape(flat).astype(np.float64)
+    noise = ((attacked - images) / std).reshape(flat).astype(np.float64)
     order = np.inf if norm == "linf" else 2
     size: npt.NDArray[np.float64] = np.linalg.norm(clean, order, axis=1)
     change: npt.NDArray[np.float64] = np.linalg.norm(noise, order, axis=1)
