@@ -160,7 +160,7 @@ def _masked(one: EpsVerdict) -> str:
     reference, hardened = one.true_gradient
     end = "MASKING" if one.masked else "no masking found"
     return (
-        f"eps {eps_text(one.eps)}, true gradient: hardened {hardened:.1%}, original {reference:.1%}; attacks that adapt "
-        f"take another {hardened - one.hardened:.1%} of the hardened model's samples and {reference - one.reference:.1%} of "
-        f"the original's: {end}."
+        f"eps {eps_text(one.eps)}, true gradient: hardened {hardened:.1%}, original {reference:.1%}; attacks that "
+        f"adapt take another {hardened - one.hardened:.1%} of the hardened model's samples and "
+        f"{reference - one.reference:.1%} of the original's: {end}."
     )
