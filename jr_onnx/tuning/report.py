@@ -45,6 +45,7 @@ class Candidate:
         within_budget: whether the drop is.
         true_gradient: share that is still right under attacks that follow the true gradient; None where no attack ran.
         adaptive: share that is still right under all attacks, those that adapt to JumpReLU too: the worst case.
+        masking: whether the attacks that adapt undo what the true gradient shows; see `jr_onnx.evaluation.verdict`.
     """
 
     choice: Choice
@@ -54,6 +55,7 @@ class Candidate:
     within_budget: bool
     true_gradient: Interval | None = None
     adaptive: Interval | None = None
+    masking: bool = False
 
     @property
     def zeroed_share(self) -> float:
@@ -74,6 +76,7 @@ class Candidate:
             "zeroed": [{**asdict(site), "share": site.share} for site in self.zeroed],
             "true_gradient": None if self.true_gradient is None else asdict(self.true_gradient),
             "adaptive": None if self.adaptive is None else asdict(self.adaptive),
+            "masking": self.masking,
         }
 
 

@@ -70,9 +70,12 @@ class Stages:
         inside = [number for number, candidate in enumerate(found) if candidate.within_budget]
         report = self._attack([found[number].choice for number in inside], dataset, ATTACKING[0])
         for name, number in enumerate(inside):
-            result = report.models[str(name)]
+            result, verdict = report.models[str(name)], report.verdicts.get(str(name))
             found[number] = replace(
-                found[number], true_gradient=_share(result.survives_true[0]), adaptive=_share(result.survives[0])
+                found[number],
+                true_gradient=_share(result.survives_true[0]),
+                adaptive=_share(result.survives[0]),
+                masking=verdict is not None and verdict.masking,
             )
         return tuple(found)
 

@@ -132,6 +132,9 @@ def _notes(hardened: Hardened, candidates: Sequence[Candidate]) -> Iterator[str]
     unseen = len(hardened.model.sites) - len(hardened.model.in_place)
     if unseen:
         yield f"{count(unseen, 'site')} in the body of an If, Loop or Scan: what they make zero is not counted"
+    masked = [candidate.choice.label for candidate in candidates if candidate.masking]
+    if masked:
+        yield f"attacks that adapt undo what the true gradient shows (gradient masking) at jump {', '.join(masked)}"
     worst = candidates[0].adaptive
     if worst is not None and not worst.estimate:
         yield "at this eps no sample survives even at jump 0, so nothing can be told apart: choose a smaller one"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -208,7 +209,7 @@ def test_a_jump_that_truly_helps_is_chosen() -> None:
 
 def test_where_nothing_is_gained_nothing_is_chosen() -> None:
     settings = attacks()
-    report = tune(DIGITS, TEST, grid=(0.5, 2.0), max_drop=5, attacks=settings)
+    report = tune(DIGITS, TEST, grid=(0.5, 2.0), max_drop=5, attacks=replace(settings, samples=180))
     original, middle, large = report.candidates
     for candidate in (original, middle):
         assert candidate.adaptive is not None
@@ -218,13 +219,16 @@ def test_where_nothing_is_gained_nothing_is_chosen() -> None:
     assert large.adaptive is None  # what cannot be chosen is not attacked
     assert report.chosen is report.policy is None
     assert report.sentence.startswith("no measurable robustness gain")
-    assert (report.attacked, report.eps) == (64, 0.1)
+    assert (report.attacked, report.eps) == (180, 0.1)
+    # What the true gradient shows is better than what is left: the report says what that is.
+    assert [candidate.masking for candidate in report.candidates] == [False, True, False]
+    assert any(note.endswith("(gradient masking) at jump 0.5") for note in report.notes)
 
 
 def test_at_an_eps_that_nothing_survives_the_report_says_so() -> None:
     settings = attacks()
     model, data = noisy_classifier()
-    strong = AttackSettings(eps=0.6, steps=settings.steps, samples=32)
+    strong = replace(settings, eps=0.6, samples=32)
     report = tune(model, data, grid=(0.05,), attacks=strong)
     assert report.candidates[0].adaptive is not None
     assert report.candidates[0].adaptive.estimate == 0
@@ -234,7 +238,7 @@ def test_at_an_eps_that_nothing_survives_the_report_says_so() -> None:
 def test_finished_attacks_are_taken_from_the_journal(tmp_path: Path) -> None:
     settings = attacks()
     model, data = noisy_classifier()
-    kept = AttackSettings(settings.eps, settings.steps, settings.samples, journal=tmp_path)
+    kept = replace(settings, journal=tmp_path)
     seen: list[tuple[str, int, int]] = []
     one = tune(model, data, grid=(0.2,), attacks=kept, progress=lambda *step: seen.append(step))
     first, *_, last = (step for step in seen if step[0] == "attack")
