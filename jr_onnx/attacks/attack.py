@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jr_onnx.attacks.catalogue import ATTACKS, AttackInfo
+from jr_onnx.differentiable.backward import Jumps
 from jr_onnx.errors import OptionError
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 Images = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
-Jumps = Mapping[str, float] | float | None
 
 
 @dataclass(frozen=True)

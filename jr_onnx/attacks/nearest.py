@@ -52,9 +52,9 @@ def deep_fool(search: Search, view: View) -> None:
     order = 1 if search.info.norm == "linf" else 2  # of the gradient: the norm that is dual to the perturbation's
     index, x = search.left(), view.tensor(search.images)
     for _ in range(search.effort.steps):
-        index, x, planes = _unfooled(search, view, index, x)
         if not len(index):
             return
+        index, x, planes = _unfooled(search, view, index, x)
         distances, nearest = planes.distances(order).min(1)
         index, x, (distances, nearest, normals) = _drop_unusable(
             search, index, x, torch.isfinite(distances), (distances, nearest, planes.normals)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
+
+#: None for the file's own jumps, a number for all sites, or path -> jump with the file's own elsewhere.
+Jumps: TypeAlias = Mapping[str, float] | float | None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import onnx
 import torch
 from torch import Tensor
 
-from jr_onnx.differentiable.backward import TRUE, Backward
+from jr_onnx.differentiable.backward import TRUE, Backward, Jumps
 from jr_onnx.differentiable.jump_relu import jump_relu
 from jr_onnx.differentiable.program import Program, Step, compile_program, flatten, read_model
 from jr_onnx.differentiable.table import OPERATORS
@@ -36,7 +36,7 @@ class Evaluator(torch.nn.Module):
         self,
         feeds: Mapping[str, Tensor],
         *,
-        jumps: Mapping[str, float] | float | None = None,
+        jumps: Jumps = None,
         backward: Backward = TRUE,
     ) -> list[Tensor]:
         """The outputs of the program; see `DifferentiableModel.forward`."""
@@ -52,9 +52,7 @@ class Evaluator(torch.nn.Module):
         return [values[name] for name in self.program.outputs]
 
     @staticmethod
-    def _run(
-        step: Step, inputs: list[Tensor | None], jumps: Mapping[str, float] | float | None, backward: Backward
-    ) -> tuple[Tensor, ...]:
+    def _run(step: Step, inputs: list[Tensor | None], jumps: Jumps, backward: Backward) -> tuple[Tensor, ...]:
         if step.call is not None:
             try:
                 given = OPERATORS[step.call.op_type](step.call, *inputs)
@@ -132,9 +130,7 @@ class DifferentiableModel(torch.nn.Module):
     def sites(self) -> tuple[str, ...]:
         return self.evaluator.sites
 
-    def forward(
-        self, x: Tensor, *, jumps: Mapping[str, float] | float | None = None, backward: Backward = TRUE
-    ) -> Tensor:
+    def forward(self, x: Tensor, *, jumps: Jumps = None, backward: Backward = TRUE) -> Tensor:
         """The class scores before any Softmax.
 
         Args:
@@ -153,7 +149,7 @@ class DifferentiableModel(torch.nn.Module):
         logits: Tensor = self.evaluator(feeds, jumps=jumps, backward=backward)[0]
         return logits
 
-    def outputs(self, x: Tensor, *, jumps: Mapping[str, float] | float | None = None) -> Tensor:
+    def outputs(self, x: Tensor, *, jumps: Jumps = None) -> Tensor:
         """What onnxruntime gives for the file: the class scores, behind the Softmax if the file has one."""
         logits = self(x, jumps=jumps)
         return torch.softmax(logits, -1) if self.softmax else logits

@@ -21,7 +21,11 @@ def _along(call: Call, x: Tensor, values: Tensor) -> Tensor:
 
 
 def _quantize(call: Call, x: Tensor, scale: Tensor, zero: Tensor | None = None) -> Tensor:
-    """The integers, in floating point so that a gradient can pass; it does where x is in range (arXiv 1308.3432)."""
+    """The integers, in floating point so that a gradient can pass; it does where x is in range (arXiv 1308.3432).
+
+    Integers of less than 8 bits have become 8 bits wide here, so what should be clipped at theirs is not; comparing
+    with onnxruntime (`check_parity`) finds that.
+    """
     zero = torch.zeros((), dtype=torch.uint8, device=x.device) if zero is None else zero
     if zero.is_floating_point() or call.get("output_dtype", 0):
         raise call.unsupported("an output that is not of the zero point's type, or is no integer")

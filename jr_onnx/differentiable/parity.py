@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from jr_onnx.differentiable.backward import Jumps
 from jr_onnx.differentiable.errors import ParityError
 from jr_onnx.differentiable.model import DifferentiableModel
 
@@ -39,7 +40,7 @@ def check_parity(
     x: Array,
     tolerance: float = 1e-3,
     *,
-    jumps: Mapping[str, float] | float | None = None,
+    jumps: Jumps = None,
 ) -> Parity:
     """Compare the copy with onnxruntime on the user's own data.
 

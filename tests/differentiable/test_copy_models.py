@@ -20,7 +20,7 @@ nn: Any = torch.nn
 sys.path.append(str(MODELS))
 from networks import NETWORKS  # noqa: E402 - behind the check that torch is there
 
-from jr_onnx import ModelError  # noqa: E402
+from jr_onnx import ModelError, convert  # noqa: E402
 from jr_onnx.differentiable.errors import UnsupportedOperatorError  # noqa: E402
 from jr_onnx.differentiable.model import DifferentiableModel, Evaluator  # noqa: E402
 from jr_onnx.differentiable.operators import to_tensor  # noqa: E402
@@ -126,7 +126,7 @@ def exported(network: Any, x: Any, exporter: str) -> onnx.ModelProto:
         return torch.onnx.export(network, (x,), dynamo=True, dynamic_shapes=shapes, verbose=False).model_proto
 
 
-@pytest.mark.parametrize("exporter", ["torchscript", "dynamo"])
+@pytest.mark.parametrize("exporter", ["torchscript", pytest.param("dynamo", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("network", [Patches, Mobile])
 def test_a_network_exported_now_has_the_outputs_of_onnxruntime_and_the_gradients_of_torch(
     network: type[Any], exporter: str
@@ -223,3 +223,42 @@ def test_two_inputs_and_two_outputs_are_refused() -> None:
     model.graph.input.append(onnx.helper.make_tensor_value_info("other", 1, [1]))
     with pytest.raises(ModelError, match="2 inputs; a classifier has one"):
         DifferentiableModel.from_onnx(model)
+
+
+def test_a_quantized_model_has_the_outputs_of_onnxruntime_and_a_gradient(tmp_path: Path) -> None:
+    """Rounding has no gradient of its own; the copy passes it straight through."""
+    quantization = pytest.importorskip("onnxruntime.quantization", reason="this onnxruntime cannot quantize")
+    images = np.load(MODELS / "digits_test.npz")["x"]
+
+    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.batches = iter([{"image": images[:64]}])
+
+        def get_next(self) -> dict[str, Array] | None:
+            return next(self.batches, None)
+
+    # Seven bits: with eight, onnxruntime's kernels for processors without VNNI saturate, and give other values.
+    digits, quantized = MODELS / "digits.onnx", tmp_path / "q.onnx"
+    quantization.quantize_static(digits, quantized, Reader(), per_channel=True, reduce_range=True)
+    model = onnx.load(tmp_path / "q.onnx")
+    assert {"QuantizeLinear", "DequantizeLinear"} <= {node.op_type for node in model.graph.node}
+    copy = DifferentiableModel.from_onnx(model)
+    x = torch.from_numpy(images[:64]).requires_grad_()
+    found = copy(x)
+    expected = run(model, {"image": images[:64]})[0]
+    step = np.abs(expected).max() / 128  # a value halfway between two integers may be rounded to either
+    np.testing.assert_allclose(found.detach().numpy(), expected, 0, 1.01 * step)
+    assert (np.abs(found.detach().numpy() - expected) < 1e-4).mean() > 0.95
+    (slope,) = torch.autograd.grad(found[:, 0].sum(), x)
+    assert (slope != 0).any(dim=3).any(dim=2).all()
+
+
+def test_relu6_that_was_hardened_has_its_jump_behind_the_clip() -> None:
+    for exporter in ("dynamo", "torchscript"):
+        model = convert(onnx.load(MODELS / f"relu6.{exporter}.onnx"), jump=0.3, clip=True).model
+        assert model is not None
+        copy = DifferentiableModel.from_onnx(model)
+        assert len(copy.sites) == 3
+        (x,) = NETWORKS["relu6"].inputs(batch=3, seed=2)
+        expected = run(model, {"x": x.numpy()})[0]
+        np.testing.assert_allclose(copy(x).detach().numpy(), expected, 1e-4, 1e-5)
