@@ -130,13 +130,14 @@ def _current_folder_first() -> Iterator[None]:
 
 
 def _returned(value: Any, name: str) -> Mapping[str, Any]:
-    if isinstance(value, Mapping):
-        return value
-    if isinstance(value, tuple):
-        if len(value) != 2:
-            raise OptionError(f"{name}: gives {len(value)} values; give (x, y), or a mapping with x, y, mean and std")
-        return {"x": np.asarray(value[0]), "y": value[1]}
-    return {"x": np.asarray(value)}
+    """What a function gave, as arrays by name."""
+    if isinstance(value, tuple) and len(value) != 2:
+        raise OptionError(f"{name}: gives {len(value)} values; give (x, y), or a mapping with x, y, mean and std")
+    pair = value if isinstance(value, tuple) else (value, None)
+    found = dict(value) if isinstance(value, Mapping) else {"x": pair[0], "y": pair[1]}
+    if "x" in found and not isinstance(getattr(found["x"], "dtype", None), np.dtype):  # lists, or tensors of torch
+        found["x"] = np.asarray(found["x"])
+    return found
 
 
 def _shape_of_images(

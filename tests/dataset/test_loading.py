@@ -102,16 +102,27 @@ def test_the_test_data_beside_the_models_load() -> None:
 
 @pytest.mark.parametrize(
     "returned",
-    [(BYTES, LABELS), {"x": BYTES, "y": LABELS}, (BYTES.tolist(), LABELS.tolist())],
-    ids=["pair", "mapping", "lists"],
+    [(BYTES, LABELS), {"x": BYTES, "y": LABELS}, (BYTES, LABELS.tolist())],
+    ids=["pair", "mapping", "list of labels"],
 )
 def test_a_callable_gives_samples(returned: Any) -> None:
-    if isinstance(returned, tuple) and isinstance(returned[0], list):
-        returned = (np.array(returned[0], np.uint8), returned[1])
     data = load(lambda: returned)
     assert_same_bits(data.images[:], BYTES)
     assert data.labels is not None
     assert data.labels.tolist() == LABELS.tolist()
+
+
+@pytest.mark.parametrize("returned", [BYTES / 255, {"x": (BYTES / 255).tolist()}, (BYTES / 255).tolist()])
+def test_a_callable_may_give_samples_alone_and_as_lists(returned: Any) -> None:
+    data = load(lambda: returned)
+    assert data.labels is None
+    assert_same_bits(data.batch([2]), (BYTES / 255)[[2]].astype(np.float32))
+
+
+def test_a_callable_may_give_tensors_of_torch() -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    data = load(lambda: (torch.from_numpy(BYTES), torch.from_numpy(LABELS)))
+    assert_same_bits(data.images[:], BYTES)
 
 
 @pytest.fixture
