@@ -154,7 +154,7 @@ def _is_image(pixels: npt.NDArray[np.float32]) -> bool:
 
 
 def _sample(report: EvaluationReport, example: Example) -> tuple[str, tuple[Picture, ...]]:
-    pictures = [Picture("original", _answers(example.answers), _bytes(example.pixels))]
+    pictures = [Picture("clean", _answers(example.answers), _bytes(example.pixels))]
     for one in example.adversarials:
         change = (one.pixels - example.pixels) / (2 * one.eps) + np.float32(0.5)
         pictures += [

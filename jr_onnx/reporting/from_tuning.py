@@ -16,9 +16,9 @@ def contents(report: TuningReport, command: str = "") -> Contents:
     colour: Tone = tone(verdict) if verdict is not None else "neutral"
     return Contents(
         title=f"The jump of {report.source or 'a model in memory'}",
-        words="NO GAIN" if report.chosen is None else f"JUMP {report.chosen.choice.label}",
+        words=_words(report),
         tone=colour if report.chosen is not None else "neutral",
-        headline=report.sentence,
+        headline=f"{report.sentence[0].upper()}{report.sentence[1:]}.",
         evidence=verdict.evidence if verdict is not None else (),
         facts=_facts(report),
         charts=(_trade_off(report),),
@@ -38,13 +38,19 @@ def contents(report: TuningReport, command: str = "") -> Contents:
     )
 
 
+def _words(report: TuningReport) -> str:
+    if report.chosen is not None:
+        return f"JUMP {report.chosen.choice.label}"
+    return "NO GAIN" if report.objective == "adaptive" else "NO JUMP"
+
+
 def _facts(report: TuningReport) -> tuple[tuple[str, str], ...]:
     facts = [
         ("model", str(report.source or "in memory")),
         ("data", f"{report.data}: {report.tuned_on} samples chose, {report.tested_on} others confirmed"),
         ("labels", "given" if report.labels else "the original's answers"),
         ("objective", report.objective),
-        ("budget", f"{report.max_drop:g} points of clean accuracy"),
+        ("budget", f"a drop of {report.max_drop:g} points in clean accuracy"),
     ]
     if report.eps is not None:
         facts += [

@@ -142,7 +142,7 @@ def test_a_tuning_is_told_with_its_trade_off() -> None:
     assert [point.x for point in chart.lines[0].points] == [0, 0.1, 0.3, 0.9]
     assert [line.name for line in chart.lines] == ["clean"], "no line for what was not measured"
     assert "No attack was run" in contents.caution
-    assert contents.headline == report.sentence
+    assert contents.headline.lower() == f"{report.sentence}.".lower()
     if report.chosen is not None:
         assert chart.mark == (report.chosen.choice.jump, "chosen")
     to_html(contents)
