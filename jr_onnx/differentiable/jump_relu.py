@@ -32,15 +32,17 @@ class _JumpRelu(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         x, jump = ctx.saved_tensors
-        return gradient * _slope(x, jump, ctx.kind), None, None
+        return _through(gradient, x, jump, ctx.kind), None, None
 
 
-def _slope(x: torch.Tensor, jump: torch.Tensor, backward: Backward) -> torch.Tensor:
+def _through(gradient: torch.Tensor, x: torch.Tensor, jump: torch.Tensor, backward: Backward) -> torch.Tensor:
+    """The gradient with respect to `x`; exactly 0 where the derivative is, whatever comes from behind."""
+    none = torch.zeros((), dtype=x.dtype, device=x.device)
     if backward.kind == "relu":
-        return (x > 0).to(x.dtype)
-    exact = (x > jump).to(x.dtype)
+        return torch.where(x > 0, gradient, none)
+    exact = torch.where(x > jump, gradient, none)
     if backward.kind == "true":
         return exact
     width = jump * backward.temperature
     gate = torch.sigmoid((x - jump) / width)  # NaN only where the width is 0, which the last line leaves out
-    return torch.where(width > 0, gate + x * gate * (1 - gate) / width, exact)
+    return torch.where(width > 0, gradient * (gate + x * gate * (1 - gate) / width), exact)

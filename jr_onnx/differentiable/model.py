@@ -93,13 +93,15 @@ class DifferentiableModel(torch.nn.Module):
         dtype: the floating type it computes in; every floating type in the file becomes this one.
         softmax: whether the file ends in Softmax. `forward` gives what goes into it, because the gradients of a
             loss behind a saturated Softmax are zero; `outputs` gives what the file gives.
+        batch: the one batch size that the file takes, or None. Other batches are cut and filled up to it.
     """
 
-    def __init__(self, evaluator: Evaluator, dtype: torch.dtype, *, softmax: bool) -> None:
+    def __init__(self, evaluator: Evaluator, dtype: torch.dtype, *, softmax: bool, batch: int | None) -> None:
         super().__init__()
         self.evaluator = evaluator
         self.dtype = dtype
         self.softmax = softmax
+        self.batch = batch
 
     @classmethod
     def from_onnx(
@@ -124,7 +126,10 @@ class DifferentiableModel(torch.nn.Module):
         program = compile_program(flat, dtype, [head.input[0]] if softmax and head is not None else None)
         if len(program.inputs) != 1:
             raise ModelError(f"the model has {len(program.inputs)} inputs; a classifier has one, the images")
-        return cls(Evaluator(program), dtype, softmax=softmax)
+        (given,) = (value for value in flat.graph.input if value.name == program.inputs[0])
+        sizes = given.type.tensor_type.shape.dim
+        batch = sizes[0].dim_value if sizes and sizes[0].dim_value > 0 else None
+        return cls(Evaluator(program), dtype, softmax=softmax, batch=batch)
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -145,11 +150,21 @@ class DifferentiableModel(torch.nn.Module):
         Raises:
             OptionError: `jumps` has a path that is not in `sites`.
         """
-        feeds = {self.evaluator.program.inputs[0]: x.to(self.dtype)}
-        logits: Tensor = self.evaluator(feeds, jumps=jumps, backward=backward)[0]
-        return logits
+        (name,) = self.evaluator.program.inputs
+        parts = [x] if self.batch is None else torch.split(x, self.batch)
+        logits = [
+            self.evaluator({name: _filled(part, self.batch).to(self.dtype)}, jumps=jumps, backward=backward)[0]
+            for part in parts
+        ]
+        return torch.cat([scores[: len(part)] for scores, part in zip(logits, parts, strict=True)])
 
     def outputs(self, x: Tensor, *, jumps: Jumps = None) -> Tensor:
         """What onnxruntime gives for the file: the class scores, behind the Softmax if the file has one."""
         logits = self(x, jumps=jumps)
         return torch.softmax(logits, -1) if self.softmax else logits
+
+
+def _filled(x: Tensor, batch: int | None) -> Tensor:
+    """The batch filled up to a size with copies of its last row."""
+    missing = 0 if batch is None else batch - len(x)
+    return torch.cat([x, x[-1:].expand(missing, *x.shape[1:])]) if missing else x

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
@@ -20,6 +19,7 @@ from jr_onnx.errors import ModelError
 from jr_onnx.forms.recognise import Match, recognise
 from jr_onnx.forms.table import ALL_FORMS, DOMAIN, LOWEST_OPSET, OP_TYPE
 from jr_onnx.graph.scopes import Scope, all_scopes, own_domain
+from jr_onnx.graph.structure import check_structure
 from jr_onnx.graph.wiring import Wiring
 from jr_onnx.marks import FORM, PREFIX, mark_of, set_marks
 from jr_onnx.modelfile.source import open_file
@@ -74,15 +74,17 @@ def read_model(model: onnx.ModelProto | str | Path) -> onnx.ModelProto:
         ModelError: it cannot be read, or is not an ONNX model.
     """
     if isinstance(model, onnx.ModelProto):
+        check_structure(model)
         copy = onnx.ModelProto()
         copy.CopyFrom(model)
         return copy
     path = Path(model)
-    with open_file(path):  # says what is wrong with it
+    with open_file(path) as source:  # says what is wrong with it
+        check_structure(source.skeleton)
         try:
             return onnx.load(path)
         except (OSError, ValueError, DecodeError, onnx.checker.ValidationError) as error:
-            raise ModelError(f"{path}: {' '.join(str(error).split())}") from error
+            raise ModelError(" ".join(str(error).split())) from error
 
 
 def flatten(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -118,15 +120,20 @@ def compile_program(model: onnx.ModelProto, dtype: torch.dtype, outputs: Sequenc
     steps = _needed(_steps(scope, dtype), wanted)
     used = {name for step in steps for name in step.inputs} | set(wanted)
     constants = {tensor.name: _constant(tensor, dtype) for tensor in model.graph.initializer if tensor.name in used}
-    inputs = [value.name for value in model.graph.input]
     defaults = {tensor.name for tensor in model.graph.initializer}
-    return Program(tuple(name for name in inputs if name not in defaults), wanted, steps, constants)
+    inputs = tuple(value.name for value in model.graph.input if value.name not in defaults)
+    known = {"", *inputs, *constants}
+    for step in steps:
+        if missing := set(step.inputs) - known:
+            raise ModelError(f"value '{min(missing)}' is used before it is given; sort the graph's nodes")
+        known |= set(step.outputs)
+    return Program(inputs, wanted, steps, constants)
 
 
 def _constant(tensor: onnx.TensorProto, dtype: torch.dtype) -> Tensor:
     try:
         return to_tensor(onnx.numpy_helper.to_array(tensor), dtype)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OSError, onnx.checker.ValidationError) as error:
         raise ModelError(f"initializer '{tensor.name}' cannot be read: {error}") from error
 
 
@@ -178,9 +185,12 @@ def _site(scope: Scope, index: int, match: Match | None) -> Step:
 
 
 def _operation(scope: Scope, node: onnx.NodeProto, dtype: torch.dtype) -> Step:
-    call = Call(
-        operator_name(node), scope.opset, attribute_values(node, dtype), len([*filter(None, node.output)]), dtype
-    )
+    name = operator_name(node)
+    try:
+        attributes = attribute_values(node, dtype)
+    except TypeError as error:
+        raise UnsupportedOperatorError(name, str(error)) from error
+    call = Call(name, scope.opset, attributes, sum(map(bool, node.output)), dtype)
     return Step(call, tuple(node.input), tuple(node.output))
 
 
@@ -188,15 +198,15 @@ def _needed(steps: list[Step], outputs: tuple[str, ...]) -> tuple[Step, ...]:
     """The steps that the outputs depend on, each with the values that it is the last to use."""
     alive = set(outputs)
     kept: list[Step] = []
-    missing: dict[str, int] = defaultdict(int)
+    missing: set[str] = set()
     for step in reversed(steps):
         if not alive.intersection(step.outputs):
             continue
         if step.call is not None and step.call.op_type not in OPERATORS:
-            missing[step.call.op_type] += 1
+            missing.add(step.call.op_type)
         dying = {name for name in step.inputs if name} - alive
         alive |= dying
-        kept.append(Step(step.call, step.inputs, step.outputs, step.path, step.jump, tuple(dying)))
+        kept.append(replace(step, last_use=tuple(dying)))
     if missing:
         raise UnsupportedOperatorError(", ".join(sorted(missing)))
     return tuple(reversed(kept))

@@ -262,3 +262,37 @@ def test_relu6_that_was_hardened_has_its_jump_behind_the_clip() -> None:
         (x,) = NETWORKS["relu6"].inputs(batch=3, seed=2)
         expected = run(model, {"x": x.numpy()})[0]
         np.testing.assert_allclose(copy(x).detach().numpy(), expected, 1e-4, 1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_a_model_with_a_fixed_batch_takes_any_batch(size: int) -> None:
+    """What exporters write without dynamic axes: Reshape to numbers that only one batch size has."""
+    torch.manual_seed(1)
+    module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 6 * 6, 10)).eval()
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(module, (torch.zeros(size, 1, 8, 8),), buffer, dynamo=False)
+    copy = DifferentiableModel.from_onnx(onnx.load_from_string(buffer.getvalue()))
+    assert copy.batch == size
+    x = torch.randn(6, 1, 8, 8, requires_grad=True)
+    torch.testing.assert_close(copy(x), module(x))
+    (given,) = torch.autograd.grad(copy(x)[:, 3].sum(), x)
+    (slope,) = torch.autograd.grad(module(x)[:, 3].sum(), x)
+    torch.testing.assert_close(given, slope)
+
+
+def test_nodes_in_the_wrong_order_are_refused() -> None:
+    model = onnx.load(MODELS / "mlp.torchscript.onnx")
+    nodes = list(reversed(model.graph.node))
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    with pytest.raises(ModelError, match="is used before it is given; sort the graph's nodes"):
+        DifferentiableModel.from_onnx(model)
+
+
+def test_a_value_that_nothing_gives_is_refused() -> None:
+    model = onnx.load(MODELS / "mlp.torchscript.onnx")
+    model.graph.node[1].input[0] = "nowhere"
+    with pytest.raises(ModelError, match="'nowhere'"):
+        DifferentiableModel.from_onnx(model)
