@@ -19,12 +19,12 @@ def fraction(option: str, text: str) -> float:
 
 
 def numbers(option: str, text: str) -> tuple[float, ...]:
-    """The numbers that an option was given, between commas.
+    """The numbers that an option was given, between commas, each as `fraction` reads it.
 
     Raises:
         OptionError: one of them is none.
     """
-    return tuple(number(option, word) for word in text.split(","))
+    return tuple(fraction(option, word) for word in text.split(","))
 
 
 def number(option: str, text: str) -> float:

@@ -65,6 +65,16 @@ def test_it_prints_json_for_a_program(tmp_path: Path) -> None:
     assert done.err == f"wrote {hard} (4 sites)\n"
 
 
+def test_a_std_can_be_a_fraction(tmp_path: Path) -> None:
+    """The network sees pixels that are 16 times as dark as those that it was trained on, unless std says so."""
+    data = np.load(TEST)
+    np.savez(tmp_path / "dark.npz", x=data["x"] / 16, y=data["y"])
+    arguments = ("tune", DIGITS, "--data", tmp_path / "dark.npz", "--objective", "clean", "--grid", "0.1", "--json")
+    for options, right in (((), False), (("--std", "1/16"), True)):
+        report = json.loads(Outcome(tmp_path, (*arguments, *options)).out)
+        assert (report["candidates"][0]["clean"]["estimate"] > 0.95) is right
+
+
 def test_it_writes_a_page(tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     done = Outcome(tmp_path, (*CLEAN, "--grid", "0.1,0.8", "--report", page))
