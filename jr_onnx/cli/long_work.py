@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from jr_onnx.errors import OptionError
-from jr_onnx.text import printable
+from jr_onnx.text import count, printable
 
 _INTERRUPTED = 130
 
@@ -35,6 +35,6 @@ def output_folder_exists(path: Path | None, option: str) -> None:
 
 def interrupted(command: str, finished: int, journal: Path) -> int:
     """Say what an interruption leaves behind; the exit code."""
-    kept = f"; {finished} finished parts are in {journal}, the same command takes up from there" if finished else ""
-    print(printable(f"jr-onnx {command}: interrupted{kept}"), file=sys.stderr)
+    kept = f"; {count(finished, 'finished part')} kept in {journal}, the same command takes up from there"
+    print(printable(f"jr-onnx {command}: interrupted{kept if finished else ''}"), file=sys.stderr)
     return _INTERRUPTED

@@ -130,7 +130,7 @@ def test_ctrl_c_ends_it_soon_and_the_same_command_goes_on(folder: Path, workers:
         _, told = process.communicate(timeout=20)
     assert process.returncode == 130
     assert re.fullmatch(
-        r"jr-onnx evaluate: interrupted; \d+ finished parts are in journal, the same command takes up from there\n",
+        r"jr-onnx evaluate: interrupted; \d+ finished parts? kept in journal, the same command takes up from there\n",
         told,
     )
     assert 2 <= finished(folder) < 12, "six shards of two models"

@@ -103,7 +103,7 @@ def test_an_interruption_says_what_is_kept(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("jr_onnx.cli.tune.tune", stopped)
     done = Outcome(tmp_path, (*CLEAN, "--journal", tmp_path / "kept"))
     assert (done.code, done.out, done.new) == (130, "", [])
-    assert done.err.startswith(f"jr-onnx tune: interrupted; 3 finished parts are in {tmp_path / 'kept'}, ")
+    assert done.err.startswith(f"jr-onnx tune: interrupted; 3 finished parts kept in {tmp_path / 'kept'}, ")
 
 
 @pytest.fixture
