@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jr_onnx.attacks.catalogue import ATTACKS, AttackInfo
+from jr_onnx.dataset.classifier import Layout
 from jr_onnx.differentiable.backward import Jumps
 from jr_onnx.errors import OptionError
 
@@ -29,10 +30,11 @@ class Target:
         differentiable: the copy that gives gradients; None where there is none, for black-box attacks.
         session_run: images [N, C, ...] float32 in pixel units -> logits [N, classes], by onnxruntime on the file that
             ships, with the preprocessing applied.
-        mean: one value a channel (axis 1), or one for all, in pixel units; the model's input is (x - mean) / std.
+        mean: one value a channel, or one for all, in pixel units; the model's input is (x - mean) / std.
         std: likewise.
         low: the lowest valid pixel value.
         high: the highest valid pixel value.
+        layout: where the channels are, in images and in the model's input alike.
         jumps: the jumps that the copy uses in place of the file's own; see `DifferentiableModel.forward`.
     """
 
@@ -42,6 +44,7 @@ class Target:
     std: tuple[float, ...] = (1.0,)
     low: float = 0.0
     high: float = 1.0
+    layout: Layout = "NCHW"
     jumps: Jumps = None
 
 

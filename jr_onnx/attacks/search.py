@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from jr_onnx.attacks.attack import AttackOutcome, Effort, Images, Labels, Target
 from jr_onnx.attacks.catalogue import AttackInfo
+from jr_onnx.dataset.dataset import per_channel
 
 Array = npt.NDArray[Any]
 Indices = npt.NDArray[np.int64]
@@ -93,7 +94,7 @@ def margin_of(logits: Array, labels: Labels) -> npt.NDArray[np.float64]:
 
 def relative_noise(target: Target, images: Images, attacked: Images, norm: str) -> npt.NDArray[np.float64]:
     """||r|| / ||x|| of each image, both normalised by mean and standard deviation; arXiv 1904.03750's measure."""
-    mean, std = (channelwise(values, images.ndim) for values in (target.mean, target.std))
+    mean, std = normalisation(target, images.ndim)
     flat = (len(images), int(np.prod(images.shape[1:])))
     clean = ((images - mean) / std).reshape(flat).astype(np.float64)
     noise = ((attacked - images) / std).reshape(flat).astype(np.float64)
@@ -103,7 +104,9 @@ def relative_noise(target: Target, images: Images, attacked: Images, norm: str) 
     return change / np.maximum(size, np.finfo(np.float64).tiny)
 
 
-def channelwise(values: tuple[float, ...], rank: int) -> npt.NDArray[np.float32]:
-    """One value a channel, or one for all, in a shape that broadcasts against [N, C, ...]."""
-    array = np.asarray(values, np.float32)
-    return array if array.size == 1 else array.reshape(-1, *[1] * (rank - 2))
+def normalisation(target: Target, rank: int) -> tuple[Images, Images]:
+    """Mean and standard deviation in shapes that broadcast to images of that rank."""
+    mean, std = (
+        per_channel(np.asarray(values, np.float32), target.layout, rank) for values in (target.mean, target.std)
+    )
+    return mean, std

@@ -20,16 +20,15 @@ _SHARE, _HALVINGS = 0.8, (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 def square(search: Search) -> None:
     """Put squares of +-eps where they lower the margin, until the queries are spent or the class is wrong."""
     images = search.images
-    shape = images.shape[1:] if images.ndim == 4 else (1, *images.shape[1:], 1)[-3:]
-    planes = images.reshape(len(images), *shape)
-    low, high = (bound.reshape(planes.shape) for bound in (search.low, search.high))
+    last = search.target.layout == "NHWC" and images.ndim == 4
+    planes, low, high = (_planes(values, last) for values in (images, search.low, search.high))
     current = planes.copy()
     search.judge(search.left(), images)
     for query in range(max(search.effort.queries - 1, 0)):
         index = search.left()
         if not len(index):
             return
-        side = _side(query / search.effort.queries, shape)
+        side = _side(query / search.effort.queries, planes.shape)
         tried = np.stack(
             [
                 _stripes(search, i, planes[i]) if query == 0 else _with_square(search, i, planes[i], current[i], side)
@@ -37,16 +36,24 @@ def square(search: Search) -> None:
             ]
         )
         tried = np.clip(tried, low[index], high[index])
-        candidates = tried.reshape(len(index), *images.shape[1:])
+        candidates = (np.moveaxis(tried, 1, -1) if last else tried).reshape(len(index), *images.shape[1:])
         before = search.margins[index]
         search.judge(index, candidates)
         better = search.margins[index] < before
         current[index[better]] = tried[better]
 
 
+def _planes(images: Images, channels_last: bool) -> Images:
+    """[N, C, H, W]; a vector is one row, and of more than two axes behind the channels all but the last are rows."""
+    if channels_last:
+        return np.moveaxis(images, -1, 1)
+    channels = images.shape[1] if images.ndim > 2 else 1
+    return images.reshape(len(images), channels, -1, images.shape[-1])
+
+
 def _side(spent: float, shape: tuple[int, ...]) -> int:
     share = _SHARE / 2 ** sum(spent > limit for limit in _HALVINGS)
-    return max(round(math.sqrt(share * shape[1] * shape[2])), 1)
+    return max(round(math.sqrt(share * shape[2] * shape[3])), 1)
 
 
 def _stripes(search: Search, image: int, plane: Images) -> Images:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from jr_onnx.attacks.attack import Images, Target
-from jr_onnx.attacks.search import channelwise
+from jr_onnx.attacks.search import normalisation
 from jr_onnx.differentiable.backward import Backward
 
 #: Logits [N, classes] and labels [N] -> a loss for each image, which the attack makes large.
@@ -43,8 +43,7 @@ class View(torch.nn.Module):
         assert target.differentiable is not None
         self.copy, self.jumps, self.backward_of_jump = target.differentiable, target.jumps, backward
         self.device = next(self.copy.buffers(), torch.empty(0)).device
-        self.mean = self.tensor(channelwise(target.mean, rank))
-        self.std = self.tensor(channelwise(target.std, rank))
+        self.mean, self.std = map(self.tensor, normalisation(target, rank))
 
     def forward(self, x: Tensor) -> Tensor:
         """Pixels [N, C, ...] -> logits [N, classes]."""

@@ -13,7 +13,7 @@ from support import MODELS, Array, make_model, node, value
 
 from jr_onnx import convert
 from jr_onnx.attacks.attack import Target
-from jr_onnx.attacks.search import channelwise
+from jr_onnx.attacks.search import normalisation
 from jr_onnx.differentiable.model import DifferentiableModel
 
 _DATA = np.load(MODELS / "digits_test.npz")
@@ -28,11 +28,12 @@ def target_of(
     (given,) = session.get_inputs()
 
     def run(images: Array) -> Array:
-        x = (images - channelwise(mean, images.ndim)) / channelwise(std, images.ndim)
-        return session.run(None, {given.name: x.astype(np.float32)})[0]
+        centre, spread = normalisation(target, images.ndim)
+        return session.run(None, {given.name: ((images - centre) / spread).astype(np.float32)})[0]
 
     copy = DifferentiableModel.from_onnx(model, dtype=torch.float64)
-    return Target(copy, run, mean, std, **options)
+    target = Target(copy, run, mean, std, **options)
+    return target
 
 
 @cache

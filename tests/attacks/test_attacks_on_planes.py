@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 
 pytest.importorskip("torch", reason="torch is not installed: attacks that follow gradients need it")
 
-from attacked import linear, right
-from support import Array
+from attacked import linear, right, target_of
+from support import Array, make_model, node, value
 
 from jr_onnx.attacks.attack import Effort, Target, run
 from jr_onnx.attacks.search import margin_of, relative_noise
@@ -106,9 +107,6 @@ def test_a_margin_is_negative_only_where_another_class_is_strictly_ahead() -> No
 
 
 def test_vectors_that_are_no_images_can_be_attacked() -> None:
-    from attacked import target_of
-    from support import make_model, node, value
-
     weights = WEIGHTS[:3, :6].astype(np.float32)
     model = make_model(
         [node("Gemm", "x w", "y", transB=1)],
@@ -123,3 +121,24 @@ def test_vectors_that_are_no_images_can_be_attacked() -> None:
         outcome = run(name, flat, x, labels, range(5), Effort(eps=0.9, steps=50, queries=200))
         assert outcome.images.shape == x.shape
         assert right(flat, outcome.images, labels).sum() <= 2
+
+
+@pytest.mark.parametrize("name", ["pgd", "ifgsm", "deepfool-l2", "deepfool-linf", "trust-region", "square"])
+def test_channels_that_come_last_are_attacked_as_if_they_came_first(name: str) -> None:
+    weights = {"w": GENERATOR.normal(size=(4, 3 * 4 * 5)).astype(np.float32)}
+    mean, std = (0.2, 0.4, 0.6), (0.2, 0.5, 1.0)
+
+    def built(nodes: list[onnx.NodeProto], shape: list[str | int], layout: str) -> Target:
+        nodes = [*nodes, node("Flatten", "c", "f"), node("Gemm", "f w", "y", transB=1)]
+        values = [value("x", shape=shape)], [value("y", shape=["N", 4])]
+        return target_of(make_model(nodes, *values, initializers=weights), mean, std, layout=layout)
+
+    first = built([node("Identity", "x", "c")], ["N", 3, 4, 5], "NCHW")
+    last = built([node("Transpose", "x", "c", perm=[0, 3, 1, 2])], ["N", 4, 5, 3], "NHWC")
+    images = GENERATOR.random((6, 3, 4, 5), np.float32)
+    labels = np.asarray(first.session_run(images)).argmax(1)
+    effort = Effort(eps=0.1, steps=15, queries=40)
+    one = run(name, first, images, labels, range(6), effort)
+    other = run(name, last, np.moveaxis(images, 1, -1), labels, range(6), effort)
+    np.testing.assert_allclose(np.moveaxis(other.images, -1, 1), one.images, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(other.relative_noise, one.relative_noise, rtol=1e-4)
