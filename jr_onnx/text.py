@@ -25,9 +25,9 @@ def count(number: int, noun: str) -> str:
 
 
 def eps_text(eps: float) -> str:
-    """ "8/255" where it is that many levels of an 8-bit image, else a decimal."""
-    levels = eps * 255
-    return f"{round(levels)}/255" if 0 < round(levels) < 255 and abs(levels - round(levels)) < 1e-6 else f"{eps:.4g}"
+    """A short decimal, or "8/255" where it is that many levels of an 8-bit image."""
+    levels = round(eps * 255)
+    return f"{levels}/255" if float(f"{eps:.3g}") != eps and levels / 255 == eps else f"{eps:.4g}"
 
 
 def jump_text(jump: Jump) -> str:

@@ -52,7 +52,7 @@ def add_parser(commands: Commands) -> None:
         "--journal",
         metavar="DIR",
         type=Path,
-        help=f"where finished parts are kept, for a run that is interrupted (default: {default_journal()})",
+        help="where finished parts are kept, for a run that is interrupted (default: in the user's cache folder)",
     )
     parser.add_argument("--report", metavar="FILE.html", type=Path, help="write the report as one HTML page")
     parser.add_argument("--plots", metavar="DIR", type=Path, help="write the charts as PNG and SVG (jr-onnx[report])")

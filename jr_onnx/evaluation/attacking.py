@@ -218,6 +218,7 @@ def _target(judge: Judge, dataset: Dataset, gradient: bool) -> Target:
         session_run=lambda pixels: judge.scores(pixels, dataset),
         mean=tuple(map(float, dataset.mean)),
         std=tuple(map(float, dataset.std)),
+        layout=dataset.layout,
     )
 
 

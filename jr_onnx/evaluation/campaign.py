@@ -173,11 +173,6 @@ def _check_models(campaign: Campaign) -> None:
         if dataset.labels is not None:
             classifier.check_labels(int(dataset.labels.max()), dataset.name)
         if campaign.needs_gradients:
-            if dataset.layout == "NHWC" and max(dataset.mean.size, dataset.std.size) > 1:
-                raise OptionError(
-                    f"{called}: mean and std for each channel need the layout NCHW in attacks that use gradients; "
-                    "give one number, or only black-box attacks (--attacks square)"
-                )
             _check_copy(called, shipped, dataset, first)
 
 

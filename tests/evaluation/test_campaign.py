@@ -316,3 +316,44 @@ def test_the_report_is_plain_json(alone: EvaluationReport) -> None:
     assert told["samples"] == 80
     assert [model["name"] for model in told["models"]] == ["original", "hardened"]
     assert told["verdicts"]["hardened"]["gain"] in ("GAIN", "NO GAIN", "WORSE")
+
+
+def test_channels_last_with_a_mean_for_each_channel_is_attacked_as_channels_first_is() -> None:
+    """The digits in three colours that the model averages, in either layout."""
+    mean, std, rows = np.array([0.1, 0.2, 0.3], np.float32), np.array([0.5, 1.0, 2.0], np.float32), slice(0, 24)
+    data = np.load(IMAGES)
+    first = np.repeat(data["x"][rows], 3, axis=1)
+    options: dict[str, Any] = {"eps": [0.1], "attacks": ["pgd", "square", "deepfool-l2"], "effort": QUICK}
+    found = []
+    for last, pixels in ((False, first), (True, np.ascontiguousarray(first.transpose(0, 2, 3, 1)))):
+        samples = load(
+            (pixels, data["y"][rows]), mean=mean.tolist(), std=std.tolist(), layout="NHWC" if last else "NCHW"
+        )
+        found.append(run_campaign({"a": coloured(mean, std, last)}, samples, **options).models["a"])
+    assert np.array_equal(found[0].correct, found[1].correct)
+    assert (found[0].survives_true != found[1].survives_true).sum() <= 1
+    assert found[0].noise[0].mean == pytest.approx(found[1].noise[0].mean, rel=1e-2)
+
+
+def coloured(mean: Any, std: Any, last: bool) -> onnx.ModelProto:
+    """The digits classifier behind three normalised channels, of which it takes the average."""
+    model = onnx.load(DIGITS)
+    given = model.graph.input[0]
+    for node in model.graph.node:
+        node.input[:] = ["grey" if name == given.name else name for name in node.input]
+    shape = (1, 1, 1, 3) if last else (1, 3, 1, 1)
+    for name, values in (("m", mean), ("s", std)):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(values.reshape(shape), name))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([3 if last else 1]), "axis"))
+    undo = [
+        helper.make_node("Mul", [given.name, "s"], ["scaled"]),
+        helper.make_node("Add", ["scaled", "m"], ["pixels"]),
+        helper.make_node("ReduceMean", ["pixels", "axis"], ["average"], keepdims=1),
+        helper.make_node("Transpose", ["average"], ["grey"], perm=[0, 3, 1, 2] if last else [0, 1, 2, 3]),
+    ]
+    nodes = [*undo, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    dims = ("N", 8, 8, 3) if last else ("N", 3, 8, 8)
+    given.CopyFrom(helper.make_tensor_value_info(given.name, TensorProto.FLOAT, dims))
+    return model
