@@ -20,10 +20,13 @@ from jr_onnx.errors import ModelError
 from jr_onnx.modelfile.splice import Piece
 from jr_onnx.runtime.sessions import default_providers, import_onnxruntime
 from jr_onnx.statistics import PositiveHistogram
-from jr_onnx.tuning.opened import Hardened, OpenSite, opened
+from jr_onnx.tuning.opened import COUNT, Hardened, OpenSite, opened
 
 #: Samples a run; a calibration has all activations of one run in memory, so it takes fewer.
 _BATCH, _CALIBRATION_BATCH = 64, 8
+
+#: What becomes zero is counted on about so many samples, in batches from everywhere among them.
+_COUNTED = 256
 
 #: Called with what was done, and what there is to do.
 Progress = Callable[[int, int], None]
@@ -57,6 +60,8 @@ class OpenModel:
     def run(self, dataset: Dataset, choices: Sequence[Mapping[str, float]], progress: Progress) -> tuple[Counts, ...]:
         """Every choice of jumps (path -> jump) on every sample; each batch is read once.
 
+        Activations are counted on some 256 of the samples, in whole batches; on all where they are less than 512.
+
         Raises:
             ModelError: the model does not run, or its scores do not have one column a class.
         """
@@ -64,12 +69,15 @@ class OpenModel:
         predictions: list[list[Rows]] = [[] for _ in choices]
         totals = [dict.fromkeys(self._counted(), 0) for _ in choices]
         batches = list(batches_of(len(dataset), self._classifier.batch_size, _BATCH))
+        stride = max(1, len(dataset) // _COUNTED)
         for done, (rows, samples) in enumerate(batches):
             inputs = self._classifier.feed(dataset.normalise(dataset.batch(rows)))
+            counted = not done % stride and (samples == len(rows) or not done)
+            inputs[COUNT] = np.asarray(counted)
             for number, jumps in enumerate(feeds):
                 outputs = _run(self._session, {**inputs, **jumps})
                 predictions[number].append(self._classifier.predictions(outputs[self._classifier.output])[:samples])
-                for name in totals[number] if samples == len(rows) or not done else ():
+                for name in totals[number]:
                     totals[number][name] += int(outputs[name])
                 progress(done * len(feeds) + number + 1, len(batches) * len(feeds))
         return tuple(self._collected(found, counts) for found, counts in zip(predictions, totals, strict=True))

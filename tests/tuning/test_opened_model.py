@@ -94,6 +94,16 @@ def test_a_fixed_batch_size_answers_for_every_sample(batch: int) -> None:
     assert fixed.positive == {"relu": (inputs_of(data)[x] > 0).sum()}
 
 
+def test_of_many_samples_some_batches_from_everywhere_are_counted() -> None:
+    data = samples(10, n=2000)
+    (counts,) = run_all(relu_classifier(), data, 0.3)
+    x = inputs_of(data)
+    assert counts.predictions.tolist() == jump_relu(x, np.float32(0.3)).argmax(axis=1).tolist()
+    seen = np.concatenate([x[64 * batch : 64 * batch + 64] for batch in (0, 7, 14, 21, 28)])
+    assert counts.positive == {"relu": (seen > 0).sum()}
+    assert counts.kept == {"relu": (seen > np.float32(0.3)).sum()}
+
+
 def test_nan_is_no_class() -> None:
     made = make_model(
         [node("Sqrt", "x", "h"), node("Relu", "h", "y", "relu")],
