@@ -41,7 +41,7 @@ Answers = list[npt.NDArray[np.int64]]
 
 
 def subject(name: str) -> tuple[onnx.ModelProto, Dataset]:
-    """A model, and samples for it: the digits classifier and its test set (eight times), or ResNet-50 and random ones."""
+    """A model, and samples for it: the digits classifier and its test set, eight times, or ResNet-50 and noise."""
     if name == "digits":
         digits = np.load(MODELS / "digits_test.npz")
         return onnx.load(MODELS / "digits.onnx"), load((np.tile(digits["x"], (8, 1, 1, 1)), np.tile(digits["y"], 8)))
