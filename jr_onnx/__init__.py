@@ -8,12 +8,16 @@ from jr_onnx.conversion import convert
 from jr_onnx.deployment.deploy import DeploymentReport, deploy
 from jr_onnx.diffing.diff import DiffReport, diff
 from jr_onnx.errors import JrOnnxError, ModelError, OptionError, OutputError, RuntimeMissingError
+from jr_onnx.evaluation.evaluate import evaluate
+from jr_onnx.evaluation.results import EvaluationReport
 from jr_onnx.inspection import find_sites, inspect
 from jr_onnx.optimization.optimize import OptimizationReport, optimize
 from jr_onnx.policy import JumpReluPolicy, PolicyRule, read_policy
 from jr_onnx.report import ConversionReport, InspectionReport
 from jr_onnx.runtime import NodePlacement, library_path, placement, register, session
 from jr_onnx.sites.survey import Site
+from jr_onnx.tuning.report import TuningReport
+from jr_onnx.tuning.tune import tune
 from jr_onnx.version import __version__
 
 __all__ = [
@@ -22,6 +26,7 @@ __all__ = [
     "ConversionReport",
     "DeploymentReport",
     "DiffReport",
+    "EvaluationReport",
     "Finding",
     "InspectionReport",
     "JrOnnxError",
@@ -34,12 +39,14 @@ __all__ = [
     "PolicyRule",
     "RuntimeMissingError",
     "Site",
+    "TuningReport",
     "__version__",
     "bench",
     "check",
     "convert",
     "deploy",
     "diff",
+    "evaluate",
     "find_sites",
     "inspect",
     "library_path",
@@ -48,4 +55,5 @@ __all__ = [
     "read_policy",
     "register",
     "session",
+    "tune",
 ]

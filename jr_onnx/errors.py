@@ -25,3 +25,7 @@ class RuntimeMissingError(JrOnnxError):
 
 class RequestError(JrOnnxError):
     """A request to a served model does not fit it."""
+
+
+class WorkerError(JrOnnxError):
+    """A process that was to do a part of the work is gone."""

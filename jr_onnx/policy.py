@@ -140,6 +140,15 @@ def _loader() -> type[Any]:
     return Loader
 
 
+def policy_text(policy: JumpReluPolicy, comment: str = "") -> str:
+    """The policy as a YAML file that `read_policy` reads; the comment's lines stand in front."""
+    import yaml
+
+    content = {key: value for key, value in json.loads(json.dumps(policy.to_dict())).items() if value not in (None, [])}
+    lines = "".join(f"# {line}\n" for line in comment.splitlines())
+    return lines + str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+
 def _parse(content: object) -> JumpReluPolicy:
     policy = _mapping(content, "the policy", ("default", "rules"))
     rules = policy.get("rules") or []

@@ -24,6 +24,12 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def eps_text(eps: float) -> str:
+    """A short decimal, or "8/255" where it is that many levels of an 8-bit image."""
+    levels = round(eps * 255)
+    return f"{levels}/255" if float(f"{eps:.3g}") != eps and levels / 255 == eps else f"{eps:.4g}"
+
+
 def jump_text(jump: Jump, digits: int = 6) -> str:
     """A jump; of many, one a channel, the range and the number. Nine digits tell any two of float apart."""
     if isinstance(jump, tuple):

@@ -95,17 +95,19 @@ def provider_name(text: str) -> str:
 class Session:
     """A model that runs in one way.
 
+    Args:
+        threads: with several, sums may be split otherwise, and values differ from run to run; 0: as onnxruntime likes.
+
     Raises:
         CannotRunError: onnxruntime does not load it.
     """
 
-    def __init__(self, path: Path, way: Way) -> None:
+    def __init__(self, path: Path, way: Way, *, threads: int = 1) -> None:
         ort = onnxruntime()
         options = ort.SessionOptions()
         options.log_severity_level = 4  # what goes wrong is reported by us, once
         options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, way.level)
-        # One thread: with several, sums may be split otherwise, and values differ from run to run.
-        options.intra_op_num_threads = 1
+        options.intra_op_num_threads = threads
         try:
             if way.library:
                 runtime().register(options)

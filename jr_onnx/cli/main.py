@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from jr_onnx.cli import bench, check, convert, deploy, diff, info, inspect, optimize
+from jr_onnx.cli import bench, check, convert, deploy, diff, evaluate, info, inspect, optimize, tune
 from jr_onnx.errors import JrOnnxError
 from jr_onnx.text import printable
 from jr_onnx.version import __version__
@@ -37,7 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"jr-onnx {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
-    for command in (convert, inspect, check, diff, deploy, optimize, bench, info):
+    for command in (convert, inspect, check, diff, tune, evaluate, deploy, optimize, bench, info):
         command.add_parser(commands)
     return parser
 

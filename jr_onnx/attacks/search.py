@@ -1,0 +1,112 @@
+"""What an attack has found so far, and whether onnxruntime agrees. Importing this needs no torch."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jr_onnx.attacks.attack import AttackOutcome, Effort, Images, Labels, Target
+from jr_onnx.attacks.catalogue import AttackInfo
+from jr_onnx.dataset.dataset import per_channel
+
+Array = npt.NDArray[Any]
+Indices = npt.NDArray[np.int64]
+
+
+class Search:
+    """One attack on one batch.
+
+    Attributes:
+        generators: a source of random numbers for each image.
+        best: for each image, the candidate that came nearest.
+        done: which images onnxruntime puts in a wrong class.
+        failed: where a gradient could not be used.
+        queries: forward passes spent on each image.
+        margins: of the best candidates, as onnxruntime sees them; infinite where none was judged.
+    """
+
+    def __init__(
+        self, info: AttackInfo, target: Target, images: Images, labels: Labels, seeds: Array, effort: Effort
+    ) -> None:
+        self.info, self.target, self.labels, self.effort = info, target, labels, effort
+        self.images = np.ascontiguousarray(images, np.float32)
+        salt = zlib.crc32(info.name.encode())
+        self.generators = [np.random.default_rng([int(seed), salt]) for seed in seeds]
+        self.best = self.images.copy()
+        self.done = np.zeros(len(images), np.bool_)
+        self.failed = np.zeros(len(images), np.bool_)
+        self.queries = np.zeros(len(images), np.int64)
+        self.margins = np.full(len(images), np.inf)
+
+    @property
+    def low(self) -> Images:
+        """The lowest value that each pixel may take."""
+        return self._bound(-self.effort.eps)
+
+    @property
+    def high(self) -> Images:
+        """The highest value that each pixel may take."""
+        return self._bound(self.effort.eps)
+
+    def _bound(self, distance: float) -> Images:
+        reach = distance if self.info.bounded else np.copysign(np.inf, distance)
+        bound: Images = np.clip(self.images + np.float32(reach), self.target.low, self.target.high)
+        return bound.astype(np.float32)
+
+    def left(self) -> npt.NDArray[np.int64]:
+        """The indices of the images that are still in the right class."""
+        return np.flatnonzero(~self.done)
+
+    def judge(self, index: Indices, candidates: Images) -> npt.NDArray[np.bool_]:
+        """Ask onnxruntime which candidates, of the images `index`, are put in a wrong class; keep the best ones."""
+        if not len(index):
+            return np.zeros(0, np.bool_)
+        self.queries[index] += 1
+        margins = margin_of(np.asarray(self.target.session_run(candidates)), self.labels[index])
+        better = margins < self.margins[index]
+        self.best[index[better]] = candidates[better]
+        self.margins[index[better]] = margins[better]
+        fooled = margins < 0
+        self.done[index[fooled]] = True
+        return fooled
+
+    def outcome(self) -> AttackOutcome:
+        """What the search came to."""
+        noise = relative_noise(self.target, self.images, self.best, self.info.norm)
+        return AttackOutcome(self.best, self.failed & ~self.done, self.queries, noise)
+
+
+def margin_of(logits: Array, labels: Labels) -> npt.NDArray[np.float64]:
+    """The score of the right class less the best of the others; infinite where a score is NaN or infinite.
+
+    Negative is a success. A tie is none: whatever breaks it may break it the other way elsewhere. Nor is NaN.
+    """
+    scores = logits.astype(np.float64)
+    rows = np.arange(len(labels))
+    own = scores[rows, labels]
+    scores[rows, labels] = -np.inf
+    margins = own - scores.max(1)
+    return np.where(np.isfinite(logits).all(1), margins, np.inf)
+
+
+def relative_noise(target: Target, images: Images, attacked: Images, norm: str) -> npt.NDArray[np.float64]:
+    """||r|| / ||x|| of each image, both normalised by mean and standard deviation; arXiv 1904.03750's measure."""
+    mean, std = normalisation(target, images.ndim)
+    flat = (len(images), int(np.prod(images.shape[1:])))
+    clean = ((images - mean) / std).reshape(flat).astype(np.float64)
+    noise = ((attacked - images) / std).reshape(flat).astype(np.float64)
+    order = np.inf if norm == "linf" else 2
+    size: npt.NDArray[np.float64] = np.linalg.norm(clean, order, axis=1)
+    change: npt.NDArray[np.float64] = np.linalg.norm(noise, order, axis=1)
+    return change / np.maximum(size, np.finfo(np.float64).tiny)
+
+
+def normalisation(target: Target, rank: int) -> tuple[Images, Images]:
+    """Mean and standard deviation in shapes that broadcast to images of that rank."""
+    mean, std = (
+        per_channel(np.asarray(values, np.float32), target.layout, rank) for values in (target.mean, target.std)
+    )
+    return mean, std

@@ -1,0 +1,47 @@
+"""The samples of `tune` and `evaluate`, from the command line."""
+
+from __future__ import annotations
+
+import argparse
+
+from jr_onnx.cli.numbers import numbers
+from jr_onnx.dataset import Classifier, Dataset, load
+from jr_onnx.errors import OptionError
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where samples come from, and how they become the model's input."""
+    parser.add_argument(
+        "--data",
+        metavar="DATA",
+        required=True,
+        help="an NPZ file (x, y, mean, std), an NPY file, a folder with one folder of images a class, or a Python "
+        "MODULE:FUNCTION that returns (x, y); pixels are uint8, or float from 0 to 1",
+    )
+    parser.add_argument("--mean", metavar="M,M", help="of each channel, in pixels from 0 to 1 (default: DATA's, or 0)")
+    parser.add_argument("--std", metavar="S,S", help="the model takes (pixels - mean) / std (default: DATA's, or 1)")
+    parser.add_argument("--size", metavar="H,W", help="of images from a folder (default: the model's)")
+    parser.add_argument("--layout", choices=("NCHW", "NHWC"), help="default: as the model's input shape tells")
+
+
+def read_data(arguments: argparse.Namespace, classifier: Classifier) -> Dataset:
+    """The samples that the arguments name, checked against the model.
+
+    Raises:
+        OptionError: they are unfit; the message says why.
+    """
+    return load(
+        arguments.data,
+        classifier=classifier,
+        mean=None if arguments.mean is None else numbers("--mean", arguments.mean),
+        std=None if arguments.std is None else numbers("--std", arguments.std),
+        size=None if arguments.size is None else _size(arguments.size),
+        layout=arguments.layout,
+    )
+
+
+def _size(text: str) -> tuple[int, int]:
+    words = text.split(",")
+    if len(words) > 2 or not all(word.isascii() and word.isdigit() and int(word) for word in words):
+        raise OptionError(f"--size {text}: write it as 224 or 224,320 (height, width)")
+    return int(words[0]), int(words[-1])

@@ -1,0 +1,161 @@
+"""`jr-onnx evaluate`: what a hardened model withstands, against its original, and whether that is real."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jr_onnx.attacks.attack import Effort
+from jr_onnx.attacks.catalogue import ATTACKS
+from jr_onnx.cli.data import add_data_arguments, read_data
+from jr_onnx.cli.long_work import command_line, default_journal, interrupted, output_folder_exists
+from jr_onnx.cli.numbers import fraction
+from jr_onnx.cli.progress import stages_bar
+from jr_onnx.dataset import Dataset, read_classifier
+from jr_onnx.errors import OptionError
+from jr_onnx.evaluation.campaign import DEFAULT_ATTACKS
+from jr_onnx.evaluation.evaluate import evaluate
+from jr_onnx.evaluation.results import EvaluationReport
+from jr_onnx.text import eps_text, printable, table
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+#: What `--attacks` takes in place of names.
+_ALL = "all"
+
+
+def add_parser(commands: Commands) -> None:
+    """Describe the command's arguments."""
+    parser = commands.add_parser(
+        "evaluate",
+        help="attack a hardened model and its original, and say whether the jump bought anything",
+        description="Attack HARDENED and ORIGINAL at equal effort, with attacks that follow the gradient and attacks "
+        "that adapt to JumpReLU, and say whether what the jump seems to buy is real. Every success is confirmed by "
+        "onnxruntime on the file. Exit code: 0 whatever the verdict. docs/robustness.md says how to read it.",
+    )
+    parser.add_argument("hardened", metavar="HARDENED", type=Path, help="the model in question")
+    parser.add_argument("--reference", metavar="ORIGINAL", type=Path, required=True, help="the model it was made from")
+    add_data_arguments(parser)
+    _add_attack_arguments(parser)
+    group = parser.add_argument_group("scale")
+    group.add_argument("--workers", metavar="N", type=int, default=1, help="processes on this machine (default: 1)")
+    group.add_argument(
+        "--dask", metavar="SCHEDULER", help="the address of a Dask scheduler, in place of processes here"
+    )
+    group.add_argument(
+        "--journal",
+        metavar="DIR",
+        type=Path,
+        help="where finished parts are kept, for a run that is interrupted (default: in the user's cache folder)",
+    )
+    parser.add_argument("--report", metavar="FILE.html", type=Path, help="write the report as one HTML page")
+    parser.add_argument("--plots", metavar="DIR", type=Path, help="write the charts as PNG and SVG (jr-onnx[report])")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.set_defaults(run=run)
+
+
+def _add_attack_arguments(parser: argparse.ArgumentParser) -> None:
+    effort = Effort()
+    group = parser.add_argument_group("attacks")
+    group.add_argument(
+        "--eps", metavar="E,E", required=True, help="radii in the maximum norm, in pixels from 0 to 1: 8/255 or 0.1,0.2"
+    )
+    group.add_argument(
+        "--attacks",
+        metavar="A,A",
+        default=",".join(DEFAULT_ATTACKS),
+        help=f"of {', '.join(ATTACKS)}, or {_ALL} (default: {', '.join(DEFAULT_ATTACKS)})",
+    )
+    for name, meaning in (
+        ("steps", "gradient steps of each attack"),
+        ("restarts", "of each attack that starts at random"),
+        ("queries", "of each black-box attack"),
+    ):
+        default = getattr(effort, name)
+        group.add_argument(f"--{name}", metavar="N", type=int, default=default, help=f"{meaning} (default: {default})")
+    group.add_argument("--samples", metavar="N", type=int, help="attack so many, drawn by the seed (default: all)")
+    group.add_argument("--seed", metavar="N", type=int, default=0, help="of all random numbers (default: 0)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluate, print, and write the report and the plots if they are asked for."""
+    output_folder_exists(arguments.report, "--report")
+    dataset = _drawn(read_data(arguments, read_classifier(arguments.reference)), arguments.samples, arguments.seed)
+    effort = Effort(steps=arguments.steps, restarts=arguments.restarts, queries=arguments.queries)
+    journal = arguments.journal or default_journal()
+    finished = 0
+    try:
+        with stages_bar() as bar:
+
+            def progress(done: int, total: int) -> None:
+                nonlocal finished
+                finished = done
+                bar("attack", done, total)
+
+            report = evaluate(
+                arguments.hardened,
+                arguments.reference,
+                dataset,
+                eps=[fraction("--eps", text) for text in arguments.eps.split(",")],
+                attacks=tuple(ATTACKS) if arguments.attacks == _ALL else arguments.attacks.split(","),
+                effort=effort,
+                seed=arguments.seed,
+                workers=arguments.workers,
+                dask=arguments.dask,
+                journal=journal,
+                progress=progress,
+            )
+    except KeyboardInterrupt:
+        return interrupted("evaluate", finished, journal)
+    print(json.dumps(report.to_dict(), indent=2) if arguments.json else "\n".join(_text(report)), flush=True)
+    _write(report, arguments)
+    return 0
+
+
+def _write(report: EvaluationReport, arguments: argparse.Namespace) -> None:
+    written: list[Path] = []
+    if arguments.report is not None:
+        from jr_onnx.reporting.page import write_evaluation
+
+        write_evaluation(report, arguments.report, command_line())
+        written.append(arguments.report)
+    if arguments.plots is not None:
+        from jr_onnx.reporting.from_evaluation import contents
+        from jr_onnx.reporting.plots import write_plots
+
+        written += write_plots(contents(report), arguments.plots)
+    for path in written:
+        print(printable(f"wrote {path}"), file=sys.stderr if arguments.json else sys.stdout)
+
+
+def _drawn(dataset: Dataset, samples: int | None, seed: int) -> Dataset:
+    if samples is None or samples >= len(dataset):
+        return dataset
+    if samples < 1 or seed < 0:
+        raise OptionError(f"--samples {samples} --seed {seed}: at least one sample, and a seed of at least 0")
+    rows = np.random.default_rng(seed).permutation(len(dataset))[:samples].astype(np.int64)
+    return dataset.take(np.sort(rows))
+
+
+def _text(report: EvaluationReport) -> list[str]:
+    reference, hardened = report.models.values()
+    verdict = report.verdicts[hardened.name]
+    rows = [("0", "clean", f"{reference.clean_accuracy:.1%}", f"{hardened.clean_accuracy:.1%}", "")]
+    for one, other in zip(reference.rows, hardened.rows, strict=True):
+        failed = f"gradient failed on {other.failed}" if other.failed else ""
+        rows.append((eps_text(one.eps), one.attack, f"{one.accuracy:.1%}", f"{other.accuracy:.1%}", failed))
+    lines = table(("eps", "after", reference.name, hardened.name, ""), rows)
+    if reference.noise:
+        noise = [
+            (one.attack, *(f"{row.mean:.2%}" if row.mean is not None else "-" for row in (one, other)))
+            for one, other in zip(reference.noise, hardened.noise, strict=True)
+        ]
+        lines += ["", *table(("smallest noise, mean", reference.name, hardened.name), noise)]
+    lines += ["", *verdict.evidence, "", f"{verdict.words}: {verdict.headline}"]
+    return [printable(line) for line in lines]

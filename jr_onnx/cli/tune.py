@@ -1,0 +1,198 @@
+"""`jr-onnx tune`: choose the jump on validation data, and say what it buys."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jr_onnx.cli.data import add_data_arguments, read_data
+from jr_onnx.cli.long_work import command_line, default_journal, interrupted, output_folder_exists
+from jr_onnx.cli.numbers import fraction, number, numbers
+from jr_onnx.cli.progress import stages_bar
+from jr_onnx.conversion import convert
+from jr_onnx.dataset import read_classifier
+from jr_onnx.modelfile.atomic import atomic_file
+from jr_onnx.policy import policy_text
+from jr_onnx.statistics import Interval
+from jr_onnx.text import count, printable, table
+from jr_onnx.tuning.grid import QUANTILES
+from jr_onnx.tuning.report import OBJECTIVES, Candidate, TuningReport
+from jr_onnx.tuning.robustness import AttackSettings
+from jr_onnx.tuning.stages import ATTACKING
+from jr_onnx.tuning.tune import tune
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def add_parser(commands: Commands) -> None:
+    """Describe the command's arguments."""
+    parser = commands.add_parser(
+        "tune",
+        help="choose the jump on validation data, within a budget of clean accuracy",
+        description="Choose the jump on validation data: within a budget of clean accuracy, by what is left under "
+        "attacks that adapt to JumpReLU, and only if that is more than at jump 0 on samples that had no say in the "
+        "choice. Where nothing is gained it says so, writes nothing, and the exit code is 0.",
+    )
+    parser.add_argument("model", metavar="MODEL", type=Path, help="the ONNX file: one float input, one score a class")
+    add_data_arguments(parser)
+    parser.add_argument(
+        "--max-drop", metavar="POINTS", default="1.0", help="clean accuracy that may be lost, in percent (default: 1.0)"
+    )
+    grid = parser.add_mutually_exclusive_group()
+    grid.add_argument("--grid", metavar="K,K", help="the jumps to try, the same at all sites")
+    grid.add_argument(
+        "--quantiles",
+        metavar="Q,Q",
+        help=f"the jumps to try, as quantiles of the positive activations (default: {','.join(map(str, QUANTILES))})",
+    )
+    parser.add_argument("--per-layer", action="store_true", help="quantiles of each site's own activations")
+    parser.add_argument(
+        "--objective",
+        choices=OBJECTIVES,
+        default="adaptive",
+        help="adaptive: the best in the worst case over attacks, which needs jr-onnx[attack] (default); "
+        "clean: the largest jump within the budget, without a word on robustness",
+    )
+    parser.add_argument("--clip", action="store_true", help="tune Clip(0, c), such as ReLU6, too")
+    parser.add_argument(
+        "--test-share", metavar="S", default="0.5", help="share of the samples that confirm the choice (default: 0.5)"
+    )
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the split and the attacks (default: 0)")
+    _add_attack_arguments(parser)
+    parser.add_argument(
+        "-o", "--output", metavar="OUT", type=Path, help="write the hardened model, if a jump is chosen"
+    )
+    parser.add_argument("--policy-out", metavar="FILE", type=Path, help="write the jumps, for convert --policy")
+    parser.add_argument("--report", metavar="FILE.html", type=Path, help="write the report as one HTML page")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.set_defaults(run=run)
+
+
+def _add_attack_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("attacks, for the objective adaptive")
+    settings = AttackSettings()
+    group.add_argument(
+        "--eps", metavar="E", default="8/255", help="radius in the maximum norm, in pixels from 0 to 1 (default: 8/255)"
+    )
+    group.add_argument(
+        "--steps", metavar="N", type=int, default=settings.steps, help=f"gradient steps (default: {settings.steps})"
+    )
+    group.add_argument(
+        "--attacked",
+        metavar="N",
+        type=int,
+        default=settings.samples,
+        help=f"samples of each part that are attacked, at most (default: {settings.samples})",
+    )
+    group.add_argument("--workers", metavar="N", type=int, default=1, help="processes (default: 1)")
+    group.add_argument(
+        "--journal",
+        metavar="DIR",
+        type=Path,
+        default=default_journal(),
+        help="where finished parts are kept, for a run that is interrupted (default: %(default)s)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Tune, write what was asked for, and print the report."""
+    for option in ("output", "policy_out", "report"):
+        output_folder_exists(getattr(arguments, option), f"--{option.replace('_', '-')}")
+    dataset = read_data(arguments, read_classifier(arguments.model))
+    attacks = AttackSettings(
+        eps=fraction("--eps", arguments.eps),
+        steps=arguments.steps,
+        samples=arguments.attacked,
+        workers=arguments.workers,
+        journal=arguments.journal,
+    )
+    finished = 0
+    try:
+        with stages_bar() as bar:
+
+            def progress(stage: str, done: int, total: int) -> None:
+                nonlocal finished
+                if stage in ATTACKING:
+                    finished = max(finished, done)
+                bar(stage, done, total)
+
+            report = tune(arguments.model, dataset, attacks=attacks, progress=progress, **_options(arguments))
+    except KeyboardInterrupt:
+        return interrupted("tune", finished, arguments.journal)
+    # Printed before anything is written: should that fail, hours of work are not lost.
+    print(json.dumps(report.to_dict(), indent=2) if arguments.json else "\n".join(_text(report)), flush=True)
+    for line in _written(report, arguments):
+        print(line, file=sys.stderr if arguments.json else sys.stdout)
+    return 0
+
+
+def _options(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "max_drop": number("--max-drop", arguments.max_drop),
+        "grid": None if arguments.grid is None else numbers("--grid", arguments.grid),
+        "quantiles": None if arguments.quantiles is None else numbers("--quantiles", arguments.quantiles),
+        "per_layer": arguments.per_layer,
+        "objective": arguments.objective,
+        "clip": arguments.clip,
+        "test_share": number("--test-share", arguments.test_share),
+        "seed": arguments.seed,
+    }
+
+
+def _written(report: TuningReport, arguments: argparse.Namespace) -> Iterator[str]:
+    """Write the files that were asked for; a line for each."""
+    if arguments.report is not None:
+        from jr_onnx.reporting.page import write_tuning  # only who wants the page pays for its plots
+
+        write_tuning(report, arguments.report, command_line())
+        yield f"wrote {arguments.report}"
+    if report.policy is None:
+        wanted = (path for path in (arguments.policy_out, arguments.output) if path is not None)
+        yield from (f"did not write {path}: no jump was chosen" for path in wanted)
+        return
+    if arguments.policy_out is not None:
+        with atomic_file(arguments.policy_out) as file:
+            file.write(policy_text(report.policy, printable(report.sentence)).encode())
+        yield f"wrote {arguments.policy_out}"
+    if arguments.output is not None:
+        done = convert(arguments.model, policy=report.policy, output=arguments.output, clip=arguments.clip)
+        yield f"wrote {done.output} ({count(len(done.sites), 'site')})"
+
+
+def _text(report: TuningReport) -> list[str]:
+    attacked = report.objective == "adaptive"
+    right = "clean accuracy" if report.labels else "agreement with the original"
+    head = ("jump", right, "drop", "zeroed", *(("true gradient", "worst case") if attacked else ()), "")
+    rows = [_row(candidate, attacked, candidate is report.chosen) for candidate in report.candidates]
+    lines = table(head, rows)
+    lines.append(f"on {report.tuned_on} samples; {report.tested_on} others confirm; 95% intervals; seed {report.seed}")
+    if attacked:
+        lines.append(f"under attack: {report.attacked} samples, eps {report.eps:.4g}, {', '.join(report.attacks)}")
+    lines += [f"note: {note}" for note in report.notes]
+    lines.append(report.sentence)
+    return [printable(line) for line in lines]
+
+
+def _row(candidate: Candidate, attacked: bool, chosen: bool) -> tuple[str, ...]:
+    mark = "chosen" if chosen else "" if candidate.within_budget else "over budget"
+    shares = (candidate.true_gradient, candidate.adaptive) if attacked else ()
+    label = candidate.choice.label
+    if candidate.choice.quantile is not None:
+        label = f"{label} (quantile {candidate.choice.quantile:g})"
+    return (
+        label,
+        _share(candidate.clean),
+        f"{100 * candidate.drop.estimate:+.2f} points",
+        f"{candidate.zeroed_share:.1%}",
+        *("-" if share is None else _share(share) for share in shares),
+        mark,
+    )
+
+
+def _share(interval: Interval) -> str:
+    return f"{100 * interval.estimate:.2f}% ({100 * interval.low:.1f} to {100 * interval.high:.1f})"

@@ -1,0 +1,42 @@
+"""What the gradient of JumpReLU is taken to be. Importing this needs no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+#: None for the file's own jumps, a number for all sites, or path -> jump with the file's own elsewhere.
+Jumps: TypeAlias = Mapping[str, float] | float | None
+
+
+@dataclass(frozen=True)
+class Backward:
+    """The backward of every JumpReLU and Relu of a model; the forward is exact whatever it is.
+
+    kind      derivative at x
+    true      1 where x > jump, else 0
+    relu      1 where x > 0, else 0: backward pass differentiable approximation (BPDA; Athalye, Carlini, Wagner,
+              arXiv 1802.00420), with Relu as the approximation
+    smooth    that of x * sigmoid((x - jump) / t), t = temperature * jump; where the jump is 0 it is the true one
+
+    Attributes:
+        temperature: the width of the smooth step as a fraction of the jump; of no use to the other kinds.
+    """
+
+    kind: Literal["true", "relu", "smooth"] = "true"
+    temperature: float = 0.25
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.temperature) and self.temperature > 0):
+            raise ValueError(f"temperature {self.temperature} must be a finite number > 0")
+
+
+TRUE = Backward("true")
+RELU = Backward("relu")
+
+
+def smooth(temperature: float) -> Backward:
+    """The smooth backward at a temperature, a fraction of the jump."""
+    return Backward("smooth", temperature)

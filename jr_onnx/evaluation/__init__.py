@@ -1,0 +1,1 @@
+"""Attacks on a hardened model and its original at equal effort, and what follows from them."""

@@ -1,0 +1,166 @@
+"""What follows from a campaign, in words that claim no more than the numbers do.
+
+MASKING    attacks that adapt break samples that the true gradient does not, more of them than of the original's
+GAIN       in the worst case over all attacks, more samples survive than of the original: an upper bound, no guarantee
+WORSE      fewer do
+NO GAIN    neither is certain
+
+All of it is tested in pairs, sample by sample, with McNemar's exact test; with several eps the level is divided among
+them (Bonferroni), so that a long list of eps does not find by chance what is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from jr_onnx.evaluation.results import ModelResult
+from jr_onnx.statistics import PairedResult, paired_test, proportion_interval
+from jr_onnx.text import eps_text
+
+Gain = Literal["GAIN", "NO GAIN", "WORSE"]
+
+#: The chance to find a difference where there is none, over all eps together.
+LEVEL = 0.05
+
+#: What more attacks of any kind find on any model, even one with honest gradients: no masking is called below it.
+EFFORT_MARGIN = 0.01
+
+
+@dataclass(frozen=True)
+class EpsVerdict:
+    """Both models at one eps.
+
+    Attributes:
+        eps: in pixel units.
+        reference, hardened: share of the samples that survive all attacks.
+        true_gradient: share that survives the true gradient, (reference, hardened).
+        gain: hardened against reference, in the worst case.
+        masking: share lost to attacks that adapt after the true gradient failed, hardened against reference.
+        masked, verdict: what follows.
+    """
+
+    eps: float
+    reference: float
+    hardened: float
+    true_gradient: tuple[float, float]
+    gain: PairedResult
+    masking: PairedResult
+    masked: bool
+    verdict: Gain
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A model against the original.
+
+    Attributes:
+        masking: whether attacks that adapt undo what the true gradient shows, at any eps.
+        gain: WORSE where it is worse at any eps, else GAIN where there is a gain at any, else NO GAIN.
+        headline: one sentence.
+        evidence: sentences with the numbers.
+        at: each eps.
+    """
+
+    masking: bool
+    gain: Gain
+    headline: str
+    evidence: tuple[str, ...]
+    at: tuple[EpsVerdict, ...]
+
+    @property
+    def words(self) -> str:
+        """ "MASKING, NO GAIN"."""
+        return f"MASKING, {self.gain}" if self.masking else self.gain
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, in types that JSON has."""
+        return asdict(self)
+
+
+def judge(reference: ModelResult, hardened: ModelResult, eps: Sequence[float], *, adaptive: bool) -> Verdict:
+    """The verdict on a model.
+
+    Args:
+        reference: the original.
+        hardened: the model in question, attacked on the same samples at equal effort.
+        eps: of the rows of their results.
+        adaptive: whether any attack that adapts was run; without one nothing can be said about masking.
+    """
+    at = tuple(_at(reference, hardened, index, one, LEVEL / len(eps)) for index, one in enumerate(eps))
+    found = {one.verdict for one in at}
+    gain: Gain = "WORSE" if "WORSE" in found else "GAIN" if "GAIN" in found else "NO GAIN"
+    masking = any(one.masked for one in at)
+    evidence = [_clean(reference, hardened)]
+    for one in at:
+        evidence += [_worst(one), *([_masked(one)] if adaptive else [])]
+    if len(eps) > 1:
+        level = LEVEL / len(eps)
+        evidence.append(
+            f"At {len(eps)} eps a difference counts from p < {level:.3g}, and the intervals are at {1 - level:.1%}."
+        )
+    if not adaptive:
+        evidence.append("No attack that adapts to JumpReLU was run: the true figure may be far lower.")
+    return Verdict(masking, gain, _headline(masking, gain, at), tuple(evidence), at)
+
+
+def _at(reference: ModelResult, hardened: ModelResult, index: int, eps: float, level: float) -> EpsVerdict:
+    gain = paired_test(reference.survives[index], hardened.survives[index], 1 - level)
+    lost = [one.survives_true[index] & ~one.survives[index] for one in (reference, hardened)]
+    masking = paired_test(lost[0], lost[1], 1 - level)
+    certain = gain.p_value < level and gain.difference.estimate != 0
+    verdict: Gain = "NO GAIN" if not certain else "GAIN" if gain.difference.estimate > 0 else "WORSE"
+    return EpsVerdict(
+        eps=eps,
+        reference=reference.accuracy(index),
+        hardened=hardened.accuracy(index),
+        true_gradient=(reference.accuracy(index, adaptive=False), hardened.accuracy(index, adaptive=False)),
+        gain=gain,
+        masking=masking,
+        masked=masking.p_value < level and masking.difference.low > EFFORT_MARGIN,
+        verdict=verdict,
+    )
+
+
+def _headline(masking: bool, gain: Gain, at: Sequence[EpsVerdict]) -> str:
+    where = [one for one in at if one.verdict == gain] or list(at)
+    # Where several eps say the same, the one that says it most clearly.
+    shown = max(where, key=lambda one: abs(one.gain.difference.estimate))
+    numbers = f"{shown.hardened:.1%} survive against {shown.reference:.1%} of the original at eps {eps_text(shown.eps)}"
+    said = {
+        "GAIN": f"In the worst case over these attacks {numbers}, an upper bound and no guarantee",
+        "NO GAIN": f"No measurable robustness gain: in the worst case {numbers}",
+        "WORSE": f"Worse than the original: in the worst case {numbers}",
+    }[gain]
+    masked = "; the true gradient shows more than there is (gradient masking)" if masking else ""
+    if masking and gain == "GAIN":
+        masked += ", so expect a better attack to leave less"
+    return f"{said}{masked}."
+
+
+def _clean(reference: ModelResult, hardened: ModelResult) -> str:
+    parts = []
+    for model, name in ((hardened, "hardened"), (reference, "original")):
+        interval = proportion_interval(int(model.correct.sum()), len(model.correct))
+        parts.append(f"{name} {interval.estimate:.1%} (95% interval {interval.low:.1%} to {interval.high:.1%})")
+    return f"Clean accuracy on {len(reference.correct)} samples: {', '.join(parts)}."
+
+
+def _worst(one: EpsVerdict) -> str:
+    difference = one.gain.difference
+    return (
+        f"eps {eps_text(one.eps)}, worst case: hardened {one.hardened:.1%}, original {one.reference:.1%}; difference "
+        f"{100 * difference.estimate:+.1f} points ({100 * difference.low:+.1f} to {100 * difference.high:+.1f}), p = "
+        f"{one.gain.p_value:.2g}: {one.verdict}."
+    )
+
+
+def _masked(one: EpsVerdict) -> str:
+    reference, hardened = one.true_gradient
+    end = "MASKING" if one.masked else "no masking found"
+    return (
+        f"eps {eps_text(one.eps)}, true gradient: hardened {hardened:.1%}, original {reference:.1%}; attacks that "
+        f"adapt take another {hardened - one.hardened:.1%} of the hardened model's samples and "
+        f"{reference - one.reference:.1%} of the original's: {end}."
+    )

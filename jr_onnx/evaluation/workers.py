@@ -1,0 +1,164 @@
+"""Who does the work: this process, a pool of processes, or a Dask cluster. The same parts come out of each."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from jr_onnx.errors import OptionError, RuntimeMissingError, WorkerError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+Part = TypeVar("Part")
+Done = TypeVar("Done")
+
+#: work(payload, part): a function of a module, so that other processes can import it.
+Work = Callable[[Any, Part], Done]
+
+#: How often a worker may die before anything is finished; then it is the work that kills them.
+_DEATHS = 3
+
+
+def run_parts(
+    work: Work[Part, Done], payload: Any, parts: Sequence[Part], *, workers: int = 1, dask: str | None = None
+) -> Iterator[tuple[Part, Done]]:
+    """Do every part, in whatever order; each is given back as soon as it is finished.
+
+    Args:
+        work: called with the payload and a part, in one thread.
+        payload: what all parts need; sent once to each worker.
+        parts: what is to be done.
+        workers: processes on this machine; 1 is this process.
+        dask: the address of a Dask scheduler, in place of processes here.
+
+    Raises:
+        OptionError: the number of workers is below 1, or no scheduler answers at the address.
+        RuntimeMissingError: Dask is not installed.
+        WorkerError: workers die again and again at the same work.
+    """
+    if workers < 1:
+        raise OptionError(f"--workers {workers}: at least 1")
+    if dask is not None:
+        yield from _on_dask(work, payload, parts, dask)
+    elif workers == 1 or len(parts) < 2:
+        for part in parts:
+            yield part, work(payload, part)
+    else:
+        yield from _in_processes(work, payload, parts, min(workers, len(parts)))
+
+
+_payload: Any = None
+
+
+def _receive(payload: Any) -> None:
+    global _payload  # a worker process serves one campaign
+    _payload = payload
+
+
+def _with_received(work: Work[Part, Done], part: Part) -> Done:
+    return work(_payload, part)
+
+
+def _in_processes(
+    work: Work[Part, Done], payload: Any, parts: Sequence[Part], workers: int
+) -> Iterator[tuple[Part, Done]]:
+    left, deaths = list(range(len(parts))), 0
+    while left:
+        try:
+            for index, done in _in_one_pool(work, payload, parts, left, workers):
+                deaths = 0
+                left.remove(index)
+                yield parts[index], done
+        except BrokenProcessPool as error:
+            deaths += 1
+            if deaths >= _DEATHS:
+                raise WorkerError(
+                    f"a worker process died {deaths} times with nothing finished between; it may be memory: try fewer "
+                    "--workers"
+                ) from error
+
+
+def _in_one_pool(
+    work: Work[Part, Done], payload: Any, parts: Sequence[Part], left: Sequence[int], workers: int
+) -> Iterator[tuple[int, Done]]:
+    """What one pool finishes before it is done, or one of its processes dies."""
+    context = multiprocessing.get_context("spawn")  # torch and onnxruntime have threads, which do not survive a fork
+    with _one_thread():
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_receive, initargs=(payload,))
+        try:
+            waiting: dict[Future[Done], int] = {pool.submit(_with_received, work, parts[at]): at for at in left}
+            while waiting:
+                for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                    yield waiting.pop(future), future.result()
+        finally:
+            _end(pool)
+
+
+def _end(pool: ProcessPoolExecutor) -> None:
+    """Do not wait for work that nobody wants any more: an interrupt must not last as long as a part does."""
+    processes: Mapping[int, Any] = getattr(pool, "_processes", None) or {}
+    running = list(processes.values())
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in running:
+        process.terminate()
+    for process in running:
+        process.join()
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Processes that start in here use one thread each: there are as many processes as the user wants cores."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _on_dask(work: Work[Part, Done], payload: Any, parts: Sequence[Part], address: str) -> Iterator[tuple[Part, Done]]:
+    try:
+        from distributed import KilledWorker, as_completed
+    except ImportError as error:
+        raise RuntimeMissingError('Dask is not installed; install it with pip install "jr-onnx[dask]"') from error
+    with _client(address) as client:
+        with warnings.catch_warnings():
+            # The payload goes to the scheduler as the argument of a task, and not to a worker with `scatter`, as Dask
+            # advises: what was scattered is lost when that worker dies, and every part that needs it with it.
+            warnings.filterwarnings("ignore", message="Sending large graph")
+            shared = client.submit(_same, payload, pure=False)
+        # Not pure: two campaigns are two computations, whatever their arguments look like.
+        futures = {client.submit(work, shared, part, pure=False): part for part in parts}
+        try:
+            for future in as_completed(list(futures), loop=client.loop):  # type: ignore[no-untyped-call]
+                yield futures[future], future.result()
+                future.release()
+        except KilledWorker as error:
+            raise WorkerError(
+                f"{address}: workers of the cluster died again and again at the same work; it may be their memory"
+            ) from error
+
+
+def _same(payload: Any) -> Any:
+    return payload
+
+
+def _client(address: str) -> Client:
+    from distributed import Client
+
+    try:
+        return Client(address, timeout=5, set_as_default=False)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError, ImportError) as error:
+        raise OptionError(f"--dask {address}: no scheduler answers there; start one with `dask scheduler`") from error

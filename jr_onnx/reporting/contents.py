@@ -1,0 +1,120 @@
+"""What a report shows, whatever it is about: the page and the plots draw these and know nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+#: How a verdict is coloured: something was gained, nothing was, or there is something to beware of.
+Tone = Literal["good", "neutral", "bad"]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A share at x, with the limits of its confidence interval; shares are from 0 to 1."""
+
+    x: float
+    y: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Line:
+    """Points that belong together; `dashed` for what is less than the whole truth."""
+
+    name: str
+    points: tuple[Point, ...]
+    dashed: bool = False
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Shares against a number.
+
+    Attributes:
+        name: for a file: lower case, with hyphens.
+        title: for people.
+        x: what the number is.
+        lines: the same colour for the same place in every chart of one kind.
+        colors: of each line, as an index into the palette.
+        mark: an x that is pointed out, and what it is; None for none.
+        note: how to read it.
+    """
+
+    name: str
+    title: str
+    x: str
+    lines: tuple[Line, ...]
+    colors: tuple[int, ...]
+    mark: tuple[float, str] | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Bars:
+    """A share for each of many things: (label, share, a word on it)."""
+
+    name: str
+    title: str
+    rows: tuple[tuple[str, float, str], ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as text; the first column is left-aligned."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image with what is to be read below it.
+
+    Attributes:
+        title: what it is.
+        lines: what the models say to it.
+        pixels: uint8 [H, W, 1 or 3].
+    """
+
+    title: str
+    lines: tuple[str, ...]
+    pixels: npt.NDArray[np.uint8] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A whole report.
+
+    Attributes:
+        title: of the page.
+        words: the verdict in a word or two.
+        tone: of the verdict.
+        headline: the verdict in one sentence.
+        evidence: sentences with the numbers that it rests on.
+        facts: what was run on what: (name, value).
+        charts, bars, tables: in order.
+        gallery: a row of pictures for each sample, with its heading.
+        command: that made this report.
+        caution: what the numbers do not say.
+    """
+
+    title: str
+    words: str
+    tone: Tone
+    headline: str
+    evidence: tuple[str, ...]
+    facts: tuple[tuple[str, str], ...]
+    charts: tuple[Chart, ...] = ()
+    bars: tuple[Bars, ...] = ()
+    tables: tuple[Table, ...] = ()
+    gallery: tuple[tuple[str, tuple[Picture, ...]], ...] = ()
+    command: str = ""
+    caution: str = ""

@@ -1,0 +1,207 @@
+"""What every attack promises, on the digits classifier: bounds, seeds, and that a success is onnxruntime's."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="torch is not installed: attacks that follow gradients need it")
+pytest.importorskip("art", reason="adversarial-robustness-toolbox is not installed: apgd needs it")
+
+from attacked import IMAGES, LABELS, digits, right, without_gradient
+
+from jr_onnx import OptionError
+from jr_onnx.attacks.attack import AttackOutcome, Effort, run
+from jr_onnx.attacks.catalogue import ATTACKS
+
+EACH_ATTACK = pytest.mark.parametrize("name", ATTACKS)
+WHITE_BOX = [name for name, info in ATTACKS.items() if info.needs_gradient]
+EFFORT = Effort(eps=0.1, steps=6, restarts=2, queries=40)
+N = 10
+
+
+def attack(name: str, jump: float = 0.4, effort: Effort = EFFORT, index: slice = slice(0, N)) -> AttackOutcome:
+    """The attack on some of the first images, each with its own seed."""
+    images, labels = IMAGES[:N][index], LABELS[:N][index]
+    return run(name, digits(jump), images, labels, range(100, 100 + N)[index], effort, source=digits())
+
+
+@EACH_ATTACK
+def test_an_attack_keeps_to_its_bounds(name: str) -> None:
+    before = IMAGES[:N].copy()
+    outcome = attack(name)
+    np.testing.assert_array_equal(IMAGES[:N], before)
+    assert outcome.images.dtype == np.float32
+    assert outcome.images.shape == before.shape
+    assert outcome.images.min() >= 0
+    assert outcome.images.max() <= 1
+    if ATTACKS[name].bounded:
+        assert np.abs(outcome.images - before).max() <= EFFORT.eps + 1e-6
+    assert (outcome.queries > 0).all()
+
+
+@EACH_ATTACK
+def test_an_attack_does_harm(name: str) -> None:
+    """No attack is so broken that it leaves the classifier as it was."""
+    effort = dataclasses.replace(EFFORT, eps=0.2, steps=20)
+    outcome = attack(name, effort=effort)
+    assert right(digits(0.4), outcome.images, LABELS[:N]).sum() <= N // 2
+
+
+@EACH_ATTACK
+def test_the_same_seeds_give_the_same_images(name: str) -> None:
+    np.testing.assert_array_equal(attack(name).images, attack(name).images)
+
+
+@pytest.mark.parametrize("name", [name for name in ATTACKS if name != "apgd"])
+def test_what_an_image_gets_does_not_depend_on_the_others_in_its_batch(name: str) -> None:
+    """apgd is ART's, and the one exception: it draws from one stream for all."""
+    together = attack(name)
+    for index in (slice(0, 4), slice(4, N)):
+        alone = attack(name, index=index)
+        np.testing.assert_allclose(alone.images, together.images[index], rtol=0, atol=1e-6)
+        np.testing.assert_array_equal(alone.failed, together.failed[index])
+
+
+@pytest.mark.parametrize("name", ["pgd", "smooth-0.25", "square", "apgd"])
+def test_other_seeds_give_other_images(name: str) -> None:
+    effort = Effort(eps=0.02, steps=2, restarts=2, queries=20)  # too weak to end before it draws
+    images, labels = IMAGES[:N], LABELS[:N]
+    one = run(name, digits(), images, labels, range(N), effort)
+    other = run(name, digits(), images, labels, range(50, 50 + N), effort)
+    assert not np.array_equal(one.images, other.images)
+
+
+@pytest.mark.parametrize("name", WHITE_BOX)
+@pytest.mark.parametrize("kind", ["zero", "nan"])
+def test_a_gradient_that_is_no_use_is_a_failure_and_no_success(name: str, kind: str) -> None:
+    target = without_gradient(kind)
+    images = np.random.default_rng(0).random((6, 1, 3, 3), np.float32)
+    labels = np.asarray(target.session_run(images)).argmax(1)
+    outcome = run(name, target, images, labels, range(6), Effort(eps=0.001, steps=4), source=target)
+    assert outcome.failed.all()
+    assert np.isfinite(outcome.images).all()
+    assert right(target, outcome.images, labels).all()
+
+
+def test_the_square_attack_needs_no_gradient() -> None:
+    target = without_gradient("zero")
+    images = np.random.default_rng(0).random((6, 1, 3, 3), np.float32)
+    labels = np.asarray(target.session_run(images)).argmax(1)
+    blind = dataclasses.replace(target, differentiable=None)
+    outcome = run("square", blind, images, labels, range(6), Effort(eps=0.3, queries=100))
+    assert not outcome.failed.any()
+    assert not right(target, outcome.images, labels).any()
+
+
+@pytest.mark.parametrize("name", ["pgd", "deepfool-l2", "trust-region", "square"])
+def test_scores_that_are_nan_are_no_success(name: str) -> None:
+    target = digits()
+    broken = dataclasses.replace(target, session_run=lambda x: np.asarray(target.session_run(x)) * np.nan)
+    outcome = run(name, broken, IMAGES[:N], LABELS[:N], range(N), EFFORT)
+    np.testing.assert_array_equal(outcome.images, IMAGES[:N])
+
+
+@pytest.mark.parametrize("name", ["pgd", "ifgsm", "deepfool-linf", "trust-region"])
+def test_an_attack_goes_on_until_onnxruntime_agrees(name: str) -> None:
+    """The copy is fooled long before a file that never is; the attack must not stop at the copy."""
+    target = digits()
+    stubborn = dataclasses.replace(target, session_run=lambda x: np.tile(np.eye(10)[LABELS[0]], (len(x), 1)))
+    index = [i for i in range(60) if LABELS[i] == LABELS[0]][:3]
+    effort = dataclasses.replace(EFFORT, eps=0.4, steps=40)
+    soft = run(name, target, IMAGES[index], LABELS[index], range(3), effort)
+    hard = run(name, stubborn, IMAGES[index], LABELS[index], range(3), effort)
+    assert (hard.queries > soft.queries).all()
+
+
+def test_the_smooth_gradient_finds_what_the_true_one_does_not() -> None:
+    """Gradient masking, in the numbers of one model: jump 0.4, eps 0.1, 100 images."""
+    effort = Effort(eps=0.1, steps=20)
+    left = {
+        name: right(
+            digits(0.4), run(name, digits(0.4), IMAGES[:100], LABELS[:100], range(100), effort).images, LABELS[:100]
+        ).sum()
+        for name in ("pgd", "smooth-0.1")
+    }
+    assert left["smooth-0.1"] <= left["pgd"] - 4
+
+
+def test_more_steps_leave_fewer() -> None:
+    few, many = (
+        right(digits(), run("pgd", digits(), IMAGES[:60], LABELS[:60], range(60), effort).images, LABELS[:60]).sum()
+        for effort in (Effort(eps=0.15, steps=1), Effort(eps=0.15, steps=20))
+    )
+    assert many < few
+
+
+def test_transfer_takes_its_gradients_from_the_source_alone() -> None:
+    target = digits(0.4)
+    blind = dataclasses.replace(target, differentiable=None)
+    outcome = run("transfer", blind, IMAGES[:N], LABELS[:N], range(N), EFFORT, source=digits())
+    np.testing.assert_array_equal(outcome.images, attack_transfer().images)
+
+
+def attack_transfer() -> AttackOutcome:
+    """The same with a target that has gradients."""
+    return run("transfer", digits(0.4), IMAGES[:N], LABELS[:N], range(N), EFFORT, source=digits())
+
+
+def test_jumps_of_the_target_are_those_of_its_copy() -> None:
+    hardened = digits(0.4)
+    tuned = dataclasses.replace(digits(), session_run=hardened.session_run, jumps=0.4)
+    for name in ("pgd", "smooth-0.5", "deepfool-l2"):
+        one = run(name, hardened, IMAGES[:N], LABELS[:N], range(N), EFFORT)
+        other = run(name, tuned, IMAGES[:N], LABELS[:N], range(N), EFFORT)
+        np.testing.assert_allclose(one.images, other.images, rtol=0, atol=1e-6)
+
+
+@EACH_ATTACK
+def test_no_images_are_no_work(name: str) -> None:
+    outcome = run(name, digits(), IMAGES[:0], LABELS[:0], [], EFFORT, source=digits())
+    assert len(outcome.images) == len(outcome.failed) == len(outcome.relative_noise) == 0
+
+
+@EACH_ATTACK
+def test_an_image_in_a_wrong_class_already_is_left_as_it_is(name: str) -> None:
+    wrong = (LABELS[:4] + 1) % 10
+    outcome = run(name, digits(), IMAGES[:4], wrong, range(4), EFFORT, source=digits())
+    if name == "transfer":  # all its steps are taken before it asks
+        assert not right(digits(), outcome.images, wrong).any()
+    else:
+        np.testing.assert_array_equal(outcome.images, IMAGES[:4])
+
+
+@pytest.mark.parametrize(
+    "name, effort, problem",
+    [
+        ("fgsm", EFFORT, "there is no attack 'fgsm'; there are ifgsm, "),
+        ("pgd", dataclasses.replace(EFFORT, steps=0), "steps=0"),
+        ("pgd", dataclasses.replace(EFFORT, eps=-0.1), r"eps=-0\.1"),
+        ("pgd", dataclasses.replace(EFFORT, eps=float("nan")), "eps=nan"),
+        ("square", dataclasses.replace(EFFORT, eps=float("inf")), "square: eps must be finite"),
+        ("transfer", EFFORT, "transfer: the original model is needed too"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(name: str, effort: Effort, problem: str) -> None:
+    with pytest.raises(OptionError, match=problem):
+        run(name, digits(), IMAGES[:2], LABELS[:2], range(2), effort)
+
+
+def test_an_attack_that_follows_gradients_needs_a_copy() -> None:
+    blind = dataclasses.replace(digits(), differentiable=None)
+    with pytest.raises(OptionError, match="pgd: it follows gradients, and there is no differentiable copy"):
+        run("pgd", blind, IMAGES[:2], LABELS[:2], range(2), EFFORT)
+    with pytest.raises(OptionError, match="2 images, 2 labels and 3 seeds"):
+        run("pgd", digits(), IMAGES[:2], LABELS[:2], range(3), EFFORT)
+
+
+def test_the_catalogue_can_be_read_without_torch_and_without_onnxruntime() -> None:
+    code = (
+        "import sys, jr_onnx.attacks.catalogue, jr_onnx.attacks.attack, jr_onnx.differentiable.errors;"
+        "assert not {'torch', 'art', 'onnxruntime'} & set(sys.modules), sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

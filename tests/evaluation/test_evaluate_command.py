@@ -1,0 +1,141 @@
+"""`jr-onnx evaluate`: what it prints and writes, what it refuses, and what an interruption leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from evaluation_models import DIGITS, IMAGES, with_jump
+
+import jr_onnx
+from jr_onnx.cli.main import main
+
+QUICK = ["--reference", str(DIGITS), "--data", str(IMAGES), "--attacks", "square", "--queries", "30", "--samples", "64"]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of its own, with the hardened model, and no journal of anybody else."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    onnx.save(with_jump(0.5), "hard.onnx")
+    return tmp_path
+
+
+def test_it_prints_a_table_and_ends_with_the_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "hard.onnx", *QUICK, "--eps", "8/255,0.1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert re.match(r"0 +clean +\d+\.\d% +\d+\.\d%$", lines[1])
+    assert re.match(r"8/255 +square +\d+\.\d% +\d+\.\d%$", lines[2])
+    assert re.match(r"0\.1 +square +\d+\.\d% +\d+\.\d%$", lines[3])
+    assert re.match(r"(MASKING, )?(GAIN|NO GAIN|WORSE): [A-Z].*\.$", lines[-1])
+
+
+def test_json_is_the_report_of_the_api(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "hard.onnx", *QUICK, "--eps", "0.1", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    rows = np.sort(np.random.default_rng(0).permutation(360)[:64].astype(np.int64))
+    from jr_onnx.attacks.attack import Effort
+    from jr_onnx.dataset import load
+
+    report = jr_onnx.evaluate(
+        "hard.onnx", DIGITS, load(IMAGES).take(rows), eps=[0.1], attacks=["square"], effort=Effort(queries=30)
+    )
+    expected = json.loads(json.dumps(report.to_dict()))
+    assert {**told, "seconds": 0} == {**expected, "seconds": 0}
+
+
+def test_the_page_and_the_plots_are_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib", reason="plots as files need matplotlib: pip install 'jr-onnx[report]'")
+    assert main(["evaluate", "hard.onnx", *QUICK, "--eps", "0.1", "--report", "r.html", "--plots", "plots"]) == 0
+    assert "wrote r.html" in capsys.readouterr().out
+    assert (folder / "r.html").stat().st_size > 10_000
+    assert len(list((folder / "plots").iterdir())) == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--eps", "8"], "write 8/255, not 8"),
+        (["--eps", "8/0"], "divides by 0"),
+        (["--eps", "small"], "'small' is not a number"),
+        (["--eps", "0.1", "--attacks", "magic"], "there is no attack 'magic'"),
+        (["--eps", "0.1", "--samples", "0"], "--samples 0"),
+        (["--eps", "0.1", "--workers", "0"], "--workers 0"),
+        (["--eps", "0.1", "--report", "nowhere/r.html"], "no such folder"),
+        (["--eps", "0.1", "--reference", "nowhere.onnx"], "nowhere.onnx: no such file"),
+        (["--eps", "0.1", "--data", "nowhere.npz"], "nowhere.npz: no such file"),
+        (["--eps", "0.1", "--mean", "127"], "divide it by 255"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", "hard.onnx", *QUICK, *arguments]) == 2
+    told = capsys.readouterr().err
+    assert complaint in told
+    assert told.count("\n") == 1
+
+
+BAD_DATA = {
+    "nan": ({"x": np.full((4, 1, 8, 8), np.nan, np.float32), "y": np.arange(4)}, "NaN or infinity"),
+    "range": ({"x": np.full((4, 1, 8, 8), 16, np.float32), "y": np.arange(4)}, "go from 0 to 1"),
+    "dtype": ({"x": np.zeros((4, 1, 8, 8), np.int64), "y": np.arange(4)}, "int64"),
+    "shape": ({"x": np.zeros((4, 1, 9, 8), np.float32), "y": np.arange(4)}, "the model takes"),
+    "labels": ({"x": np.zeros((4, 1, 8, 8), np.float32), "y": np.arange(4) + 8}, "none of the model's 10 classes"),
+    "one class": ({"x": np.zeros((4, 1, 8, 8), np.float32), "y": np.ones(4, int)}, "all samples are of class 1"),
+    "empty": ({"x": np.zeros((0, 1, 8, 8), np.float32), "y": np.zeros(0, int)}, "is empty"),
+}
+
+
+@pytest.mark.parametrize("what", BAD_DATA)
+def test_bad_data_are_one_line_and_exit_code_2(what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arrays, complaint = BAD_DATA[what]
+    np.savez("bad.npz", **arrays)  # type: ignore[arg-type]
+    assert main(["evaluate", "hard.onnx", *QUICK, "--eps", "0.1", "--data", "bad.npz"]) == 2
+    told = capsys.readouterr().err
+    assert complaint in told
+    assert told.count("\n") == 1
+
+
+def test_a_hardened_model_of_another_shape_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    other = Path(DIGITS.parent / "residual.torchscript.onnx")
+    assert main(["evaluate", str(other), *QUICK, "--eps", "0.1"]) == 2
+    told = capsys.readouterr().err
+    assert "the model takes" in told
+    assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_ctrl_c_ends_it_soon_and_the_same_command_goes_on(folder: Path, workers: str) -> None:
+    command = [sys.executable, "-c", "import sys; from jr_onnx.cli.main import main; sys.exit(main())"]
+    command += ["evaluate", "hard.onnx", "--reference", str(DIGITS), "--data", str(IMAGES), "--attacks", "square"]
+    command += ["--eps", "0.02", "--queries", "400", "--workers", workers, "--journal", "journal"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        deadline = time.monotonic() + 60
+        while finished(folder) < 2:
+            assert process.poll() is None, "it was over before it could be interrupted"
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
+        _, told = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert re.fullmatch(
+        r"jr-onnx evaluate: interrupted; \d+ finished parts? kept in journal, the same command takes up from there\n",
+        told,
+    )
+    assert 2 <= finished(folder) < 12, "six shards of two models"
+
+
+def finished(folder: Path) -> int:
+    """Parts in the journal."""
+    return sum(lines.read_bytes().count(b"}") for lines in folder.glob("journal/*/parts.jsonl"))

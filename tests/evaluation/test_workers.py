@@ -1,0 +1,104 @@
+"""Whoever does the work, the same comes out; and whoever dies while doing it, nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jr_onnx.errors import JrOnnxError, OptionError, WorkerError
+from jr_onnx.evaluation.workers import run_parts
+
+PARTS = list(range(12))
+
+
+def square(payload: int, part: int) -> int:
+    return payload + part * part
+
+
+def die_once(folder: str, part: int) -> int:
+    """The first to do part 3 is killed while it does so."""
+    if part == 3:
+        try:
+            (Path(folder) / "died").touch(exist_ok=False)
+        except FileExistsError:
+            return part
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.02)
+    return part
+
+
+def die_always(_: None, part: int) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return part
+
+
+def complain(_: None, part: int) -> int:
+    raise OptionError(f"part {part} is unfit")
+
+
+def threads(_: None, __: int) -> str | None:
+    return os.environ.get("OMP_NUM_THREADS")
+
+
+def test_a_pool_gives_what_one_process_gives() -> None:
+    expected = {part: 100 + part * part for part in PARTS}
+    assert dict(run_parts(square, 100, PARTS)) == expected
+    assert dict(run_parts(square, 100, PARTS, workers=2)) == expected
+
+
+def test_a_worker_that_is_killed_loses_nothing(tmp_path: Path) -> None:
+    assert sorted(run_parts(die_once, str(tmp_path), PARTS, workers=2)) == [(part, part) for part in PARTS]
+    assert (tmp_path / "died").exists()
+
+
+def test_work_that_kills_every_worker_is_an_error_and_no_endless_loop() -> None:
+    with pytest.raises(WorkerError, match="died 3 times"):
+        list(run_parts(die_always, None, PARTS, workers=2))
+
+
+def test_an_error_in_a_worker_arrives_as_itself() -> None:
+    with pytest.raises(OptionError, match="is unfit"):
+        list(run_parts(complain, None, PARTS, workers=2))
+
+
+def test_workers_have_one_thread_each_and_the_environment_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert {found for _, found in run_parts(threads, None, PARTS[:4], workers=2)} == {"1"}
+    assert os.environ["OMP_NUM_THREADS"] == "7"
+
+
+def test_a_number_of_workers_below_one_is_refused() -> None:
+    with pytest.raises(OptionError, match="at least 1"):
+        list(run_parts(square, 0, PARTS, workers=0))
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    distributed = pytest.importorskip("distributed", reason="needs Dask: pip install 'jr-onnx[dask]'")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+    ) as made:
+        yield made
+
+
+def test_a_cluster_gives_what_one_process_gives(cluster: Any) -> None:
+    found = dict(run_parts(square, 100, PARTS, dask=cluster.scheduler_address))
+    assert found == {part: 100 + part * part for part in PARTS}
+
+
+def test_a_worker_of_a_cluster_that_is_killed_loses_nothing(cluster: Any, tmp_path: Path) -> None:
+    found = run_parts(die_once, str(tmp_path), PARTS, dask=cluster.scheduler_address)
+    assert sorted(found) == [(part, part) for part in PARTS]
+    assert (tmp_path / "died").exists()
+
+
+def test_no_scheduler_at_the_address_is_one_line() -> None:
+    pytest.importorskip("distributed", reason="needs Dask: pip install 'jr-onnx[dask]'")
+    with pytest.raises(JrOnnxError, match="no scheduler answers there"):
+        list(run_parts(square, 0, PARTS, dask="tcp://127.0.0.1:9"))
