@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -176,7 +177,7 @@ def test_a_quantile_is_the_exact_rank_to_the_width_of_a_bin(blocks: list[Array],
     assert histogram.count == len(positive)
     if not len(positive) or positive[-1] > 3e38:
         return
-    rank = math.ceil(q * len(positive))
+    rank = math.ceil(Fraction(q) * len(positive))
     if not rank:
         assert histogram.quantile(q) == 0
         return
