@@ -7,18 +7,21 @@ stderr; 3 internal error (`check`); 130 interrupted. A bug keeps its traceback.
 from __future__ import annotations
 
 import argparse
+import importlib
 import io
 import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from jr_onnx.cli import bench, check, convert, deploy, diff, evaluate, info, inspect, optimize, tune
 from jr_onnx.errors import JrOnnxError
 from jr_onnx.text import printable
 from jr_onnx.version import __version__
 
 USAGE_ERROR, INTERRUPTED = 2, 130
+
+#: Each is a module of this package with `add_parser`.
+COMMANDS = ("convert", "inspect", "check", "diff", "tune", "evaluate", "deploy", "optimize", "bench", "info")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -28,8 +31,8 @@ class _Parser(argparse.ArgumentParser):
         self.exit(USAGE_ERROR, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line; each command sets `run`."""
+def build_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """The parser of the whole command line, or of one command; each command sets `run`."""
     parser = _Parser(
         prog="jr-onnx",
         description="Put JumpReLU in place of ReLU in exported ONNX models. What that buys against attacks, and "
@@ -37,14 +40,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"jr-onnx {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
-    for command in (convert, inspect, check, diff, tune, evaluate, deploy, optimize, bench, info):
-        command.add_parser(commands)
+    for name in COMMANDS if command is None else (command,):
+        importlib.import_module(f"jr_onnx.cli.{name}").add_parser(commands)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
-    parsed = build_parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    # The modules of the other commands are not imported, which would take longer than many a conversion.
+    parsed = build_parser(given[0] if given and given[0] in COMMANDS else None).parse_args(given)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names may have characters that the terminal has not
     try:
