@@ -83,6 +83,7 @@ TWICE = ["--format", "json", "--output", "o", "--format", "sarif", "--output", "
         (["a.onnx", "a.jumprelu.onnx", "--exclude", "nowhere"], "--exclude 'nowhere' matches no node"),
         (["a.onnx", "a.jumprelu.onnx", "--data", "one.npy"], "a single array"),
         (["a.onnx", "a.jumprelu.onnx", "--data", "fake.npz"], "not an NPZ file"),
+        (["a.onnx", "a.jumprelu.onnx", "--data", "empty.npz"], "holds no sample"),
         (["a.onnx", "a.jumprelu.onnx", "--data", "damaged.npz"], "not an NPZ file"),
         (["a.onnx", "a.jumprelu.onnx", "--output", "./a.onnx"], "--output a.onnx: is a file that is read"),
         (["--each", "a.jumprelu.onnx", "--output", "a.onnx"], "--output a.onnx: is a file that is read"),
@@ -108,6 +109,7 @@ def test_mistakes_exit_2_with_one_line(
     folder: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     np.save(folder / "one.npy", np.zeros((2, 3), np.float32))
+    np.savez(folder / "empty.npz")
     (folder / "fake.npz").write_bytes(b"PK\x03\x04garbage" * 9)
     np.savez_compressed(folder / "x.npz", x=np.random.default_rng(0).random((200, 3)))
     damaged = bytearray((folder / "x.npz").read_bytes())

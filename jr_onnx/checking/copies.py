@@ -190,10 +190,10 @@ def _add(graph: onnx.GraphProto, number: int, site: Site, nodes: Sequence[onnx.N
         outside = {name: f"{number}/{value}/bfloat16" for name, value in outside.items()}
         inside = outside[site.input]
         graph.node.append(onnx.helper.make_node("Cast", [f"x{number}"], [inside], to=BFLOAT16))
-    for node in nodes:
+    for place, node in enumerate(nodes):
         copy = graph.node.add()
         copy.CopyFrom(node)
-        copy.name = f"{number}/{node.name}"
+        copy.name = f"{number}/{place}/{node.name}"  # several nodes of a form may have no name of their own
         for names in (copy.input, copy.output):
             names[:] = [outside.get(name, f"{number}/{name}") for name in names]
     if narrow:

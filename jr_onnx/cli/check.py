@@ -200,7 +200,10 @@ def _arrays(path: Path) -> Mapping[str, npt.NDArray[Any]]:
                 f"--data {path}: a single array; save it by the input's name with numpy.savez(FILE, x=array)"
             )
         with loaded as file:
-            return {name: file[name] for name in file.files}
+            arrays = {name: file[name] for name in file.files}
+        if not any(array.size for array in arrays.values()):
+            raise OptionError(f"--data {path}: holds no sample; save an array for each input of the model in it")
+        return arrays
     except OSError as error:
         raise OptionError(f"--data {path}: {error.strerror or error}") from error
     except (ValueError, EOFError, NotImplementedError, BadZipFile, zlib.error) as error:
