@@ -22,6 +22,7 @@ JUMP_FORMS = (
     ("JumpReLU",),
     ("ThresholdedRelu",),
     ("Relu", "Greater", "Cast", "Mul"),
+    ("Relu", "HardSigmoid", "Mul"),
     ("LessOrEqual", "Where"),
     ("Greater", "IsNaN", "Or", "Where"),
 )

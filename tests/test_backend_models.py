@@ -287,7 +287,11 @@ def test_with_jumps_a_network_gives_what_an_independently_rewritten_one_gives(ne
     assert len(report.sites) == len(network.sites)
     got = outputs_of(report.model, network.feeds)
     for name, want in network.oracle.items():
-        assert_same_but_for_the_sign_of_zero(got[name], want, name)
+        if target == "hard-sigmoid":
+            # It stays in onnxruntime's blocked layout, where a convolution adds up in another order.
+            np.testing.assert_allclose(got[name], want, rtol=1e-4, atol=1e-5 * np.abs(want).max(), err_msg=name)
+        else:
+            assert_same_but_for_the_sign_of_zero(got[name], want, name)
 
 
 def test_the_independently_rewritten_one_gives_what_numpy_gives(network: Network) -> None:

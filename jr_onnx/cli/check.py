@@ -201,13 +201,13 @@ def _arrays(path: Path) -> Mapping[str, npt.NDArray[Any]]:
             )
         with loaded as file:
             arrays = {name: file[name] for name in file.files}
-        if not any(array.size for array in arrays.values()):
-            raise OptionError(f"--data {path}: holds no sample; save an array for each input of the model in it")
-        return arrays
     except OSError as error:
         raise OptionError(f"--data {path}: {error.strerror or error}") from error
     except (ValueError, EOFError, NotImplementedError, BadZipFile, zlib.error) as error:
         raise OptionError(f"--data {path}: not an NPZ file of plain arrays: {error}") from error
+    if not any(array.size for array in arrays.values()):
+        raise OptionError(f"--data {path}: holds no sample; save an array for each input of the model in it")
+    return arrays
 
 
 def _write(text: str, output: Path | None) -> None:

@@ -17,12 +17,13 @@ from jr_onnx.differentiable.operators import Call, attribute_values, to_tensor
 from jr_onnx.differentiable.table import OPERATORS
 from jr_onnx.errors import ModelError
 from jr_onnx.forms.recognise import Match, recognise
-from jr_onnx.forms.table import ALL_FORMS, DOMAIN, LOWEST_OPSET, OP_TYPE
+from jr_onnx.forms.table import ALL_FORMS, DOMAIN, HARD_SIGMOID, LOWEST_OPSET, OP_TYPE
 from jr_onnx.graph.scopes import Scope, all_scopes, own_domain
 from jr_onnx.graph.structure import check_structure
 from jr_onnx.graph.wiring import Wiring
 from jr_onnx.marks import FORM, PREFIX, mark_of, set_marks
 from jr_onnx.modelfile.source import open_file
+from jr_onnx.sites.jumps import step_of
 from jr_onnx.sites.matchers import attribute_of, operator_name
 
 #: Where a node says what its path was before functions were inlined.
@@ -180,6 +181,11 @@ def _site(scope: Scope, index: int, match: Match | None) -> Step:
         return Step(None, (node.input[0],), (node.output[0],), path)
     if "jump" in match.values:
         return Step(None, (match.x, match.values["jump"]), (match.y,), path)
+    if match.form is HARD_SIGMOID:
+        step = step_of(scope.nodes[match.nodes[-2]])
+        if step is None:
+            raise ModelError(f"node '{path}': is marked as a JumpReLU, but its HardSigmoid is no step")
+        return Step(None, (match.x,), (match.y,), path, step)
     alpha = attribute_of(node, "alpha")
     return Step(None, (match.x,), (match.y,), path, 1.0 if alpha is None else alpha.f)
 

@@ -33,7 +33,8 @@ def jump_of(site: Site) -> npt.NDArray[Any] | None:
     if site.element_type not in NUMPY_TYPES:
         return None
     if site.hardened.form is HARD_SIGMOID:
-        return _step(site)
+        step = step_of(site.scope.nodes[site.nodes[-2]])
+        return None if step is None else np.asarray(step, NUMPY_TYPES[site.element_type])
     alpha = attribute_of(site.scope.nodes[site.nodes[-1]], "alpha")
     return np.asarray(alpha.f if alpha is not None else 1.0, NUMPY_TYPES[site.element_type])
 
@@ -47,13 +48,12 @@ def numbers_of(site: Site) -> Jump | None:
     return numbers if len(numbers) > 1 else numbers[0]
 
 
-def _step(site: Site) -> npt.NDArray[Any] | None:
-    """Where the HardSigmoid of a site steps from 0 to 1; None where it is not as steep as it must be."""
-    gate = site.scope.nodes[site.nodes[-2]]
+def step_of(gate: onnx.NodeProto) -> float | None:
+    """Where a HardSigmoid steps from 0 to 1; None where it is not as steep as it must be."""
     alpha, beta = attribute_of(gate, "alpha"), attribute_of(gate, "beta")
     if alpha is None or beta is None or alpha.f != STEEP:
         return None
-    return np.asarray(-beta.f / STEEP, NUMPY_TYPES[site.element_type])
+    return float(-beta.f / STEEP)
 
 
 @lru_cache(maxsize=8)  # sites come scope by scope, and each scope's tables take a look at all of its nodes
