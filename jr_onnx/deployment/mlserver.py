@@ -12,6 +12,9 @@ from typing import Any
 from jr_onnx.deployment.layout import Layout, Request, check_batching
 from jr_onnx.runtime.library import LIBRARY
 
+#: The file with the server's own settings.
+SETTINGS = "settings.json"
+
 #: MLServer's limit is gRPC's default of 4 MB, less than eight images of 224 x 224 pixels.
 _LARGEST_MESSAGE = 256 << 20
 
@@ -31,7 +34,7 @@ def layout(request: Request) -> Layout:
         library=folder / LIBRARY,
         start="in this folder, after pip install 'jr-onnx[mlserver]': mlserver start .",
         texts={
-            "settings.json": _json(settings),
+            SETTINGS: _json(settings),
             str(folder / "model-settings.json"): _json(_model_settings(request)),
         },
     )

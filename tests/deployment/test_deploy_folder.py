@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,44 +12,15 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from outcome import Outcome, refusal
+from outcome import Outcome
 from support import FLOAT, FLOAT16, INT64, SHIPPED, hardened, make_model, node, relu_model, run, value
 
 import jr_onnx
 from jr_onnx import ModelError, OptionError, deploy, runtime
 from jr_onnx.deployment.deploy import SERVERS
-from jr_onnx.errors import RuntimeMissingError
 from jr_onnx.modelfile.source import open_proto
 
 EACH_SERVER = pytest.mark.parametrize("server", SERVERS)
-
-
-@pytest.fixture
-def refused(tmp_path: Path) -> Callable[..., str]:
-    """Run a command that must refuse; what it says after its own name."""
-    return partial(refusal, tmp_path)
-
-
-@pytest.fixture(autouse=True)
-def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A stand-in where no kernel library was built: these tests copy it and do not load it."""
-    try:
-        return runtime.library_path()
-    except RuntimeMissingError:
-        folder = tmp_path / "installed"
-        folder.mkdir()
-        (folder / "jr_onnx_ops.so").write_bytes(b"kernels")
-        build = {"compiler": "", "processor": "", "cpu": [], "cuda": "", "cuda_architectures": []}
-        (folder / "jr_onnx_ops.json").write_text(json.dumps(build))
-        monkeypatch.setattr(jr_onnx, "__path__", [*jr_onnx.__path__, str(folder)])
-        return folder / "jr_onnx_ops.so"
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    path = tmp_path / "net.jumprelu.onnx"
-    onnx.save(hardened(relu_model(shape=["N", 3])), path)
-    return path
 
 
 @pytest.fixture
@@ -300,80 +270,3 @@ def test_a_gpu_needs_a_library_with_cuda(model: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="JR_CUDA=ON"):
         deploy(model, "triton", tmp_path / "out", gpu=True)
     deploy(model, "triton", tmp_path / "out", gpu=True, library=False)
-
-
-def test_external_data_with_the_name_of_another_file_are_refused(model_with_data: Path, tmp_path: Path) -> None:
-    original = onnx.load(model_with_data.with_name("big.onnx"))
-    folder = tmp_path / "clash"
-    folder.mkdir()
-    onnx.save_model(original, folder / "m.onnx", save_as_external_data=True, location="model.onnx", size_threshold=0)
-    jr_onnx.convert(folder / "m.onnx", jump=0.5)
-    with pytest.raises(ModelError, match="the name of another file"):
-        deploy(folder / "m.jumprelu.onnx", "triton", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-# --- the folder -------------------------------------------------------------------------------------------------------
-
-
-def test_a_folder_with_something_in_it_is_refused_and_stays_as_it_is(model: Path, refused: Callable[..., str]) -> None:
-    out = model.parent / "out"
-    out.mkdir()
-    (out / "precious.txt").write_text("precious")
-    for force in ((), ("--force",)):
-        assert "out" in refused("deploy", model, "--server", "triton", "-o", out, *force)
-        assert [file.name for file in out.iterdir()] == ["precious.txt"]
-
-
-def test_an_empty_folder_is_filled(model: Path, tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    deploy(model, "triton", tmp_path / "out")
-    assert (tmp_path / "out" / "net" / "config.pbtxt").is_file()
-
-
-def test_force_replaces_what_was_deployed_before_and_nothing_else(model: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    deploy(model, "triton", out, name="before")
-    with pytest.raises(jr_onnx.OutputError, match="add --force"):
-        deploy(model, "mlserver", out)
-    assert (out / "before" / "config.pbtxt").is_file()
-    deploy(model, "mlserver", out, force=True)
-    assert not (out / "before").exists()
-    assert (out / "settings.json").is_file()
-    (out / "net" / "notes.txt").write_text("mine")
-    with pytest.raises(jr_onnx.OutputError, match=r"holds net/notes\.txt"):
-        deploy(model, "triton", out, force=True)
-    assert (out / "net" / "notes.txt").read_text() == "mine"
-
-
-@pytest.mark.parametrize("moment", ["copying", "naming"])
-def test_a_failure_on_the_way_leaves_nothing_new_and_the_old_folder(
-    moment: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "out"
-    deploy(model, "triton", out)
-    before = sorted(tmp_path.rglob("*"))
-
-    def fail(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(f"jr_onnx.deployment.{'deploy.copy_file' if moment == 'copying' else 'folder._move'}", fail)
-    for force, place in ((True, out), (False, tmp_path / "other")):
-        with pytest.raises(jr_onnx.OutputError, match="No space left"):
-            deploy(model, "triton", place, force=force)
-    assert sorted(tmp_path.rglob("*")) == before
-
-
-@pytest.mark.parametrize("place", ["missing/out", "net.jumprelu.onnx", "nul\0"])
-def test_a_place_where_no_folder_can_be_is_refused(place: str, model: Path, refused: Callable[..., str]) -> None:
-    refused("deploy", model, "--server", "triton", "-o", model.parent / place)
-
-
-def test_a_link_and_the_current_folder_are_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = model.parent / "here"
-    here.mkdir()
-    (model.parent / "link").symlink_to(here)
-    monkeypatch.chdir(here)
-    for place in (Path(), model.parent / "link"):
-        with pytest.raises(jr_onnx.OutputError):
-            deploy(model, "triton", place)
