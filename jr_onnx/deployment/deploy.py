@@ -64,7 +64,9 @@ class DeploymentReport:
         output: the folder.
         signature: what the model takes and gives.
         library: whether JumpReLU will run by the kernels in the folder; else the model serves by itself.
-        start: how the server is started.
+        start: where the server is started, and by which command.
+        needs: what has to be installed there; nothing where that is the server alone.
+        warnings: what the operator has to know.
         files: SHA-256 of each file, by its name in the folder.
     """
 
@@ -74,6 +76,8 @@ class DeploymentReport:
     signature: Signature
     library: bool
     start: str
+    needs: str
+    warnings: tuple[str, ...]
     files: Mapping[str, str]
 
     def to_dict(self) -> dict[str, Any]:
@@ -86,7 +90,8 @@ class DeploymentReport:
             for kind, group in (("inputs", self.signature.inputs), ("outputs", self.signature.outputs))
         }
         plain = {"server": self.server, "name": self.name, "output": str(self.output), "library": self.library}
-        return {**plain, **tensors, "start": self.start, "files": dict(self.files)}
+        start = {"start": self.start, "needs": self.needs, "warnings": list(self.warnings)}
+        return {**plain, **tensors, **start, "files": dict(self.files)}
 
 
 def deploy(
@@ -112,7 +117,7 @@ def deploy(
         gpu: serve on CUDA.
         library: put the kernel library of this installation in; else the function that the model carries serves.
         mount: Triton only: where the folder will lie on the server, absolute; /models by default.
-        max_batch_size: how many rows the server may put together from several requests; 0: it does not.
+        max_batch_size: Triton only: how many rows the server may put together from several requests; 0: it does not.
         force: replace a folder that was written by this function.
         progress: called with the number of bytes written since its last call.
 
@@ -142,7 +147,17 @@ def deploy(
             _fill(inside, layout, request, source, data, progress)
             write_new(inside / README, _readme(layout, request, server, source))
     sums = recorded_sums(folder)
-    return DeploymentReport(server, request.name, folder, request.signature, library, layout.start, sums)
+    return DeploymentReport(
+        server=server,
+        name=request.name,
+        output=folder,
+        signature=request.signature,
+        library=library,
+        start=f"{layout.where}: {layout.command}",
+        needs=layout.needs,
+        warnings=layout.warnings,
+        files=sums,
+    )
 
 
 def _wants_library(model: onnx.ModelProto, asked: bool, gpu: bool) -> bool:
@@ -194,7 +209,10 @@ def _mount(mount: str | PurePosixPath | None, server: Server) -> PurePosixPath:
         raise OptionError(f"--mount is for triton; {server} finds the library beside the model")
     path = PurePosixPath(mount)
     if not path.is_absolute() or ".." in path.parts or not str(path).isprintable():
-        raise OptionError(f"--mount {str(mount)!r}: give the absolute path that the folder will have on the server")
+        raise OptionError(
+            f"--mount {str(mount)!r}: give the absolute path that the folder will have on the server, "
+            "without '..' and control characters"
+        )
     return path
 
 
@@ -262,8 +280,8 @@ def _readme(layout: Layout, request: Request, server: Server, source: Source) ->
     )
     lines = (
         f"# {request.name}, hardened with JumpReLU, for {server}",
-        f"- Start it {layout.start.replace(': ', ': `', 1)}`",
-        f"- It takes {takes}, and gives {gives}.",
+        f"- Start it {layout.where}: `{layout.command}`" + (f"; it needs {layout.needs}" if layout.needs else ""),
+        f"- It takes {takes}, and gives {gives}." + "".join(f" **Warning**: {one}." for one in layout.warnings),
         f"- {kernels}",
         f"- Verify it with `sha256sum -c SHA256SUMS`{check}; the structure of ORIGINAL has the SHA-256 {origin}.",
     )

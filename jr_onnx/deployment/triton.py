@@ -6,6 +6,7 @@ it compares with the model when it is loaded.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
@@ -17,13 +18,22 @@ from jr_onnx.runtime.library import LIBRARY
 def layout(request: Request) -> Layout:
     """NAME/config.pbtxt, NAME/1/model.onnx and NAME/jr_onnx_ops.so."""
     if request.max_batch_size:
-        check_batching(request, "Triton")
+        check_batching(request)
     folder = PurePosixPath(request.name)
     return Layout(
         model=folder / "1" / "model.onnx",
         library=folder / LIBRARY,
-        start=f"with this folder at {request.mount}: tritonserver --model-repository={request.mount}",
+        where="where this folder is mounted",
+        command=f"tritonserver {shlex.quote(f'--model-repository={request.mount}')}",
         texts={str(folder / "config.pbtxt"): "\n".join(_config(request)) + "\n"},
+        warnings=tuple(map(_warning, (one for one in request.signature.inputs if one.default is not None))),
+    )
+
+
+def _warning(jump: Tensor) -> str:
+    return (
+        f"any client can set '{jump.name}', also so low that the defence is off, because Triton has no limits for "
+        "values; filter requests in front of it, or convert without --jump-input"
     )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shlex
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from jr_onnx import ModelError, OptionError, deploy, runtime
 from jr_onnx.deployment.deploy import SERVERS
 from jr_onnx.modelfile.source import open_proto
 
+TEXTS = {".md", ".json", ".pbtxt"}
 EACH_SERVER = pytest.mark.parametrize("server", SERVERS)
 
 
@@ -104,6 +107,59 @@ def test_without_the_library_the_function_in_the_model_serves(server: Any, model
     x = np.array([[0.25, 0.5, np.nan]], np.float32)
     got = onnxruntime.InferenceSession(served_model(report)).run(None, {"x": x})[0]
     assert got.tobytes() == run(onnx.load(model), {"x": x})[0].tobytes()
+
+
+@EACH_SERVER
+def test_on_a_gpu_the_settings_ask_for_cuda_and_the_readme_for_its_onnxruntime(
+    server: Any, model: Path, tmp_path: Path
+) -> None:
+    said = {}
+    for gpu in (False, True):
+        report = deploy(model, server, tmp_path / str(gpu), gpu=gpu, library=False)
+        said[gpu] = "".join(file.read_text() for file in report.output.rglob("*.*") if file.suffix in TEXTS)
+    marks = {"triton": "KIND_GPU", "mlserver": '"gpu": true', "kserve": " --gpu "}
+    assert marks[server] in said[True]
+    assert marks[server] not in said[False]
+    assert ("onnxruntime-gpu" in said[True], "onnxruntime-gpu" in said[False]) == (server != "triton", False)
+
+
+def test_triton_is_told_that_any_client_can_lower_the_jump(tmp_path: Path) -> None:
+    onnx.save(hardened(relu_model(), jump_input="jump"), tmp_path / "m.onnx")
+    outcome = Outcome(tmp_path, ("deploy", tmp_path / "m.onnx", "--server", "triton", "-o", tmp_path / "out"))
+    assert "warning: any client can set 'jump'" in outcome.out
+    assert "any client can set 'jump'" in (tmp_path / "out" / "README.md").read_text()
+    assert not deploy(tmp_path / "m.onnx", "kserve", tmp_path / "other").warnings
+
+
+def test_a_mount_with_spaces_is_one_word_of_the_start_command(model: Path, tmp_path: Path) -> None:
+    start = deploy(model, "triton", tmp_path / "out", mount="/srv/my: $(models)").start
+    assert shlex.split(start.partition(": ")[2]) == ["tritonserver", "--model-repository=/srv/my: $(models)"]
+
+
+@pytest.mark.parametrize(("options", "why"), [((), "triton can load them"), (("--no-library",), "--no-library was")])
+def test_what_runs_the_model_is_said_and_why(options: tuple[str, ...], why: str, model: Path, tmp_path: Path) -> None:
+    outcome = Outcome(tmp_path, ("deploy", model, "--server", "triton", "-o", tmp_path / "out", *options))
+    assert why in outcome.out
+
+
+def test_progress_counts_the_model_its_data_and_the_library(
+    model_with_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int] = []
+    report = deploy(model_with_data, "kserve", tmp_path / "out", progress=told.append)
+    copied = sum((report.output / name).stat().st_size for name in ("model.onnx", "model.data", "jr_onnx_ops.so"))
+    assert sum(told) == copied
+
+    totals: list[int] = []
+
+    @contextlib.contextmanager
+    def bar(path: Path, beside: int) -> Iterator[Callable[[int], None]]:
+        totals.append(path.stat().st_size + beside)
+        yield told.append
+
+    monkeypatch.setattr("jr_onnx.cli.deploy.progress_bar", bar)
+    Outcome(tmp_path, ("deploy", model_with_data, "--server", "kserve", "-o", tmp_path / "more"))
+    assert totals == [model_with_data.stat().st_size + (tmp_path / "big.data").stat().st_size]
 
 
 def test_the_report_is_printed_as_json(model: Path, tmp_path: Path) -> None:
@@ -195,20 +251,25 @@ def test_a_batch_size_out_of_range_is_refused(size: int, model: Path, refused: C
     assert "--max-batch-size" in said
 
 
-@EACH_SERVER
+@pytest.mark.parametrize(("server", "reason"), [("mlserver", "joins requests before"), ("kserve", "batches outside")])
+def test_batching_is_for_triton_alone(server: str, reason: str, model: Path, refused: Callable[..., str]) -> None:
+    said = refused("deploy", model, "--server", server, "-o", model.parent / "out", "--max-batch-size=4")
+    assert said.startswith("--max-batch-size: ")
+    assert reason in said
+
+
 @pytest.mark.parametrize("shape", [[4, 3], []])
-def test_batching_needs_a_free_first_dimension(server: Any, shape: list[Any], tmp_path: Path) -> None:
+def test_batching_needs_a_free_first_dimension(shape: list[Any], tmp_path: Path) -> None:
     onnx.save(hardened(relu_model(shape=shape)), tmp_path / "m.onnx")
     with pytest.raises(OptionError, match="--max-batch-size"):
-        deploy(tmp_path / "m.onnx", server, tmp_path / "out", max_batch_size=4)
+        deploy(tmp_path / "m.onnx", "triton", tmp_path / "out", max_batch_size=4)
     assert not (tmp_path / "out").exists()
 
 
-@EACH_SERVER
-def test_batching_is_refused_where_requests_may_differ_in_the_jump(server: Any, tmp_path: Path) -> None:
+def test_batching_is_refused_where_requests_may_differ_in_the_jump(tmp_path: Path) -> None:
     onnx.save(hardened(relu_model(shape=["N", 3]), jump_input="jump"), tmp_path / "m.onnx")
     with pytest.raises(OptionError, match="--max-batch-size"):
-        deploy(tmp_path / "m.onnx", server, tmp_path / "out", max_batch_size=4)
+        deploy(tmp_path / "m.onnx", "triton", tmp_path / "out", max_batch_size=4)
 
 
 def test_types_that_no_server_carries_are_refused(tmp_path: Path) -> None:

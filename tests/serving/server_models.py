@@ -87,6 +87,11 @@ BAD_REQUESTS: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
         (),
         "input 'jump' has the shape [2]",
     ),
+    "a lower jump": (
+        {"image": np.zeros((1, 1, 8, 8), np.float32), "jump": np.asarray(0.4, np.float32)},
+        (),
+        "input 'jump' is lower than 0.5",
+    ),
     "text": ({"image": np.full((1, 1, 8, 8), "x", object)}, (), "input 'image' is BYTES"),
     "an output": ({"image": np.zeros((1, 1, 8, 8), np.float32)}, ("probabilities",), "there is no output 'proba"),
 }
