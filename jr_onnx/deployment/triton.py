@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 
 from jr_onnx.deployment.layout import Layout, Request, check_batching
 from jr_onnx.deployment.signature import Tensor
+from jr_onnx.errors import ModelError
 from jr_onnx.runtime.library import LIBRARY
 
 
@@ -19,6 +20,9 @@ def layout(request: Request) -> Layout:
     """NAME/config.pbtxt, NAME/1/model.onnx and NAME/jr_onnx_ops.so."""
     if request.max_batch_size:
         check_batching(request)
+    for tensor in (*request.signature.inputs, *request.signature.outputs):
+        if 0 in tensor.shape:
+            raise ModelError(f"'{tensor.name}' has the shape {list(tensor.shape)}; Triton takes no size of 0")
     folder = PurePosixPath(request.name)
     return Layout(
         model=folder / "1" / "model.onnx",

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc
 from running import RunningServer, assert_same_bits, from_many_clients, infer, running
-from server_models import BAD_REQUESTS, local, mixed_feeds
+from server_models import BAD_REQUESTS, local, mixed_feeds, model_with_code_as_data
 from tritonclient.utils import InferenceServerException
 
 import jr_onnx
@@ -131,6 +131,15 @@ def test_a_message_with_too_few_bytes_is_refused_and_the_next_one_is_served(
     with pytest.raises(InferenceServerException, match=r"buffer|size"):
         client.infer("digits", [tensor])
     assert_same_bits(infer(client, "digits", feeds).as_numpy("logits"), local(model, feeds)["logits"], "")
+
+
+def test_data_that_a_model_calls_python_files_are_not_run(programs: Path, tmp_path: Path) -> None:
+    model, feeds = model_with_code_as_data(tmp_path / "evil"), {"x": np.ones((2, 1), np.float32)}
+    report = jr_onnx.deploy(model, "kserve", tmp_path / "model")
+    with running(tmp_path / "log.txt") as server:
+        start(server, programs, report)
+        server.wait_until_ready("net")
+        assert_same_bits(infer(server.grpc(), "net", feeds).as_numpy("y"), local(model, feeds)["y"], "")
 
 
 @pytest.mark.parametrize("fault", ["model.onnx", "jr_onnx_ops.so"])

@@ -17,7 +17,7 @@ import onnx
 import pytest
 import tritonclient.grpc
 from running import RunningServer, assert_same_bits, from_many_clients, infer, running
-from server_models import BAD_REQUESTS, local, mixed_feeds, row_model
+from server_models import BAD_REQUESTS, local, mixed_feeds, model_with_code_as_data, row_model
 from tritonclient.utils import InferenceServerException
 
 import jr_onnx
@@ -215,6 +215,18 @@ def test_a_model_that_is_loaded_again_under_load_loses_no_request(programs: Path
         assert infer(server.grpc(), "rows", {"x": ROWS}).as_numpy("y").tobytes() in answers
         assert server.process is not None
         assert server.process.poll() is None
+
+
+def test_data_that_a_model_calls_settings_or_python_files_are_neither_read_nor_run(
+    programs: Path, tmp_path: Path
+) -> None:
+    model, feeds = model_with_code_as_data(tmp_path / "evil"), {"x": np.ones((2, 1), np.float32)}
+    jr_onnx.deploy(model, "mlserver", tmp_path / "models")
+    with running(tmp_path / "log.txt") as server:
+        start(server, programs, tmp_path / "models")
+        server.wait_until_ready("net")
+        assert_same_bits(infer(server.grpc(), "net", feeds).as_numpy("y"), local(model, feeds)["y"], "")
+        assert [one.name for one in server.grpc().get_model_repository_index().models] == ["net"]
 
 
 @pytest.mark.parametrize("fault", ["model", "library", "damaged library"])
