@@ -12,6 +12,7 @@ import pytest
 
 import jr_onnx
 from jr_onnx import OptionError, OutputError, deploy
+from jr_onnx.deployment.folder import write_new
 
 
 def no_space(*_: object) -> Any:
@@ -178,3 +179,10 @@ def test_a_link_and_the_current_folder_are_refused(model: Path, monkeypatch: pyt
     for place in (Path(), model.parent / "link"):
         with pytest.raises(jr_onnx.OutputError):
             deploy(model, "triton", place)
+
+
+def test_no_file_of_the_folder_is_written_twice(tmp_path: Path) -> None:
+    write_new(tmp_path / "README.md", "the first")
+    with pytest.raises(FileExistsError):
+        write_new(tmp_path / "README.md", "the second")
+    assert (tmp_path / "README.md").read_text() == "the first"
