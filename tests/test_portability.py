@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from outcome import Outcome, refusal
 from support import relu_model
 
-from jr_onnx.portability import RUNTIMES
+from jr_onnx.portability import RUNTIMES, UNMEASURED
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "portability.md"
 
@@ -53,18 +54,36 @@ def test_an_unknown_runtime_is_refused_with_the_ones_there_are(model: Path, refu
     assert "openvino" in said
 
 
-def test_the_document_has_what_is_chosen_for_each_runtime_and_what_was_measured_there() -> None:
-    rows = [
-        [cell.strip() for cell in line.split("|")[1:-1]] for line in DOCUMENT.read_text().splitlines() if "|" in line
-    ]
-    chosen = {row[0].strip("`"): row[1] for row in rows if row[0].strip("`") in RUNTIMES}
-    assert chosen == {
-        name: f"`--target {runtime.target}{' --inline' if runtime.inline else ''}`"
-        for name, runtime in RUNTIMES.items()
-    }
-    measured = [row for row in rows if len(row) == 5 and row[0].partition(" ")[0].removesuffix("-python-headless")]
-    by_name = {row[0].partition(" ")[0].removesuffix("-python-headless"): row for row in measured}
-    for name, runtime in RUNTIMES.items():
-        if name in by_name:
-            assert by_name[name][2 if runtime.inline else 1] == "exact", name
-    assert {"onnxruntime", "onnxruntime-node", "onnxruntime-web", "openvino", "opencv", "tract"} <= set(by_name)
+def document_rows(columns: int) -> list[list[str]]:
+    lines = (line for line in DOCUMENT.read_text().splitlines() if line.startswith("| ") and "| runtime |" not in line)
+    rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines)
+    return [row for row in rows if len(row) == columns]
+
+
+def test_the_document_has_what_is_chosen_for_each_runtime() -> None:
+    chosen = {row[0].strip("`"): (row[1].strip("`"), row[2]) for row in document_rows(3) if row[0] != "`--for`"}
+    assert chosen == {name: (runtime.options, runtime.why) for name, runtime in RUNTIMES.items()}
+
+
+def test_every_runtime_was_exact_in_each_row_with_what_is_chosen_for_it_or_is_listed_as_not_measured() -> None:
+    names = {"onnx": "onnx-reference", "opencv-python-headless": "opencv"}
+    measured = [(row[0].partition(" ")[0], row) for row in document_rows(5)]
+    for name, row in measured:
+        runtime = RUNTIMES[names.get(name, name)]
+        assert row[2 if runtime.inline else 1] == "exact", row
+        assert (row[1] == "rejects") == runtime.inline, row
+    assert {names.get(name, name) for name, _ in measured} == RUNTIMES.keys() - set(UNMEASURED)
+    shown = [row[0] for name, row in measured if name == "onnxruntime"]
+    assert len({text.split()[1] for text in shown}) == 2  # the oldest and the newest
+    assert sum("with the kernels" in text for text in shown) == 2
+    assert f"Not measured for this table: {', '.join(UNMEASURED)}." in DOCUMENT.read_text()
+
+
+@pytest.mark.parametrize(("runtime", "why"), [("openvino", "rejects local functions"), ("onnxruntime-web", "function")])
+def test_what_was_chosen_for_a_runtime_is_said_and_why(runtime: str, why: str, model: Path) -> None:
+    command = ("convert", model, "--jump", "0.5", "--for", runtime)
+    (said,) = (line for line in Outcome(model.parent, command).out.splitlines() if line.startswith(f"for {runtime}: "))
+    assert RUNTIMES[runtime].options in said
+    assert why in said
+    model.with_name("net.jumprelu.onnx").unlink()
+    json.loads(Outcome(model.parent, (*command, "--json")).out)

@@ -27,7 +27,7 @@ import onnx
 from onnx import TensorProto, helper
 
 import jr_onnx
-from jr_onnx.portability import RUNTIMES
+from jr_onnx.portability import RUNTIMES, UNMEASURED
 from jr_onnx.reference import jump_relu
 
 HERE = Path(__file__).resolve().parent
@@ -215,14 +215,8 @@ def document(rows: list[tuple[Candidate, dict[str, str]]], rejections: list[str]
         "| `--for` | is | how it runs JumpReLU |",
         "|---|---|---|",
     ]
-    ways = {
-        "kernels": "by the kernels of the custom-op library; without it, by the function in the model",
-        "function": "by the function in the model; it loads no custom-op library",
-        "inlined": "as operators of ONNX; it rejects local functions",
-    }
-    for runtime in RUNTIMES.values():
-        target = f"--target {runtime.target}" + (" --inline" if runtime.inline else "")
-        lines.append(f"| `{runtime.name}` | `{target}` | {ways[runtime.way]} |")
+    lines += [f"| `{runtime.name}` | `{runtime.options}` | {runtime.why} |" for runtime in RUNTIMES.values()]
+    lines += ["", f"Not measured for this table: {', '.join(UNMEASURED)}. They hold an onnxruntime of their own."]
     return "\n".join(lines) + "\n"
 
 

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <exception>
 #include <filesystem>
 #include <sstream>
 #include <string>
@@ -45,7 +46,7 @@ int main(int count, char** arguments) try {
   const float* const y = results[0].GetTensorData<float>();
   const std::size_t size = results[0].GetTensorTypeAndShapeInfo().GetElementCount();
   for (std::size_t i = 0; i < size; ++i) std::printf("%.9g\n", y[i]);
-} catch (const Ort::Exception& error) {
+} catch (const std::exception& error) {  // Ort::Exception is one, and so is what a SHAPE gives that is none
   std::fprintf(stderr, "%s\n", error.what());
   return 1;
 }

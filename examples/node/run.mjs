@@ -8,6 +8,10 @@ import { readFileSync } from "node:fs";
 import ort from "onnxruntime-node";
 
 const [model, shape] = process.argv.slice(2);
+if (shape === undefined) {
+  console.error("usage: node run.mjs MODEL SHAPE < numbers");
+  process.exit(2);
+}
 const number = (word) => (word.endsWith("inf") ? (word[0] === "-" ? -Infinity : Infinity) : Number(word));
 const values = readFileSync(0, "utf8").split(/\s+/).filter(Boolean).map(number);
 

@@ -115,6 +115,9 @@ def run(arguments: argparse.Namespace) -> int:
             progress=progress,
         )
     print(json.dumps(report.to_dict(), indent=2) if arguments.json else _text(report))
+    if arguments.runtime is not None and not arguments.json:
+        runtime = RUNTIMES[arguments.runtime]
+        print(f"for {runtime.name}: {runtime.options}; it runs JumpReLU {runtime.why}")
     return 0
 
 
@@ -124,8 +127,7 @@ def _target(arguments: argparse.Namespace) -> tuple[Target, bool]:
         return arguments.target or "custom-op", arguments.inline
     runtime = RUNTIMES[arguments.runtime]
     if arguments.target is not None or arguments.inline:
-        needed = runtime.target + (" --inline" if runtime.inline else "")
-        raise OptionError(f"--for {runtime.name} stands for --target {needed}; leave out --target and --inline")
+        raise OptionError(f"--for {runtime.name} stands for {runtime.options}; leave out --target and --inline")
     return runtime.target, runtime.inline
 
 

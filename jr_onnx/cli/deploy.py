@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jr_onnx.cli.progress import progress_bar
 from jr_onnx.deployment.deploy import MOUNT, SERVERS, DeploymentReport, deploy
+from jr_onnx.errors import JrOnnxError
+from jr_onnx.modelfile.external import data_files
+from jr_onnx.modelfile.source import open_file
 from jr_onnx.text import printable
 
 if TYPE_CHECKING:
@@ -40,7 +44,7 @@ def add_parser(commands: Commands) -> None:
         metavar="N",
         type=int,
         default=0,
-        help="triton, mlserver: let the server put up to N rows of several requests together (default: 0, none)",
+        help="triton: let the server put up to N rows of several requests together (default: 0, none)",
     )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--force", action="store_true", help="replace DIR if this command wrote it")
@@ -49,7 +53,7 @@ def add_parser(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the folder and print the report."""
-    with progress_bar(arguments.model) as progress:
+    with progress_bar(arguments.model, _data_size(arguments.model)) as progress:
         report = deploy(
             arguments.model,
             arguments.server,
@@ -66,10 +70,25 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _data_size(model: Path) -> int:
+    """The bytes of the external data; 0 where the model cannot be read, which `deploy` says."""
+    with contextlib.suppress(JrOnnxError), open_file(model) as source:
+        return sum(file.size for file in data_files(source.skeleton, model.parent))
+    return 0
+
+
 def _text(report: DeploymentReport) -> str:
     signature = report.signature
     lines = [f"input   {tensor}" for tensor in signature.inputs] + [f"output  {tensor}" for tensor in signature.outputs]
     lines += [f"wrote {report.output / name}" for name in report.files]
-    kernels = "by the kernels in the folder" if report.library else "without kernels: the model alone"
-    lines += [f"'{report.name}' runs {kernels}", f"start it {report.start}"]
+    lines += [_chosen(report), f"start it {report.start}"]
+    lines += [f"it needs {report.needs}"] if report.needs else []
+    lines += [f"warning: {one}" for one in report.warnings]
     return "\n".join(map(printable, lines))
+
+
+def _chosen(report: DeploymentReport) -> str:
+    """By what the model runs, and why."""
+    if report.library:
+        return f"'{report.name}' runs by the kernels in the folder, because {report.server} can load them"
+    return f"'{report.name}' runs without kernels: --no-library was given, or it has no node jr_onnx::JumpReLU"

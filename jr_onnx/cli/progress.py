@@ -15,11 +15,11 @@ _WORTH_A_BAR = 64 << 20
 
 
 @contextmanager
-def progress_bar(path: Path) -> Iterator[Progress]:
-    """What to call with the number of bytes that were written; the total is taken from the size of the file."""
-    size = 0
+def progress_bar(path: Path, beside: int = 0) -> Iterator[Progress]:
+    """What to call with the number of bytes that were written; the total is the size of the file, and `beside`."""
+    size = beside
     with contextlib.suppress(OSError):
-        size = path.stat().st_size
+        size += path.stat().st_size
     if size < _WORTH_A_BAR or not sys.stderr.isatty():
         yield lambda _: None
         return

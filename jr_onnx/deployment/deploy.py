@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, get_args
+from typing import Any, BinaryIO, Literal, get_args
 
 import onnx
 
 from jr_onnx.checking.alone import check_body
 from jr_onnx.deployment import kserve, mlserver, triton
-from jr_onnx.deployment.folder import atomic_folder, recorded_sums
+from jr_onnx.deployment.folder import MARK, SUMS, atomic_folder, recorded_sums, write_new
 from jr_onnx.deployment.layout import Layout, Request, Writer
 from jr_onnx.deployment.signature import Signature, read_signature
-from jr_onnx.errors import ModelError, OptionError, OutputError, RuntimeMissingError
+from jr_onnx.errors import ModelError, OptionError, RuntimeMissingError
 from jr_onnx.forms.function import is_jump_relu
 from jr_onnx.forms.table import DOMAIN, OP_TYPE
 from jr_onnx.graph.scopes import all_scopes
 from jr_onnx.graph.structure import check_structure
 from jr_onnx.metadata import SOURCE, hardened_metadata
-from jr_onnx.modelfile.copying import Progress, copy_file
+from jr_onnx.modelfile.copying import Progress, copy_file, write_pieces
 from jr_onnx.modelfile.external import DataFile, data_files
+from jr_onnx.modelfile.relocation import relocate
 from jr_onnx.modelfile.source import Source, open_file
+from jr_onnx.modelfile.splice import Piece, Span
+from jr_onnx.modelfile.tensors import all_tensors
 from jr_onnx.runtime.library import LIBRARY, build_info, library_path
 from jr_onnx.text import printable
 
@@ -35,6 +42,14 @@ _WRITERS: Mapping[Server, Writer] = {"triton": triton.layout, "mlserver": mlserv
 
 #: Where Triton's images expect the model repository.
 MOUNT = PurePosixPath("/models")
+
+README = "README.md"
+
+#: What stands in the folder beside the one that has the model's name, on file systems without capitals too.
+_TAKEN = {name.casefold() for name in (README, SUMS, MARK, mlserver.SETTINGS)}
+
+#: As long as the name of a folder may be on any common file system.
+_LONGEST_NAME = 255
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -49,7 +64,9 @@ class DeploymentReport:
         output: the folder.
         signature: what the model takes and gives.
         library: whether JumpReLU will run by the kernels in the folder; else the model serves by itself.
-        start: how the server is started.
+        start: where the server is started, and by which command.
+        needs: what has to be installed there; nothing where that is the server alone.
+        warnings: what the operator has to know.
         files: SHA-256 of each file, by its name in the folder.
     """
 
@@ -59,6 +76,8 @@ class DeploymentReport:
     signature: Signature
     library: bool
     start: str
+    needs: str
+    warnings: tuple[str, ...]
     files: Mapping[str, str]
 
     def to_dict(self) -> dict[str, Any]:
@@ -71,7 +90,8 @@ class DeploymentReport:
             for kind, group in (("inputs", self.signature.inputs), ("outputs", self.signature.outputs))
         }
         plain = {"server": self.server, "name": self.name, "output": str(self.output), "library": self.library}
-        return {**plain, **tensors, "start": self.start, "files": dict(self.files)}
+        start = {"start": self.start, "needs": self.needs, "warnings": list(self.warnings)}
+        return {**plain, **tensors, **start, "files": dict(self.files)}
 
 
 def deploy(
@@ -97,7 +117,7 @@ def deploy(
         gpu: serve on CUDA.
         library: put the kernel library of this installation in; else the function that the model carries serves.
         mount: Triton only: where the folder will lie on the server, absolute; /models by default.
-        max_batch_size: how many rows the server may put together from several requests; 0: it does not.
+        max_batch_size: Triton only: how many rows the server may put together from several requests; 0: it does not.
         force: replace a folder that was written by this function.
         progress: called with the number of bytes written since its last call.
 
@@ -125,9 +145,19 @@ def deploy(
         layout = _WRITERS[server](request)
         with atomic_folder(folder, force=force) as inside:
             _fill(inside, layout, request, source, data, progress)
-            (inside / "README.md").write_text(_readme(layout, request, server, source), encoding="utf-8")
+            write_new(inside / README, _readme(layout, request, server, source))
     sums = recorded_sums(folder)
-    return DeploymentReport(server, request.name, folder, request.signature, library, layout.start, sums)
+    return DeploymentReport(
+        server=server,
+        name=request.name,
+        output=folder,
+        signature=request.signature,
+        library=library,
+        start=f"{layout.where}: {layout.command}",
+        needs=layout.needs,
+        warnings=layout.warnings,
+        files=sums,
+    )
 
 
 def _wants_library(model: onnx.ModelProto, asked: bool, gpu: bool) -> bool:
@@ -165,6 +195,10 @@ def _name(path: Path, name: str | None) -> str:
         name = re.sub(r"[^A-Za-z0-9._-]", "_", stem).lstrip("._-")
     if not _NAME.fullmatch(name):
         raise OptionError(f"--name {name!r}: use letters, digits, '.', '_' and '-', and begin with a letter or digit")
+    if name.casefold() in _TAKEN:
+        raise OptionError(f"--name {name!r}: the folder has a file of that name; choose another one")
+    if len(name) > _LONGEST_NAME:
+        raise OptionError(f"--name {name!r}: is {len(name)} characters long; use at most {_LONGEST_NAME}")
     return name
 
 
@@ -175,7 +209,10 @@ def _mount(mount: str | PurePosixPath | None, server: Server) -> PurePosixPath:
         raise OptionError(f"--mount is for triton; {server} finds the library beside the model")
     path = PurePosixPath(mount)
     if not path.is_absolute() or ".." in path.parts or not str(path).isprintable():
-        raise OptionError(f"--mount {str(mount)!r}: give the absolute path that the folder will have on the server")
+        raise OptionError(
+            f"--mount {str(mount)!r}: give the absolute path that the folder will have on the server, "
+            "without '..' and control characters"
+        )
     return path
 
 
@@ -188,26 +225,42 @@ def _batch_size(size: int) -> int:
 def _fill(
     inside: Path, layout: Layout, request: Request, source: Source, data: tuple[DataFile, ...], progress: Progress
 ) -> None:
-    origins: dict[PurePosixPath, Path | None] = {layout.model: source.path}
-    origins |= {layout.model.parent / file.location: file.path for file in data}
+    """Every file but README.md. No name in the folder comes from the model: a server runs what has certain names."""
+    place = layout.model.parent
+    names = {file.path: "model.data" if not number else f"model.{number}.data" for number, file in enumerate(data)}
+    origins = {place / name: path for path, name in names.items()}
     if request.library:
         origins[layout.library] = library_path()
-    if len(origins) != len(data) + 1 + request.library or any(str(place) in layout.texts for place in origins):
-        raise ModelError("its external data have the name of another file of the folder; save it under other names")
-    for place, origin in origins.items():
-        if origin is not None:
-            _copy(origin, inside / place, progress)
+    for target, origin in origins.items():
+        with origin.open("rb", buffering=0) as opened, _created(inside / target, opened) as copy:
+            copy_file(opened, copy, origin.stat().st_size, progress)
+    with _created(inside / layout.model, source.opened) as copy:
+        write_pieces(copy, _pieces(source, names), source.opened, progress)
     for name, text in layout.texts.items():
-        (inside / name).write_text(text, encoding="utf-8")
+        write_new(inside / name, text)
 
 
-def _copy(origin: Path, target: Path, progress: Progress) -> None:
+def _pieces(source: Source, names: Mapping[Path, str]) -> list[Piece]:
+    """The model, with the names that its external data have in the folder."""
+    if not names or source.path is None:
+        return [Span(0, len(source.buffer))]
+    external = _external(source.skeleton)
+    locations = {entry.value for one in external for entry in one.external_data if entry.key == "location"}
+    places = {location: source.path.parent / location for location in locations}
+    return relocate(source, {location: names[path] for location, path in places.items() if path in names})
+
+
+def _external(model: onnx.ModelProto) -> list[onnx.TensorProto]:
+    return [tensor for tensor in all_tensors(model) if tensor.data_location == onnx.TensorProto.EXTERNAL]
+
+
+@contextmanager
+def _created(target: Path, origin: FileIO) -> Iterator[BinaryIO]:
+    """A new file that nobody may read, write or execute who may not do so with the one it is copied from."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with origin.open("rb", buffering=0) as data, target.open("xb") as copy:
-            copy_file(data, copy, origin.stat().st_size, progress)
-    except FileExistsError as error:  # a name that differs in case only, where that is none
-        raise OutputError(f"{target.name}: two files of this name; save the external data under another one") from error
+    with target.open("xb") as file:
+        os.fchmod(file.fileno(), stat.S_IMODE(os.fstat(file.fileno()).st_mode & os.fstat(origin.fileno()).st_mode))
+        yield file
 
 
 def _readme(layout: Layout, request: Request, server: Server, source: Source) -> str:
@@ -219,12 +272,17 @@ def _readme(layout: Layout, request: Request, server: Server, source: Source) ->
         else "There is no kernel library: the model runs on onnxruntime alone."
     )
     origin = hardened_metadata(source.skeleton).get(SOURCE, "not recorded")
+    # To check, the other names of external data are a difference.
+    check = (
+        " (and HARDENED with `jr-onnx check ORIGINAL HARDENED` before it is deployed: here its data have other names)"
+        if _external(source.skeleton)
+        else f" and `jr-onnx check ORIGINAL {layout.model}`"
+    )
     lines = (
         f"# {request.name}, hardened with JumpReLU, for {server}",
-        f"- Start it {layout.start.replace(': ', ': `', 1)}`",
-        f"- It takes {takes}, and gives {gives}.",
+        f"- Start it {layout.where}: `{layout.command}`" + (f"; it needs {layout.needs}" if layout.needs else ""),
+        f"- It takes {takes}, and gives {gives}." + "".join(f" **Warning**: {one}." for one in layout.warnings),
         f"- {kernels}",
-        f"- Verify it with `sha256sum -c SHA256SUMS` and `jr-onnx check ORIGINAL {layout.model}`; the structure of "
-        f"ORIGINAL has the SHA-256 {origin}.",
+        f"- Verify it with `sha256sum -c SHA256SUMS`{check}; the structure of ORIGINAL has the SHA-256 {origin}.",
     )
     return "\n".join(map(printable, lines)) + "\n"

@@ -7,13 +7,17 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from jr_onnx.errors import OutputError
 from jr_onnx.modelfile.atomic import temporary_beside
 
-#: What `sha256sum -c` reads; also the mark of a folder that this module wrote.
+#: What `sha256sum -c` reads.
 SUMS = "SHA256SUMS"
+
+#: Stands in each folder that this module wrote.
+MARK = ".jr-onnx-deploy.json"
+_MARK_TEXT = '{"written by": "jr-onnx deploy"}\n'
 
 _BLOCK = 1 << 20
 
@@ -26,7 +30,7 @@ def atomic_folder(path: Path, *, force: bool) -> Iterator[Path]:
 
     Args:
         path: does not exist, or is empty.
-        force: it may also be a folder that was written here, and in which nothing else stands: it is replaced.
+        force: it may also be a folder that was written here, and in which all is as it was: it is replaced.
 
     Raises:
         OutputError: something stands there, or the folder cannot be written.
@@ -37,11 +41,12 @@ def atomic_folder(path: Path, *, force: bool) -> Iterator[Path]:
         try:
             temporary.mkdir()
             yield temporary
-            sums = "".join(f"{_digest(file)}  {_name(file, temporary)}\n" for file in _files(temporary))
-            (temporary / SUMS).write_text(sums, encoding="utf-8")
-            for file in (*_files(temporary), temporary):
+            write_new(temporary / MARK, _MARK_TEXT)
+            files = sorted(file for file in temporary.rglob("*") if not file.is_dir())
+            write_new(temporary / SUMS, "".join(f"{_digest(file)}  {_name(file, temporary)}\n" for file in files))
+            for file in (*temporary.rglob("*"), temporary):
                 _sync(file)
-            _move(temporary, path)
+            _move(temporary, path, force)
             _sync(path.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -52,8 +57,14 @@ def atomic_folder(path: Path, *, force: bool) -> Iterator[Path]:
 def recorded_sums(folder: Path) -> dict[str, str]:
     """SHA-256 in hexadecimal of every file that was written into a folder, by name relative to it; else nothing."""
     sums = folder / SUMS
-    lines = sums.read_text("utf-8", "replace").splitlines() if sums.is_file() else []
-    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    lines = sums.read_text("utf-8", "replace").split("\n") if sums.is_file() else []
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines) if name}
+
+
+def write_new(path: Path, text: str) -> None:
+    """Write a text file that is not there yet."""
+    with path.open("x", encoding="utf-8") as file:
+        file.write(text)
 
 
 def _digest(file: Path) -> str:
@@ -62,10 +73,6 @@ def _digest(file: Path) -> str:
         while block := opened.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("*") if not file.is_dir())
 
 
 def _name(file: Path, folder: Path) -> str:
@@ -87,27 +94,37 @@ def _check_place(path: Path, force: bool) -> None:
         return
     if not force:
         raise OutputError(f"{path}: is not empty; choose another folder with -o, or add --force to replace it")
-    foreign = _foreign(path)
-    if foreign is not None:
-        raise OutputError(f"{path}: holds {foreign}, which jr-onnx deploy did not write; choose another folder with -o")
+    _check_ours(path, path)
 
 
-def _foreign(path: Path) -> str | None:
-    """A file or folder that was not written here."""
-    ours = recorded_sums(path)
-    if not ours:
-        return next(path.iterdir()).name
-    return next((name for file in _files(path) if (name := _name(file, path)) not in (*ours, SUMS)), None)
+def _check_ours(folder: Path, name: Path) -> None:
+    """Refuse to replace a folder, called `name`, that was not written here or is not as it was."""
+    mark, sums = folder / MARK, recorded_sums(folder)
+    if mark.is_symlink() or not mark.is_file() or mark.read_bytes() != _MARK_TEXT.encode() or MARK not in sums:
+        raise OutputError(f"{name}: was not written by jr-onnx deploy; choose another folder with -o")
+    folders = {parent.as_posix() for file in sums for parent in PurePosixPath(file).parents}
+    for file in sorted(folder.rglob("*")):
+        known = _name(file, folder)
+        expected = folders if file.is_dir() else {*sums, SUMS} if file.is_file() else ()
+        if file.is_symlink() or known not in expected:
+            raise OutputError(
+                f"{name}: holds {known}, which jr-onnx deploy did not write; choose another folder with -o"
+            )
+        if known in sums and _digest(file) != sums[known]:
+            raise OutputError(
+                f"{name}: {known} was changed after jr-onnx deploy wrote it; choose another folder with -o"
+            )
 
 
-def _move(folder: Path, path: Path) -> None:
-    """Give a folder its name; one that has it already is put aside for that moment, and then removed."""
-    if not path.exists() or not any(path.iterdir()):
-        folder.replace(path)
+def _move(folder: Path, path: Path, force: bool) -> None:
+    """Give a folder its name. One that has it already is put aside for that moment, looked at again, and removed."""
+    if not force or not path.exists() or not any(path.iterdir()):
+        folder.rename(path)  # rename(2) refuses where something stands in the meantime
         return
     aside = temporary_beside(path)
     path.rename(aside)
     try:
+        _check_ours(aside, path)
         folder.rename(path)
     except BaseException:
         aside.rename(path)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-from jr_onnx.deployment.layout import Layout, Request
+from jr_onnx.deployment.layout import Layout, Request, installed
 from jr_onnx.errors import OptionError
 from jr_onnx.runtime.library import LIBRARY
 
@@ -22,5 +22,7 @@ def layout(request: Request) -> Layout:
     return Layout(
         model=PurePosixPath("model.onnx"),
         library=PurePosixPath(LIBRARY),
-        start=f"in this folder, after pip install 'jr-onnx[kserve]': {command}",
+        where="in this folder",
+        command=command,
+        needs=installed("kserve", gpu=request.gpu),
     )

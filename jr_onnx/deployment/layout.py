@@ -38,22 +38,34 @@ class Layout:
     Attributes:
         model: where the model goes, relative to the folder.
         library: where the library goes, if there is one.
+        where: where the command is run.
+        command: what starts the server, for a POSIX shell.
+        needs: what has to be installed there.
         texts: the files that are written for the server, by name.
-        start: the command that starts the server, and where it is run.
+        warnings: what the operator has to know.
     """
 
     model: PurePosixPath
     library: PurePosixPath
-    start: str
+    where: str
+    command: str
+    needs: str = ""
     texts: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+def installed(extra: str, *, gpu: bool) -> str:
+    """What a server in Python needs: this package with its extra, which is on no index yet."""
+    runtime = ", and onnxruntime-gpu in the place of onnxruntime" if gpu else ""
+    return f"jr-onnx with its extra {extra} (in a clone of jr-onnx: pip install '.[{extra}]'){runtime}"
 
 
 #: Raises OptionError for what the server cannot do.
 Writer = Callable[[Request], Layout]
 
 
-def check_batching(request: Request, server: str) -> None:
-    """Can a server put requests for this model together?
+def check_batching(request: Request) -> None:
+    """Can Triton put requests for this model together?
 
     Raises:
         OptionError: it cannot: an input is optional, or the first dimension of a tensor is not free.
@@ -62,7 +74,7 @@ def check_batching(request: Request, server: str) -> None:
     for tensor in (*signature.inputs, *signature.outputs):
         if tensor.default is not None:
             raise OptionError(
-                f"--max-batch-size: {server} cannot put requests together that may differ in '{tensor.name}'; leave "
+                f"--max-batch-size: Triton cannot put requests together that may differ in '{tensor.name}'; leave "
                 "it out, or convert without --jump-input"
             )
         if not tensor.shape or tensor.shape[0] != FREE:

@@ -6,24 +6,38 @@ it compares with the model when it is loaded.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from jr_onnx.deployment.layout import Layout, Request, check_batching
 from jr_onnx.deployment.signature import Tensor
+from jr_onnx.errors import ModelError
 from jr_onnx.runtime.library import LIBRARY
 
 
 def layout(request: Request) -> Layout:
     """NAME/config.pbtxt, NAME/1/model.onnx and NAME/jr_onnx_ops.so."""
     if request.max_batch_size:
-        check_batching(request, "Triton")
+        check_batching(request)
+    for tensor in (*request.signature.inputs, *request.signature.outputs):
+        if 0 in tensor.shape:
+            raise ModelError(f"'{tensor.name}' has the shape {list(tensor.shape)}; Triton takes no size of 0")
     folder = PurePosixPath(request.name)
     return Layout(
         model=folder / "1" / "model.onnx",
         library=folder / LIBRARY,
-        start=f"with this folder at {request.mount}: tritonserver --model-repository={request.mount}",
+        where="where this folder is mounted",
+        command=f"tritonserver {shlex.quote(f'--model-repository={request.mount}')}",
         texts={str(folder / "config.pbtxt"): "\n".join(_config(request)) + "\n"},
+        warnings=tuple(map(_warning, (one for one in request.signature.inputs if one.default is not None))),
+    )
+
+
+def _warning(jump: Tensor) -> str:
+    return (
+        f"any client can set '{jump.name}', also so low that the defence is off, because Triton has no limits for "
+        "values; filter requests in front of it, or convert without --jump-input"
     )
 
 

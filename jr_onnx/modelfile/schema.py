@@ -12,6 +12,7 @@ GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_INPUT, GRAPH_OUTPUT = 1, 5, 11, 12
 NODE_ATTRIBUTE = 5
 ATTRIBUTE_G, ATTRIBUTE_GRAPHS = 6, 11
 FUNCTION_NODE, FUNCTION_OPSET_IMPORT = 7, 9
+TENSOR_EXTERNAL_DATA = 13
 
 #: Message -> field number -> the message in that field, as far as a payload can lie below it.
 CHILDREN: Mapping[str, Mapping[int, str]] = {

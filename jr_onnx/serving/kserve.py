@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from kserve.errors import InvalidInput
 
 from jr_onnx.deployment.signature import Tensor
 from jr_onnx.errors import JrOnnxError, RequestError
-from jr_onnx.serving.served import Array, ServedModel, check_sizes, decoded
+from jr_onnx.serving.served import Array, ServedModel, by_name, check_sizes, decoded
 
 
 class JumpReluModel(Model):  # type: ignore[misc]  # kserve has no type hints where these are checked
@@ -38,7 +39,7 @@ class JumpReluModel(Model):  # type: ignore[misc]  # kserve has no type hints wh
         if not isinstance(payload, InferRequest):
             raise InvalidInput("this model speaks the Open Inference Protocol (v2) only")
         try:
-            feeds = {one.name: _decoded(one, payload.from_grpc) for one in payload.inputs}
+            feeds = by_name((one.name, _decoded(one, payload.from_grpc)) for one in payload.inputs)
             wanted = [one.name for one in payload.request_outputs or ()]
             results = await asyncio.to_thread(self._served.run, feeds, wanted)
         except RequestError as error:
@@ -48,7 +49,7 @@ class JumpReluModel(Model):  # type: ignore[misc]  # kserve has no type hints wh
         for output in outputs if payload.from_grpc else ():
             output.set_data_from_numpy(output.data, binary_data=True)
         return InferResponse(
-            payload.id,
+            payload.id or str(uuid.uuid4()),  # KServe itself makes none, and fails without one
             self.name,
             outputs,
             use_binary_outputs=payload.use_binary_outputs,

@@ -17,7 +17,7 @@ from mlserver.utils import get_model_uri
 
 from jr_onnx.deployment.signature import Tensor
 from jr_onnx.errors import RequestError
-from jr_onnx.serving.served import Array, ServedModel, decoded
+from jr_onnx.serving.served import Array, ServedModel, by_name, decoded
 
 
 class JumpReluRuntime(MLModel):  # type: ignore[misc]  # mlserver has no type hints where these are checked
@@ -41,9 +41,9 @@ class JumpReluRuntime(MLModel):  # type: ignore[misc]  # mlserver has no type hi
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
-        """Run one request, or one that MLServer put together from several."""
+        """Run one request."""
         try:
-            feeds = {one.name: _decoded(one) for one in payload.inputs}
+            feeds = by_name((one.name, _decoded(one)) for one in payload.inputs)
             wanted = [one.name for one in payload.outputs or ()]
             results = await asyncio.to_thread(self._served.run, feeds, wanted)
         except RequestError as error:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
+from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
 
 from jr_onnx.deployment.signature import DATATYPES, FREE, Tensor, read_signature
 from jr_onnx.errors import RequestError
@@ -16,6 +18,9 @@ from jr_onnx.modelfile.source import open_file
 from jr_onnx.runtime.sessions import CPU, CUDA, session
 
 Array = npt.NDArray[Any]
+
+#: What onnxruntime raises where the tensors do not fit the model.
+_REFUSALS = (onnxruntime_errors.Fail, onnxruntime_errors.InvalidArgument, onnxruntime_errors.RuntimeException)
 
 
 class ServedModel:
@@ -47,7 +52,8 @@ class ServedModel:
             outputs: the names of those that are wanted; all where none is named.
 
         Raises:
-            RequestError: a name, type, or shape does not fit. Errors of onnxruntime come through.
+            RequestError: a name, type, or shape does not fit, onnxruntime cannot run it, or the jump is lower than the
+                model's own.
         """
         for names, known, kind in ((feeds, self._inputs, "input"), (outputs, self._outputs, "output")):
             for name in names:
@@ -58,9 +64,29 @@ class ServedModel:
                 raise RequestError(
                     f"input '{tensor.name}' is missing; the model takes {_listed(self._inputs.values())}"
                 )
+        fitted = {name: _fitted(self._inputs[name], feeds[name]) for name in feeds}
+        for name, array in fitted.items():
+            _check_jump(self._inputs[name], array)
         wanted = list(outputs) or list(self._outputs)
-        results = self._session.run(wanted, {name: _fitted(self._inputs[name], feeds[name]) for name in feeds})
+        try:
+            results = self._session.run(wanted, fitted)
+        except _REFUSALS as error:  # sizes that do not fit together, an index out of range
+            raise RequestError(f"the model cannot run this request: {' '.join(str(error).split())[:500]}") from error
         return dict(zip(wanted, results, strict=True))
+
+
+def by_name(tensors: Iterable[tuple[str, Array]]) -> dict[str, Array]:
+    """The input tensors of a request, by name.
+
+    Raises:
+        RequestError: two have the same name.
+    """
+    feeds: dict[str, Array] = {}
+    for name, array in tensors:
+        if name in feeds:
+            raise RequestError(f"input '{name}' is there twice; send it once")
+        feeds[name] = array
+    return feeds
 
 
 def decoded(name: str, datatype: str, shape: Sequence[int], data: Iterable[Any]) -> Array:
@@ -75,9 +101,10 @@ def decoded(name: str, datatype: str, shape: Sequence[int], data: Iterable[Any])
         raise RequestError(f"{where} has the datatype {datatype}; there are {', '.join(_DTYPES)}")
     check_sizes(name, shape)
     try:
+        items = list(data)
         # NumPy guesses well for floating-point numbers alone: of 0 and 2**64 - 1 it would make two float64.
-        values = np.asarray(list(data), dtype=None if dtype.kind == "f" else object)
-        if not _holds(values, dtype):
+        values = np.asarray(items, dtype=None if dtype.kind == "f" else object)
+        if not (_types(items) <= _FLOATS if dtype.kind == "f" else _holds(values, dtype)):
             raise RequestError(f"{where} holds what is not {datatype}")
         with np.errstate(over="ignore"):  # what is too large for a floating-point type is infinite
             return values.astype(dtype).reshape(tuple(shape))
@@ -95,10 +122,20 @@ def check_sizes(name: str, shape: Sequence[int]) -> None:
         raise RequestError(f"input '{name}' has the shape {list(shape)}; sizes are 0 or more")
 
 
+#: What stands for a floating-point number: JSON has null for NaN, and integers.
+_FLOATS = {float, int, type(None)}
+
+
+def _types(items: list[Any]) -> set[type]:
+    """The types of the items in lists, however deep."""
+    found = set(map(type, items))
+    if list not in found:
+        return found
+    return (found - {list}) | _types(list(chain.from_iterable(item for item in items if type(item) is list)))
+
+
 def _holds(values: Array, dtype: np.dtype[Any]) -> bool:
     """Whether values that came as Python's are of a dtype, without being cut or changed in kind."""
-    if dtype.kind == "f":  # JSON has null for NaN, and integers for floats
-        return values.dtype.kind in "fiuO"
     items = values.reshape(-1).tolist()
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
@@ -128,6 +165,12 @@ def _fitted(tensor: Tensor, array: Array) -> Array:
     if not fits:
         raise RequestError(f"input '{tensor.name}' has the shape {list(array.shape)}; the model takes {tensor}")
     return _texts(tensor.name, array) if array.dtype.kind == "O" else array
+
+
+def _check_jump(tensor: Tensor, array: Array) -> None:
+    """A client may raise the jump. A lower one, or NaN, would switch the defence off for what he sends."""
+    if tensor.default is not None and not (np.isfinite(array).all() and (array >= tensor.default).all()):
+        raise RequestError(f"input '{tensor.name}' is lower than {tensor.default!r}, the model's own, or not finite")
 
 
 def _texts(name: str, array: Array) -> Array:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shlex
 import subprocess
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,44 +14,16 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from outcome import Outcome, refusal
+from outcome import Outcome
 from support import FLOAT, FLOAT16, INT64, SHIPPED, hardened, make_model, node, relu_model, run, value
 
 import jr_onnx
 from jr_onnx import ModelError, OptionError, deploy, runtime
 from jr_onnx.deployment.deploy import SERVERS
-from jr_onnx.errors import RuntimeMissingError
 from jr_onnx.modelfile.source import open_proto
 
+TEXTS = {".md", ".json", ".pbtxt"}
 EACH_SERVER = pytest.mark.parametrize("server", SERVERS)
-
-
-@pytest.fixture
-def refused(tmp_path: Path) -> Callable[..., str]:
-    """Run a command that must refuse; what it says after its own name."""
-    return partial(refusal, tmp_path)
-
-
-@pytest.fixture(autouse=True)
-def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A stand-in where no kernel library was built: these tests copy it and do not load it."""
-    try:
-        return runtime.library_path()
-    except RuntimeMissingError:
-        folder = tmp_path / "installed"
-        folder.mkdir()
-        (folder / "jr_onnx_ops.so").write_bytes(b"kernels")
-        build = {"compiler": "", "processor": "", "cpu": [], "cuda": "", "cuda_architectures": []}
-        (folder / "jr_onnx_ops.json").write_text(json.dumps(build))
-        monkeypatch.setattr(jr_onnx, "__path__", [*jr_onnx.__path__, str(folder)])
-        return folder / "jr_onnx_ops.so"
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    path = tmp_path / "net.jumprelu.onnx"
-    onnx.save(hardened(relu_model(shape=["N", 3])), path)
-    return path
 
 
 @pytest.fixture
@@ -134,6 +107,59 @@ def test_without_the_library_the_function_in_the_model_serves(server: Any, model
     x = np.array([[0.25, 0.5, np.nan]], np.float32)
     got = onnxruntime.InferenceSession(served_model(report)).run(None, {"x": x})[0]
     assert got.tobytes() == run(onnx.load(model), {"x": x})[0].tobytes()
+
+
+@EACH_SERVER
+def test_on_a_gpu_the_settings_ask_for_cuda_and_the_readme_for_its_onnxruntime(
+    server: Any, model: Path, tmp_path: Path
+) -> None:
+    said = {}
+    for gpu in (False, True):
+        report = deploy(model, server, tmp_path / str(gpu), gpu=gpu, library=False)
+        said[gpu] = "".join(file.read_text() for file in report.output.rglob("*.*") if file.suffix in TEXTS)
+    marks = {"triton": "KIND_GPU", "mlserver": '"gpu": true', "kserve": " --gpu "}
+    assert marks[server] in said[True]
+    assert marks[server] not in said[False]
+    assert ("onnxruntime-gpu" in said[True], "onnxruntime-gpu" in said[False]) == (server != "triton", False)
+
+
+def test_triton_is_told_that_any_client_can_lower_the_jump(tmp_path: Path) -> None:
+    onnx.save(hardened(relu_model(), jump_input="jump"), tmp_path / "m.onnx")
+    outcome = Outcome(tmp_path, ("deploy", tmp_path / "m.onnx", "--server", "triton", "-o", tmp_path / "out"))
+    assert "warning: any client can set 'jump'" in outcome.out
+    assert "any client can set 'jump'" in (tmp_path / "out" / "README.md").read_text()
+    assert not deploy(tmp_path / "m.onnx", "kserve", tmp_path / "other").warnings
+
+
+def test_a_mount_with_spaces_is_one_word_of_the_start_command(model: Path, tmp_path: Path) -> None:
+    start = deploy(model, "triton", tmp_path / "out", mount="/srv/my: $(models)").start
+    assert shlex.split(start.partition(": ")[2]) == ["tritonserver", "--model-repository=/srv/my: $(models)"]
+
+
+@pytest.mark.parametrize(("options", "why"), [((), "triton can load them"), (("--no-library",), "--no-library was")])
+def test_what_runs_the_model_is_said_and_why(options: tuple[str, ...], why: str, model: Path, tmp_path: Path) -> None:
+    outcome = Outcome(tmp_path, ("deploy", model, "--server", "triton", "-o", tmp_path / "out", *options))
+    assert why in outcome.out
+
+
+def test_progress_counts_the_model_its_data_and_the_library(
+    model_with_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int] = []
+    report = deploy(model_with_data, "kserve", tmp_path / "out", progress=told.append)
+    copied = sum((report.output / name).stat().st_size for name in ("model.onnx", "model.data", "jr_onnx_ops.so"))
+    assert sum(told) == copied
+
+    totals: list[int] = []
+
+    @contextlib.contextmanager
+    def bar(path: Path, beside: int) -> Iterator[Callable[[int], None]]:
+        totals.append(path.stat().st_size + beside)
+        yield told.append
+
+    monkeypatch.setattr("jr_onnx.cli.deploy.progress_bar", bar)
+    Outcome(tmp_path, ("deploy", model_with_data, "--server", "kserve", "-o", tmp_path / "more"))
+    assert totals == [model_with_data.stat().st_size + (tmp_path / "big.data").stat().st_size]
 
 
 def test_the_report_is_printed_as_json(model: Path, tmp_path: Path) -> None:
@@ -225,20 +251,25 @@ def test_a_batch_size_out_of_range_is_refused(size: int, model: Path, refused: C
     assert "--max-batch-size" in said
 
 
-@EACH_SERVER
+@pytest.mark.parametrize(("server", "reason"), [("mlserver", "joins requests before"), ("kserve", "batches outside")])
+def test_batching_is_for_triton_alone(server: str, reason: str, model: Path, refused: Callable[..., str]) -> None:
+    said = refused("deploy", model, "--server", server, "-o", model.parent / "out", "--max-batch-size=4")
+    assert said.startswith("--max-batch-size: ")
+    assert reason in said
+
+
 @pytest.mark.parametrize("shape", [[4, 3], []])
-def test_batching_needs_a_free_first_dimension(server: Any, shape: list[Any], tmp_path: Path) -> None:
+def test_batching_needs_a_free_first_dimension(shape: list[Any], tmp_path: Path) -> None:
     onnx.save(hardened(relu_model(shape=shape)), tmp_path / "m.onnx")
     with pytest.raises(OptionError, match="--max-batch-size"):
-        deploy(tmp_path / "m.onnx", server, tmp_path / "out", max_batch_size=4)
+        deploy(tmp_path / "m.onnx", "triton", tmp_path / "out", max_batch_size=4)
     assert not (tmp_path / "out").exists()
 
 
-@EACH_SERVER
-def test_batching_is_refused_where_requests_may_differ_in_the_jump(server: Any, tmp_path: Path) -> None:
+def test_batching_is_refused_where_requests_may_differ_in_the_jump(tmp_path: Path) -> None:
     onnx.save(hardened(relu_model(shape=["N", 3]), jump_input="jump"), tmp_path / "m.onnx")
     with pytest.raises(OptionError, match="--max-batch-size"):
-        deploy(tmp_path / "m.onnx", server, tmp_path / "out", max_batch_size=4)
+        deploy(tmp_path / "m.onnx", "triton", tmp_path / "out", max_batch_size=4)
 
 
 def test_types_that_no_server_carries_are_refused(tmp_path: Path) -> None:
@@ -300,80 +331,3 @@ def test_a_gpu_needs_a_library_with_cuda(model: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="JR_CUDA=ON"):
         deploy(model, "triton", tmp_path / "out", gpu=True)
     deploy(model, "triton", tmp_path / "out", gpu=True, library=False)
-
-
-def test_external_data_with_the_name_of_another_file_are_refused(model_with_data: Path, tmp_path: Path) -> None:
-    original = onnx.load(model_with_data.with_name("big.onnx"))
-    folder = tmp_path / "clash"
-    folder.mkdir()
-    onnx.save_model(original, folder / "m.onnx", save_as_external_data=True, location="model.onnx", size_threshold=0)
-    jr_onnx.convert(folder / "m.onnx", jump=0.5)
-    with pytest.raises(ModelError, match="the name of another file"):
-        deploy(folder / "m.jumprelu.onnx", "triton", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-# --- the folder -------------------------------------------------------------------------------------------------------
-
-
-def test_a_folder_with_something_in_it_is_refused_and_stays_as_it_is(model: Path, refused: Callable[..., str]) -> None:
-    out = model.parent / "out"
-    out.mkdir()
-    (out / "precious.txt").write_text("precious")
-    for force in ((), ("--force",)):
-        assert "out" in refused("deploy", model, "--server", "triton", "-o", out, *force)
-        assert [file.name for file in out.iterdir()] == ["precious.txt"]
-
-
-def test_an_empty_folder_is_filled(model: Path, tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    deploy(model, "triton", tmp_path / "out")
-    assert (tmp_path / "out" / "net" / "config.pbtxt").is_file()
-
-
-def test_force_replaces_what_was_deployed_before_and_nothing_else(model: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    deploy(model, "triton", out, name="before")
-    with pytest.raises(jr_onnx.OutputError, match="add --force"):
-        deploy(model, "mlserver", out)
-    assert (out / "before" / "config.pbtxt").is_file()
-    deploy(model, "mlserver", out, force=True)
-    assert not (out / "before").exists()
-    assert (out / "settings.json").is_file()
-    (out / "net" / "notes.txt").write_text("mine")
-    with pytest.raises(jr_onnx.OutputError, match=r"holds net/notes\.txt"):
-        deploy(model, "triton", out, force=True)
-    assert (out / "net" / "notes.txt").read_text() == "mine"
-
-
-@pytest.mark.parametrize("moment", ["copying", "naming"])
-def test_a_failure_on_the_way_leaves_nothing_new_and_the_old_folder(
-    moment: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "out"
-    deploy(model, "triton", out)
-    before = sorted(tmp_path.rglob("*"))
-
-    def fail(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(f"jr_onnx.deployment.{'deploy.copy_file' if moment == 'copying' else 'folder._move'}", fail)
-    for force, place in ((True, out), (False, tmp_path / "other")):
-        with pytest.raises(jr_onnx.OutputError, match="No space left"):
-            deploy(model, "triton", place, force=force)
-    assert sorted(tmp_path.rglob("*")) == before
-
-
-@pytest.mark.parametrize("place", ["missing/out", "net.jumprelu.onnx", "nul\0"])
-def test_a_place_where_no_folder_can_be_is_refused(place: str, model: Path, refused: Callable[..., str]) -> None:
-    refused("deploy", model, "--server", "triton", "-o", model.parent / place)
-
-
-def test_a_link_and_the_current_folder_are_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = model.parent / "here"
-    here.mkdir()
-    (model.parent / "link").symlink_to(here)
-    monkeypatch.chdir(here)
-    for place in (Path(), model.parent / "link"):
-        with pytest.raises(jr_onnx.OutputError):
-            deploy(model, "triton", place)

@@ -70,6 +70,11 @@ def test_a_scalar_is_one_element(tmp_path: Path) -> None:
     assert not config.input[0].HasField("reshape")  # the backend knows scalars; Triton refuses an empty shape
 
 
+def test_a_size_of_0_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(jr_onnx.ModelError, match=r"'x' has the shape \[0, 3\]"):
+        config_of(hardened(relu_model(shape=[0, 3])), tmp_path)
+
+
 def test_the_jump_input_is_optional(tmp_path: Path) -> None:
     config = config_of(hardened(relu_model(shape=["N", 3]), jump_input="jump"), tmp_path)
     assert [(one.name, list(one.dims), one.optional) for one in config.input] == [

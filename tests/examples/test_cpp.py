@@ -81,3 +81,12 @@ def test_a_missing_library_is_an_error_and_no_crash(program: Path, digits: Path)
     done = subprocess.run([program, digits, "missing.so", "1,1,8,8"], input="", capture_output=True, text=True)
     assert done.returncode == 1
     assert "missing.so" in done.stderr
+
+
+@pytest.mark.parametrize("shape", ["", "1,x,8", "1,1,8,9", "-1", "99999999999999999999"])
+def test_a_shape_that_is_none_or_does_not_fit_is_an_error_and_no_crash(
+    shape: str, program: Path, digits: Path, image: Array
+) -> None:
+    done = subprocess.run([program, digits, "-", shape], input=as_text(image), capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr

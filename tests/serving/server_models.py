@@ -69,6 +69,22 @@ def row_model(jump: float) -> onnx.ModelProto:
     return hardened(relu_model(FLOAT, ["N", 3]), jump)
 
 
+def model_with_code_as_data(folder: Path) -> Path:
+    """x [N, 1] -> JumpReLU -> y, plus numbers from files with names that a server runs or reads."""
+    names = {"kserve.py": b"raise SystemExit('run')", "jr_onnx/__init__.py": b"raise SystemExit('run')"}
+    names |= {"mlserver.py": b"raise SystemExit('run')", "sub/model-settings.json": b'{"name": "another"}'}
+    nodes = [node("Relu", "x", "h"), node("Sum", " ".join(["h", *(f"t{i}" for i in range(len(names)))]), "y")]
+    model = make_model(nodes, [value("x", FLOAT, ["N", 1])], [value("y", FLOAT, ["N", 1])])
+    for number, (name, data) in enumerate(names.items()):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+        tensor = model.graph.initializer.add(name=f"t{number}", data_type=FLOAT, dims=[1], raw_data=b"")
+        onnx.external_data_helper.set_external_data(tensor, name, 0, 4)
+        tensor.ClearField("raw_data")
+    onnx.save(hardened(model), folder / "net.onnx")
+    return folder / "net.onnx"
+
+
 def local(model: Path, feeds: dict[str, Array]) -> dict[str, Array]:
     """What a session in this process gives."""
     session = jr_onnx.session(model, providers=["CPUExecutionProvider"])
@@ -86,6 +102,11 @@ BAD_REQUESTS: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
         {"image": np.zeros((2, 1, 8, 8), np.float32), "jump": np.zeros(2, np.float32)},
         (),
         "input 'jump' has the shape [2]",
+    ),
+    "a lower jump": (
+        {"image": np.zeros((1, 1, 8, 8), np.float32), "jump": np.asarray(0.4, np.float32)},
+        (),
+        "input 'jump' is lower than 0.5",
     ),
     "text": ({"image": np.full((1, 1, 8, 8), "x", object)}, (), "input 'image' is BYTES"),
     "an output": ({"image": np.zeros((1, 1, 8, 8), np.float32)}, ("probabilities",), "there is no output 'proba"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc
 from running import RunningServer, assert_same_bits, from_many_clients, infer, running
-from server_models import BAD_REQUESTS, local, mixed_feeds
+from server_models import BAD_REQUESTS, local, mixed_feeds, model_with_code_as_data
 from tritonclient.utils import InferenceServerException
 
 import jr_onnx
@@ -64,7 +66,7 @@ def test_the_jump_can_be_raised_for_each_request(served: tuple[RunningServer, Pa
     server, model = served
 
     def ask(client: Any, number: int) -> None:
-        jump = np.asarray(number / 50, np.float32)
+        jump = np.asarray(0.5 + number / 50, np.float32)
         for feeds in ({"image": images[:3]}, {"image": images[:3], "jump": jump}):
             got = infer(client, "digits", feeds, binary=True).as_numpy("logits")
             assert_same_bits(got, local(model, feeds)["logits"], str(jump))
@@ -94,10 +96,27 @@ def test_a_bad_request_gets_one_clear_line_and_the_next_one_is_served(
     feeds, outputs, reason = BAD_REQUESTS[wrong]
     with pytest.raises(InferenceServerException) as refusal:
         infer(client, "digits", feeds, outputs, binary=True)
+    assert refusal.value.status() == ("StatusCode.INVALID_ARGUMENT" if protocol == "grpc" else "400")
     assert reason in str(refusal.value)
     good = {"image": images[:2]}
     got = infer(client, "digits", good, binary=True).as_numpy("logits")
     assert_same_bits(got, local(model, good)["logits"], wrong)
+
+
+@pytest.mark.parametrize("served", ["digits"], indirect=True)
+@pytest.mark.parametrize("number", [{}, {"id": "seventeen"}, {"id": ""}])
+def test_a_plain_json_request_is_answered_with_and_without_an_id(
+    number: dict[str, str], served: tuple[RunningServer, Path], images: Any
+) -> None:
+    server, model = served
+    tensor = {"name": "image", "datatype": "FP32", "shape": [2, 1, 8, 8], "data": images[:2].reshape(-1).tolist()}
+    url = f"http://127.0.0.1:{server.http_port}/v2/models/digits/infer"
+    body = json.dumps({**number, "inputs": [tensor]}).encode()
+    with urllib.request.urlopen(urllib.request.Request(url, body, {"Content-Type": "application/json"})) as response:
+        answer = json.load(response)
+    assert answer["id"] == number["id"] if number.get("id") else answer["id"]
+    got = np.array(answer["outputs"][0]["data"], np.float32).reshape(2, 10)
+    assert_same_bits(got, local(model, {"image": images[:2]})["logits"], "json")
 
 
 @pytest.mark.parametrize("served", ["digits"], indirect=True)
@@ -112,6 +131,15 @@ def test_a_message_with_too_few_bytes_is_refused_and_the_next_one_is_served(
     with pytest.raises(InferenceServerException, match=r"buffer|size"):
         client.infer("digits", [tensor])
     assert_same_bits(infer(client, "digits", feeds).as_numpy("logits"), local(model, feeds)["logits"], "")
+
+
+def test_data_that_a_model_calls_python_files_are_not_run(programs: Path, tmp_path: Path) -> None:
+    model, feeds = model_with_code_as_data(tmp_path / "evil"), {"x": np.ones((2, 1), np.float32)}
+    report = jr_onnx.deploy(model, "kserve", tmp_path / "model")
+    with running(tmp_path / "log.txt") as server:
+        start(server, programs, report)
+        server.wait_until_ready("net")
+        assert_same_bits(infer(server.grpc(), "net", feeds).as_numpy("y"), local(model, feeds)["y"], "")
 
 
 @pytest.mark.parametrize("fault", ["model.onnx", "jr_onnx_ops.so"])

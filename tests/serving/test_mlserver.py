@@ -17,7 +17,7 @@ import onnx
 import pytest
 import tritonclient.grpc
 from running import RunningServer, assert_same_bits, from_many_clients, infer, running
-from server_models import BAD_REQUESTS, local, mixed_feeds, row_model
+from server_models import BAD_REQUESTS, local, mixed_feeds, model_with_code_as_data, row_model
 from tritonclient.utils import InferenceServerException
 
 import jr_onnx
@@ -80,7 +80,7 @@ def test_over_http_finite_values_have_the_bits_of_a_local_session(server: Runnin
 
 def test_the_jump_can_be_raised_for_each_request(server: RunningServer, digits: Path, images: Any) -> None:
     def ask(client: Any, number: int) -> None:
-        jump = np.asarray(number / 50, np.float32)
+        jump = np.asarray(0.5 + number / 50, np.float32)
         x = images[number : number + 3]
         for feeds in ({"image": x}, {"image": x, "jump": jump}, {"image": x, "jump": jump.reshape(1)}):
             got = infer(client, "digits", feeds).as_numpy("logits")
@@ -119,6 +119,7 @@ def test_a_bad_request_gets_one_clear_line_and_the_next_one_is_served(
     feeds, outputs, reason = BAD_REQUESTS[wrong]
     with pytest.raises(InferenceServerException) as refusal:
         infer(client, "digits", feeds, outputs)
+    assert refusal.value.status() == ("StatusCode.INVALID_ARGUMENT" if protocol == "grpc" else "400")
     assert reason in str(refusal.value)
     assert "\n" not in str(refusal.value)
     good = {"image": images[:2]}
@@ -126,28 +127,37 @@ def test_a_bad_request_gets_one_clear_line_and_the_next_one_is_served(
 
 
 @pytest.mark.parametrize(
-    ("tensor", "reason"),
+    ("code", "tensor", "reason"),
     [
-        ({"datatype": "FP32", "shape": [1, 1, 8, 8], "data": [0.5]}, "is not FP32 of shape [1, 1, 8, 8]"),
-        ({"datatype": "FP32", "shape": [1, 1, -8, 8], "data": [0.5] * 64}, "sizes are 0 or more"),
-        ({"datatype": "FP32", "shape": [1, 1, 8, 8], "data": ["x"] * 64}, "holds what is not FP32"),
-        ({"datatype": "INT8", "shape": [1, 1, 8, 8], "data": [300] * 64}, "holds what is not INT8"),
-        ({"datatype": "INT8", "shape": [1, 1, 8, 8], "data": [0.5] * 64}, "holds what is not INT8"),
-        ({"datatype": "FP32", "shape": [1, 1, 8, 8], "data": [[1], [2, 3]]}, "input 'image'"),
-        ({"datatype": "FP99", "shape": [1, 1, 8, 8], "data": [0.5] * 64}, "FP64"),
-        ({"datatype": "FP32", "shape": [1, 1, 8, 8]}, "data"),
+        (400, {"datatype": "FP32", "shape": [1, 1, 8, 8], "data": [0.5]}, "is not FP32 of shape [1, 1, 8, 8]"),
+        (400, {"datatype": "FP32", "shape": [1, 1, -8, 8], "data": [0.5] * 64}, "sizes are 0 or more"),
+        (400, {"datatype": "FP32", "shape": [1, 1, 8, 8], "data": ["x"] * 64}, "holds what is not FP32"),
+        (400, {"datatype": "INT8", "shape": [1, 1, 8, 8], "data": [300] * 64}, "holds what is not INT8"),
+        (400, {"datatype": "INT8", "shape": [1, 1, 8, 8], "data": [0.5] * 64}, "holds what is not INT8"),
+        (400, {"datatype": "FP32", "shape": [1, 1, 8, 8], "data": [[1], [2, 3]]}, "input 'image'"),
+        (422, {"datatype": "FP99", "shape": [1, 1, 8, 8], "data": [0.5] * 64}, "FP64"),
+        (422, {"datatype": "FP32", "shape": [1, 1, 8, 8]}, "data"),
+        (400, {"datatype": "FP32", "shape": [1, 1, 8, 8], "data": [0.5] * 63 + [True]}, "holds what is not FP32"),
     ],
 )
 def test_json_that_makes_no_tensor_is_refused_as_the_clients_fault(
-    tensor: Any, reason: str, server: RunningServer
+    code: int, tensor: Any, reason: str, server: RunningServer
 ) -> None:
     body = json.dumps({"inputs": [{"name": "image", **tensor}]}).encode()
     url = f"http://127.0.0.1:{server.http_port}/v2/models/digits/infer"
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
     with pytest.raises(urllib.error.HTTPError) as refusal:
         urllib.request.urlopen(request)
-    assert refusal.value.code in (400, 422)
+    assert refusal.value.code == code
     assert reason in refusal.value.read().decode()
+
+
+def test_two_tensors_of_one_name_are_refused(server: RunningServer, images: Any) -> None:
+    tensor = tritonclient.grpc.InferInput("image", [1, 1, 8, 8], "FP32")
+    tensor.set_data_from_numpy(images[:1])
+    with pytest.raises(InferenceServerException, match="input 'image' is there twice") as refusal:
+        server.grpc().infer("digits", [tensor, tensor])
+    assert refusal.value.status() == "StatusCode.INVALID_ARGUMENT"
 
 
 def test_a_message_with_too_few_bytes_is_refused_and_the_next_one_is_served(
@@ -207,6 +217,18 @@ def test_a_model_that_is_loaded_again_under_load_loses_no_request(programs: Path
         assert server.process.poll() is None
 
 
+def test_data_that_a_model_calls_settings_or_python_files_are_neither_read_nor_run(
+    programs: Path, tmp_path: Path
+) -> None:
+    model, feeds = model_with_code_as_data(tmp_path / "evil"), {"x": np.ones((2, 1), np.float32)}
+    jr_onnx.deploy(model, "mlserver", tmp_path / "models")
+    with running(tmp_path / "log.txt") as server:
+        start(server, programs, tmp_path / "models")
+        server.wait_until_ready("net")
+        assert_same_bits(infer(server.grpc(), "net", feeds).as_numpy("y"), local(model, feeds)["y"], "")
+        assert [one.name for one in server.grpc().get_model_repository_index().models] == ["net"]
+
+
 @pytest.mark.parametrize("fault", ["model", "library", "damaged library"])
 def test_a_model_that_cannot_be_loaded_makes_the_start_fail_loudly(fault: str, programs: Path, tmp_path: Path) -> None:
     folder = tmp_path / "models"
@@ -220,19 +242,3 @@ def test_a_model_that_cannot_be_loaded_makes_the_start_fail_loudly(fault: str, p
         start(server, programs, folder)
         assert server.exit_code() == 1
     assert "model 'rows' cannot be loaded: " in server.log.read_text()
-
-
-@pytest.mark.parametrize("library", [True, False])
-def test_requests_that_are_put_together_come_back_apart(library: bool, programs: Path, tmp_path: Path) -> None:
-    onnx.save(row_model(0.5), tmp_path / "rows.onnx")
-    jr_onnx.deploy(tmp_path / "rows.onnx", "mlserver", tmp_path / "models", max_batch_size=8, library=library)
-
-    def ask(client: Any, number: int) -> None:
-        x = np.random.default_rng(number).standard_normal((1 + number % 3, 3)).astype(np.float32)
-        x[0, :2] = np.nan, -np.inf
-        assert_same_bits(infer(client, "rows", {"x": x}).as_numpy("y"), jump_relu(x, np.float32(0.5)), str(number))
-
-    with running(tmp_path / "log.txt") as server:
-        start(server, programs, tmp_path / "models")
-        server.wait_until_ready("rows")
-        from_many_clients(server.grpc, ask, rounds=8)

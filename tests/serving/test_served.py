@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from running import assert_same_bits
 from server_models import mixed_feeds, mixed_model, row_model
+from support import FLOAT, hardened, make_model, node, relu_model, value
 
 from jr_onnx.deployment.signature import DATATYPES
 from jr_onnx.errors import RequestError
 from jr_onnx.reference import jump_relu
-from jr_onnx.serving.served import ServedModel, decoded
+from jr_onnx.serving.served import ServedModel, by_name, decoded
 
 NUMBERS = {
     name: np.dtype(onnx.helper.tensor_dtype_to_np_dtype(element_type))
@@ -76,6 +77,14 @@ def test_what_is_not_of_the_datatype_is_refused_and_nothing_is_cut(datatype: str
         decoded("x", datatype, [1], values)
 
 
+@pytest.mark.parametrize(
+    "values", [[True, 0.5], [[0.5], [True]], ["1", None], [None, "x"], [b"1", 1], [[["1", 0.5]]], [[1], [None, 2], 3]]
+)
+def test_among_numbers_nothing_else_is_taken_for_one(values: list[Any]) -> None:
+    with pytest.raises(RequestError, match="input 'x'"):
+        decoded("x", "FP32", [2], values)
+
+
 def test_null_is_nan_and_what_is_too_large_is_infinite() -> None:
     assert np.isnan(decoded("x", "FP32", [1], [None]))
     assert decoded("x", "FP16", [1], [1e30]) == np.inf
@@ -108,6 +117,39 @@ def test_a_request_that_does_not_fit_names_the_input_and_what_it_takes(
     feeds = {name: array for name, array in {**mixed_feeds(2, 0), **change}.items() if array is not None}
     with pytest.raises(RequestError, match=reason):
         served.run(feeds)
+
+
+def test_two_tensors_of_one_name_are_refused() -> None:
+    one = np.zeros(1, np.float32)
+    assert list(by_name([("a", one), ("b", one)])) == ["a", "b"]
+    with pytest.raises(RequestError, match="input 'a' is there twice"):
+        by_name([("a", one), ("b", one), ("a", one)])
+
+
+def test_what_onnxruntime_cannot_run_is_the_requests_fault_in_one_line(tmp_path: Path) -> None:
+    nodes = [node("Relu", "x", "h"), node("Add", "h z", "y")]
+    inputs = [value(name, FLOAT, [free]) for name, free in (("x", "N"), ("z", "M"))]
+    onnx.save(hardened(make_model(nodes, inputs, [value("y", FLOAT, ["K"])])), tmp_path / "sum.onnx")
+    served = ServedModel(tmp_path / "sum.onnx", None, gpu=False)
+    with pytest.raises(RequestError, match=r"the model cannot run this request: .*Add") as refusal:
+        served.run({"x": np.ones(2, np.float32), "z": np.ones(3, np.float32)})
+    assert "\n" not in str(refusal.value)
+    assert served.run({"x": np.ones(2, np.float32), "z": np.ones(2, np.float32)})["y"].tolist() == [2, 2]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_a_client_may_raise_the_jump_and_not_lower_it(dtype: Any, tmp_path: Path) -> None:
+    element_type = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    onnx.save(hardened(relu_model(element_type, [3]), 0.3, jump_input="jump"), tmp_path / "m.onnx")
+    served = ServedModel(tmp_path / "m.onnx", None, gpu=False)
+    x, own = np.array([0.25, 0.35, 0.9], dtype), np.asarray(0.3, dtype)
+    for jump in (own, np.asarray(0.5, dtype), np.finfo(dtype).max.reshape(1)):
+        got = served.run({"x": x, "jump": jump})["y"]
+        assert_same_bits(got, jump_relu(x, jump.reshape(())), str(jump))
+    below = np.nextafter(own, dtype(0))
+    for refused in (below, dtype(0), -np.finfo(dtype).max, -np.inf, np.inf, np.nan):
+        with pytest.raises(RequestError, match="input 'jump' is lower than"):
+            served.run({"x": x, "jump": np.asarray(refused, dtype)})
 
 
 def test_many_threads_at_once_get_their_own_answers(tmp_path: Path) -> None:
