@@ -35,7 +35,7 @@ from jr_onnx.sites.matchers import MATCHERS, Found, SiteKind, attribute_of
 _NCHWC = "com.microsoft.nchwc"
 
 #: What onnxruntime appends to the name of the value when it names a node in the blocked layout after it.
-_BLOCKED_NAME = re.compile(r"(_bn)?_nchwc(_token_\d+|_\d+)?$")
+_NUMBER, _LAYOUT, _OPERATOR = (re.compile(end) for end in (r"(_token)?_\d+$", r"_nchwc$", r"_(bn|mul)$"))
 
 
 @dataclass(frozen=True)
@@ -63,16 +63,19 @@ def _in_scope(scope: Scope, ways: Mapping[str, str]) -> Iterator[Place]:
         found = matcher(wiring, index) if matcher else None
         if not isinstance(found, Found):
             continue
-        tag = node.name if node.name.startswith(TAG) else ways.get(_named_after(node), "")
+        tag = node.name if node.name.startswith(TAG) else ways.get(_named_after(node, ways), "")
         if tag:
             yield Place(tag, scope, index, found.kind, _pool_behind(wiring, found) if found.kind.stays else None)
 
 
-def _named_after(node: onnx.NodeProto) -> str:
-    """The value of the model before that a fused node stands for."""
+def _named_after(node: onnx.NodeProto, values: Collection[str]) -> str:
+    """The one of the values of the model before that a fused node stands for; empty where it may be several."""
     if node.domain != _NCHWC:
         return str(node.output[0])
-    return _BLOCKED_NAME.sub("", node.name)
+    layout = {name for name in (node.name, _NUMBER.sub("", node.name)) if _LAYOUT.search(name)}
+    named = {_LAYOUT.sub("", name) for name in layout}
+    candidates = {name for name in named | {_OPERATOR.sub("", name) for name in named} if name in values}
+    return candidates.pop() if len(candidates) == 1 else ""
 
 
 def _pool_behind(wiring: Wiring, found: Found) -> int | None:
