@@ -91,10 +91,10 @@ def test_values_whose_names_look_like_those_that_onnxruntime_makes(tmp_path: Pat
     net = Net()
     constant = net.constant(np.random.default_rng(1).standard_normal((1, CHANNELS, 12, 12)))
     h = net.conv(constant)
-    folded, other = net.relu(h), net.conv("x")
-    plain = net.relu(other)
+    folded = net.relu(h)
+    plain = net.relu(net.conv("x"))
     y = net.conv(net.node("Add", plain, folded))
     for node in net.nodes:
         for names in (node.input, node.output):
-            names[:] = [{h: "h", other: "h_bn"}.get(name, name) for name in names]
+            names[:] = [{h: "h", plain: "h_bn"}.get(name, name) for name in names]
     assert_same(net.save(tmp_path / "net.onnx", y), "all", jump=0.5, exclude=[f"node_{plain}"])
