@@ -20,11 +20,13 @@ from dataclasses import dataclass, replace
 
 import onnx
 
+from jr_onnx.element_types import FLOAT
 from jr_onnx.forms.function import body_for, function_proto, is_jump_relu
 from jr_onnx.forms.table import DOMAIN, FUNCTIONS_IR_VERSION, OP_TYPE
 from jr_onnx.forms.write import NewNode
 from jr_onnx.graph.names import Namer, taken_names
 from jr_onnx.graph.scopes import Scope, all_scopes, own_domain
+from jr_onnx.graph.value_types import ValueTypes
 from jr_onnx.graph.wiring import Wiring
 from jr_onnx.lowering.edits import ModelEdit
 from jr_onnx.marks import PREFIX
@@ -40,23 +42,30 @@ _NUMBER, _LAYOUT, _OPERATOR = (re.compile(end) for end in (r"(_token)?_\d+$", r"
 
 @dataclass(frozen=True)
 class Place:
-    """Where a site is in the optimised graph: the node, and the MaxPool that its JumpReLU can pass, if there is one."""
+    """Where a site is in the optimised graph: the node, and the MaxPool that its JumpReLU can pass, if there is one.
+
+    The element types are those of what the node gives: none where they are not known. For float16, onnxruntime often
+    computes in float32 there.
+    """
 
     tag: str
     scope: Scope
     index: int
     kind: SiteKind
+    element_types: frozenset[int]
     pool: int | None = None
 
 
 def places(model: onnx.ModelProto, ways: Mapping[str, str]) -> dict[str, Place]:
     """Tag -> where it is now, for every site that is found exactly once."""
-    found = [place for scope in all_scopes(model) for place in _in_scope(scope, ways)]
+    scopes = tuple(all_scopes(model))
+    types = ValueTypes(model, scopes)
+    found = [place for scope in scopes for place in _in_scope(scope, ways, types)]
     times = Counter(place.tag for place in found)
     return {place.tag: place for place in found if times[place.tag] == 1}
 
 
-def _in_scope(scope: Scope, ways: Mapping[str, str]) -> Iterator[Place]:
+def _in_scope(scope: Scope, ways: Mapping[str, str], types: ValueTypes) -> Iterator[Place]:
     wiring = wiring_of(scope)
     for index, node in enumerate(scope.nodes):
         matcher = MATCHERS.get((own_domain(node.domain), node.op_type))
@@ -65,7 +74,14 @@ def _in_scope(scope: Scope, ways: Mapping[str, str]) -> Iterator[Place]:
             continue
         tag = node.name if node.name.startswith(TAG) else ways.get(_named_after(node, ways), "")
         if tag:
-            yield Place(tag, scope, index, found.kind, _pool_behind(wiring, found) if found.kind.stays else None)
+            pool = _pool_behind(wiring, found) if found.kind.stays else None
+            yield Place(tag, scope, index, found.kind, _element_types(node, scope, types), pool)
+
+
+def _element_types(node: onnx.NodeProto, scope: Scope, types: ValueTypes) -> frozenset[int]:
+    if node.domain == _NCHWC:
+        return frozenset({FLOAT})  # there are no other blocked kernels
+    return frozenset(one.element_type for one in types.lookup(scope, node.output[0]))
 
 
 def _named_after(node: onnx.NodeProto, values: Collection[str]) -> str:
