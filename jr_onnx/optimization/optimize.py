@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 
 from jr_onnx.conversion import check_output
 from jr_onnx.errors import ModelError, OptionError
+from jr_onnx.forms.function import is_for_cuda
 from jr_onnx.graph.structure import check_structure
 from jr_onnx.metadata import MADE_FOR, hardened_metadata
 from jr_onnx.modelfile.atomic import atomic_file
@@ -105,6 +106,13 @@ def optimize(
         check_structure(source.skeleton)
         if made_for(source.skeleton) is not None:
             raise ModelError("is optimised already; optimise the hardened model that it was made from")
+        if is_for_cuda(source.skeleton):
+            raise ModelError("is optimised for CUDA; optimise the hardened model that it was made from")
+        if provider == "cpu" and level == "all" and not this_machine(level).cpu_flags:
+            raise ModelError(
+                "the blocked layout depends on vector instructions, and this system does not list them; give --level "
+                "extended"
+            )
         check_output(goal, path, data_files(source.skeleton, path.parent), force)
         report = _for_cuda if provider == "cuda" else _for_cpu
         made = report(source, path, goal, level, force, progress)

@@ -112,7 +112,7 @@ _FOLDED = frozenset({"Add", "Sum", "Sub", "Mul", "Div", "BatchNormalization", "I
 
 
 def ways_to_sites(source: Source) -> dict[str, str]:
-    """Value -> the tag of the recovered node that rectifies it first, through what onnxruntime folds into a convolution.
+    """Value -> the tag of the recovered node that rectifies it first, through what onnxruntime folds into a Conv.
 
     A value leads there if all that takes it leads there, one after the other. Every value of the model has an entry:
     it is empty where a rectifier that stays as it is comes first, where there is none, and for a name that several

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 import onnx
 
 from jr_onnx.element_types import FLOAT
-from jr_onnx.forms.function import body_for, function_proto, is_jump_relu
+from jr_onnx.forms.function import body_for_all, function_proto, is_jump_relu
 from jr_onnx.forms.table import DOMAIN, FUNCTIONS_IR_VERSION, OP_TYPE
 from jr_onnx.forms.write import NewNode
 from jr_onnx.graph.names import Namer, taken_names
@@ -133,7 +133,7 @@ def replant(model: onnx.ModelProto, sites: Collection[Recovered], found: Mapping
         main.imports = True
     if not any(map(is_jump_relu, model.functions)):
         element_types = {one.site.element_type for one in sites}
-        body = body_for(min(element_types), scopes[0].opset) if len(element_types) == 1 else None
+        body = body_for_all(element_types, scopes[0].opset) if element_types else None
         edit.function = function_proto(body, scopes[0].opset, min(element_types)) if body is not None else None
     if model.ir_version < FUNCTIONS_IR_VERSION:
         edit.ir_version = FUNCTIONS_IR_VERSION

@@ -55,7 +55,7 @@ def verify(hardened: Path, optimised: Path, *, half: bool) -> str:
         far = median(_distance(e[name], f[name]) for e, f in zip(expected, found, strict=True))
         if not far <= (_HALF_TOLERANCE if half else _TOLERANCE):
             raise ModelError(
-                f"output '{name}' of its optimised form differs by {far:.2g} of the largest value on random inputs, and "
+                f"output '{name}' of its optimised form differs by {far:.2g} of the largest value on random inputs; "
                 "nothing was written; run the hardened model as it is, and report this"
             )
     return ""

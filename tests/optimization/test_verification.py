@@ -77,35 +77,44 @@ def test_half_precision_stays_where_onnxruntime_computes_in_float(tmp_path: Path
     np.testing.assert_allclose(quick.astype(np.float32), slow.astype(np.float32), rtol=0.02, atol=0.05)
 
 
+def step(draw: st.DrawFn, net: Net, op_type: str, x: str, other: str) -> None:
+    """One more node that takes x."""
+    twins = [node for node in net.nodes if node.op_type in ("Relu", "Conv")]
+    convs = [node for node in twins if node.op_type == "Conv"]
+    if op_type == "Twin" and twins:  # what already is there, once more
+        twin = draw(st.sampled_from(twins))
+        net.node(twin.op_type, *twin.input, **({"pads": [1, 1, 1, 1]} if twin in convs else {}))
+    elif op_type == "Shared" and convs:
+        net.node("Conv", x, *draw(st.sampled_from(convs)).input[1:], pads=[1, 1, 1, 1])
+    elif op_type == "Relu":
+        net.relu(x)
+    elif op_type == "Clip":
+        net.node("Clip", x, net.constant(0.0), net.constant(2.0))
+    elif op_type == "BatchNormalization":
+        net.node(op_type, x, *(net.constant(np.full(CHANNELS, v)) for v in (0.8, -0.1, 0.05, 0.9)))
+    elif op_type == "Sum":
+        net.node("Add", x, other)
+    elif op_type in ("Add", "Mul"):
+        shape = draw(st.sampled_from([(1, CHANNELS, 1, 1), (CHANNELS, 1, 1), ()]))
+        net.node(op_type, x, net.constant(np.full(shape, 0.7 if op_type == "Mul" else -0.3)))
+    else:
+        net.conv(x)
+
+
+STEPS = ["Conv", "Conv", "Shared", "Relu", "Relu", "Clip", "Mul", "Add", "Sum", "BatchNormalization", "Twin", "Twin"]
+
+
 @st.composite
 def networks(draw: st.DrawFn) -> tuple[Net, str, list[str]]:
     """Some nodes over the values before them, weights shared now and then; the output; the rectifiers."""
-    net, values, rectifiers, weights = Net(), ["x"], [], []
-    ops = st.sampled_from(["Conv", "Conv", "Conv", "Relu", "Relu", "Clip", "Mul", "Add", "Sum", "BatchNormalization"])
-    for op_type in draw(st.lists(ops, min_size=3, max_size=10)):
-        x = draw(st.sampled_from(values[-3:]))
-        if op_type == "Conv":
-            if not weights or draw(st.booleans()):
-                net.conv(x)
-                weights.append(list(net.nodes[-1].input[1:]))
-            else:
-                net.node("Conv", x, *draw(st.sampled_from(weights)), pads=[1, 1, 1, 1])
-        elif op_type == "Relu":
-            rectifiers.append(net.relu(x))
-        elif op_type == "Clip":
-            rectifiers.append(net.node("Clip", x, net.constant(0.0), net.constant(2.0)))
-        elif op_type == "BatchNormalization":
-            net.node(op_type, x, *(net.constant(np.full(CHANNELS, v)) for v in (0.8, -0.1, 0.05, 0.9)))
-        elif op_type == "Sum":
-            net.node("Add", x, draw(st.sampled_from(values)))
-        else:
-            shape = draw(st.sampled_from([(1, CHANNELS, 1, 1), (CHANNELS, 1, 1), ()]))
-            net.node(op_type, x, net.constant(np.full(shape, 0.7 if op_type == "Mul" else -0.3)))
+    net, values = Net(), ["x"]
+    for op_type in draw(st.lists(st.sampled_from(STEPS), min_size=3, max_size=10)):
+        step(draw, net, op_type, draw(st.sampled_from(values[-3:])), draw(st.sampled_from(values)))
         values.append(net.nodes[-1].output[0])
+    rectifiers = [node.output[0] for node in net.nodes if node.op_type in ("Relu", "Clip")]
     taken = {name for node in net.nodes for name in node.input}
-    loose = [name for name in values[1:] if name not in taken]
-    total = loose[0]
-    for name in loose[1:]:
+    total, *loose = [name for name in values[1:] if name not in taken]
+    for name in loose:
         total = net.node("Sub", total, name)
     return net, net.node("Identity", total), rectifiers
 
