@@ -11,6 +11,7 @@ from pathlib import Path
 import onnx
 
 from jr_onnx.errors import ModelError, OptionError, OutputError
+from jr_onnx.forms.function import is_for_cuda
 from jr_onnx.forms.table import Target
 from jr_onnx.graph.structure import check_structure
 from jr_onnx.lowering.edits import ModelEdit
@@ -115,6 +116,8 @@ def _prepare(source: Source, options: Options) -> _Work:
     check_structure(skeleton)
     if MADE_FOR in hardened_metadata(skeleton):
         raise ModelError("was optimised for one machine; convert the model that it was made from, and optimise again")
+    if is_for_cuda(skeleton):
+        raise ModelError("is optimised for CUDA; convert the model that it was made from, and optimise again")
     data = data_files(skeleton, source.path.parent) if source.path is not None else ()
     plan = make_plan(skeleton, options)
     edit = Lowering(skeleton, plan, options).edit()

@@ -61,6 +61,7 @@ def bench(
         raise OptionError("give at least one model, two rounds, and batch sizes and threads of 1 and more")
     try:
         name = provider_name(provider)
+        _check_inputs(paths, name)
         feeds = {batch: _feeds(paths[0], name, batch, shapes or {}) for batch in batches}
         timings: list[Timing] = []
         creations: list[Times] = []
@@ -86,8 +87,22 @@ def steps(models: int, batches: int, threads: int, rounds: int) -> int:
 def _feeds(first: Path, provider: str, batch: int, shapes: Mapping[str, Sequence[int]]) -> Arrays:
     session = Session(first, Way(provider, not library_problem()))
     own: dict[str, Sequence[Any]] = {one.name: one.shape for one in session.inputs()}
+    fixed = [shape[0] for shape in own.values() if shape and isinstance(shape[0], int)]
+    if fixed and len(fixed) == len(own) and batch not in (1, *fixed):
+        raise OptionError(f"--batch {batch}: {first} has the fixed size {fixed[0]} there")
     batched = {name: _with_batch(shape, batch) for name, shape in own.items()}
     return Sampler(session, {**batched, **shapes}, {}).random(0, 1.0).feeds
+
+
+def _check_inputs(paths: Sequence[Path], provider: str) -> None:
+    """All models take what the first one takes."""
+    taken = []
+    for path in paths:
+        session = open_session(path, provider, 1)
+        taken.append({one.name: one.type for one in session.get_inputs()})
+        if taken[-1] != taken[0]:
+            own, first = (", ".join(f"{name} {kind}" for name, kind in one.items()) for one in (taken[-1], taken[0]))
+            raise OptionError(f"{path} takes {own or 'nothing'}, and {paths[0]} takes {first or 'nothing'}")
 
 
 def _with_batch(shape: Sequence[Any], batch: int) -> list[Any]:
@@ -126,8 +141,8 @@ def _blocks(
 
 
 def _order(models: int, number: int) -> list[int]:
-    """Which model is first moves on; every other time the order is reversed, so that neighbours change too."""
-    order = [(place + number) % models for place in range(models)]
+    """Which model is first moves on every second time; in between the order is reversed, so that neighbours change."""
+    order = [(place + number // 2) % models for place in range(models)]
     return order[::-1] if number % 2 else order
 
 

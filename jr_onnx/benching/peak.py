@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from jr_onnx.benching.sessions import open_session
-from jr_onnx.checking.sessions import Arrays, CannotRunError
+from jr_onnx.checking.sessions import Arrays, CannotRunError, onnxruntime, runtime
 
 
 def peak_memory(path: Path, provider: str, threads: int, feeds: Arrays) -> int:
@@ -43,7 +43,9 @@ def _resident(key: str) -> int:
 def _main(model: str, provider: str, threads: str, feeds: str) -> None:
     with np.load(feeds) as file:
         inputs = {str(name): file[f"arr_{number}"] for number, name in enumerate(file["arr_0"], 1)}
-    before = _resident("VmRSS")
+    onnxruntime()
+    runtime()
+    before = _resident("VmRSS")  # the libraries are the same for every model
     open_session(Path(model), provider, int(threads)).run(None, inputs)
     print(_resident("VmHWM") - before)
 

@@ -62,5 +62,7 @@ def _text(report: OptimizationReport) -> str:
         f"a MaxPool), {report.in_place_of} in place of a Relu, {len(report.left)} left as they were"
     ]
     lines += [f"left: {path}: {why}" for path, why in report.left.items()]
+    if report.unverified:
+        lines.append(f"not compared with the hardened model: {report.unverified}")
     lines.append(f"wrote {report.output} for this machine ({report.seconds:.2f} s); load it with jr_onnx.session")
     return "\n".join(map(printable, lines))

@@ -5,9 +5,11 @@ Source: ONNX IR, "Functions"; model-local functions came with IR version 8.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import onnx
 
-from jr_onnx.forms.table import ADD_OP_TYPE, BODIES, DOMAIN, OP_TYPE, Form, Op, choose_form
+from jr_onnx.forms.table import ADD_OP_TYPE, BODIES, DOMAIN, OP_TYPE, RELU_GREATER, Form, Op, choose_form
 from jr_onnx.forms.write import Binding, to_proto, write_ops
 
 #: Zero of the type of the jump, without naming that type.
@@ -56,6 +58,22 @@ def body_for(element_type: int, opset: int) -> Form | None:
     return choose_form(BODIES, element_type, opset, scalar=False, constant=False)[0]
 
 
+def body_for_all(element_types: Collection[int], opset: int) -> Form | None:
+    """The form of the one body that serves all of these; Relu*Greater has a Cast in it, and serves one element type."""
+    if len(set(element_types)) == 1:
+        return body_for(next(iter(element_types)), opset)
+    for form in BODIES:
+        refused = (form.refusal(one, opset, scalar=False, constant=False) for one in element_types)
+        if form is not RELU_GREATER and not any(refused):
+            return form
+    return None
+
+
 def is_jump_relu(function: onnx.FunctionProto | None) -> bool:
     """Whether a function is jr_onnx::JumpReLU, and not another one of that domain."""
     return function is not None and (function.domain, function.name) == (DOMAIN, OP_TYPE)
+
+
+def is_for_cuda(model: onnx.ModelProto) -> bool:
+    """Whether a model was optimised for CUDA: jr_onnx::AddJumpReLU is no site that can be found or changed."""
+    return any((function.domain, function.name) == (DOMAIN, ADD_OP_TYPE) for function in model.functions)

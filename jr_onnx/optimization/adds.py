@@ -7,10 +7,8 @@ Every other JumpReLU stays. Nothing in the file depends on a machine, and withou
 
 from __future__ import annotations
 
-import onnx
-
-from jr_onnx.forms.function import add_function_proto, body_for
-from jr_onnx.forms.table import ADD_OP_TYPE, BODIES, DOMAIN, JUMP_RELU, RELU_GREATER, Form
+from jr_onnx.forms.function import add_function_proto, body_for_all
+from jr_onnx.forms.table import ADD_OP_TYPE, DOMAIN, JUMP_RELU
 from jr_onnx.forms.write import NewNode
 from jr_onnx.graph.scopes import all_scopes
 from jr_onnx.graph.value_types import ValueTypes
@@ -27,7 +25,7 @@ def fuse_adds(source: Source) -> tuple[ModelEdit, int, dict[str, str]]:
     types = ValueTypes(model, scopes)
     sites = [site for site in survey(model, scopes, clip=False).sites if site.hardened is not None]
     edit, fused, left = ModelEdit(), 0, {}
-    body = _body(model, sites)
+    body = body_for_all({site.element_type for site in sites}, scopes[0].opset)
     for site in sites:
         why_not = _why_not(site, types) if body is not None else "no function body serves all element types"
         if why_not:
@@ -43,23 +41,6 @@ def fuse_adds(source: Source) -> tuple[ModelEdit, int, dict[str, str]]:
     if body is not None and fused:
         edit.function = add_function_proto(body, scopes[0].opset, sites[0].element_type)
     return edit, fused, left
-
-
-def _body(model: onnx.ModelProto, sites: list[Site]) -> Form | None:
-    """The form of the one function body; Relu*Greater has a Cast in it, and serves one element type."""
-    opset = next(iter(all_scopes(model))).opset
-    element_types = {site.element_type for site in sites}
-    if len(element_types) == 1:
-        return body_for(next(iter(element_types)), opset)
-    return next(
-        (
-            form
-            for form in BODIES
-            if form is not RELU_GREATER
-            and not any(form.refusal(t, opset, scalar=False, constant=False) for t in element_types)
-        ),
-        None,
-    )
 
 
 def _why_not(site: Site, types: ValueTypes) -> str:

@@ -17,6 +17,9 @@ _INLINE_LIMIT = 1 << 30
 
 LEVELS = {"basic": "ORT_ENABLE_BASIC", "extended": "ORT_ENABLE_EXTENDED", "all": "ORT_ENABLE_ALL"}
 
+#: It takes a recovered Relu and one that stays a Relu for the same, and only one of their names is left.
+_DISABLED = ["CommonSubexpressionElimination"]
+
 
 def lay_out(model: bytes, hardened: Source, level: str, output: Path, data_name: str) -> None:
     """Write the optimised graph of `model`, whose external data are those of the hardened file.
@@ -43,6 +46,6 @@ def lay_out(model: bytes, hardened: Source, level: str, output: Path, data_name:
     try:
         if not library_problem():
             runtime().register(options)
-        ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        ort.InferenceSession(model, options, providers=["CPUExecutionProvider"], disabled_optimizers=_DISABLED)
     except session_errors() as error:
         raise ModelError(f"onnxruntime does not load it: {' '.join(str(error).split())}") from error

@@ -11,6 +11,7 @@ from pathlib import Path
 import onnx
 
 from jr_onnx.checking.sessions import onnxruntime
+from jr_onnx.errors import ModelError
 from jr_onnx.metadata import MADE_FOR
 
 #: The flags by which onnxruntime chooses kernels and layouts, among the many that Linux lists.
@@ -47,6 +48,8 @@ class Machine:
             said.append(
                 f"another processor ({here.architecture}, {', '.join(flags) or 'the same vector instructions'})"
             )
+        elif self.level == "all" and not self.cpu_flags:
+            said.append("a processor whose vector instructions are not known")
         if self.onnxruntime != here.onnxruntime:
             said.append(f"onnxruntime {here.onnxruntime}, not {self.onnxruntime}")
         return " and ".join(said)
@@ -58,12 +61,19 @@ def this_machine(level: str) -> Machine:
 
 
 def made_for(model: onnx.ModelProto) -> Machine | None:
-    """The machine that a model was optimised for; None for every other model."""
+    """The machine that a model was optimised for; None for every other model.
+
+    Raises:
+        ModelError: the record is damaged.
+    """
     entry = next((entry.value for entry in model.metadata_props if entry.key == MADE_FOR), None)
     if entry is None:
         return None
-    values = json.loads(entry)
-    return Machine(**{**values, "cpu_flags": tuple(values["cpu_flags"])})
+    try:
+        values = json.loads(entry)
+        return Machine(**{**values, "cpu_flags": tuple(values["cpu_flags"])})
+    except (ValueError, TypeError, KeyError) as error:
+        raise ModelError(f"its record of the machine ({MADE_FOR}) is damaged; optimise the model again") from error
 
 
 def _cpu_flags() -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 
 from jr_onnx.conversion import check_output
 from jr_onnx.errors import ModelError, OptionError
+from jr_onnx.forms.function import is_for_cuda
 from jr_onnx.graph.structure import check_structure
 from jr_onnx.metadata import MADE_FOR, hardened_metadata
 from jr_onnx.modelfile.atomic import atomic_file
@@ -23,6 +24,7 @@ from jr_onnx.optimization.layout import LEVELS, lay_out
 from jr_onnx.optimization.machine import made_for, this_machine
 from jr_onnx.optimization.original import Recovered, original_of, recoverable, ways_to_sites
 from jr_onnx.optimization.replant import Place, places, replant
+from jr_onnx.optimization.verification import verify
 
 Level = Literal["basic", "extended", "all"]
 Provider = Literal["cpu", "cuda"]
@@ -43,6 +45,8 @@ class OptimizationReport:
         in_place_of: how many stand in the place of a Relu that was not fused.
         with_add: how many took in the Add in front of them, for CUDA.
         left: path -> why a JumpReLU stays as it was.
+        unverified: why the file was not run beside the hardened model before it was written; empty if it was.
+        seconds: what all that took.
     """
 
     source: Path
@@ -55,6 +59,7 @@ class OptimizationReport:
     in_place_of: int
     with_add: int
     left: dict[str, str]
+    unverified: str
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
@@ -87,8 +92,8 @@ def optimize(
         progress: called with the number of bytes written since its last call.
 
     Raises:
-        ModelError: the input cannot be read, is not a hardened model or an optimised one, or onnxruntime does not
-            load it.
+        ModelError: the input cannot be read, is not a hardened model or an optimised one, onnxruntime does not load
+            it, or its optimised form does not load or computes something else: then nothing is written.
         OptionError: the provider is none of these, or a level was given for CUDA.
         OutputError: the output cannot be written.
     """
@@ -101,6 +106,13 @@ def optimize(
         check_structure(source.skeleton)
         if made_for(source.skeleton) is not None:
             raise ModelError("is optimised already; optimise the hardened model that it was made from")
+        if is_for_cuda(source.skeleton):
+            raise ModelError("is optimised for CUDA; optimise the hardened model that it was made from")
+        if provider == "cpu" and level == "all" and not this_machine(level).cpu_flags:
+            raise ModelError(
+                "the blocked layout depends on vector instructions, and this system does not list them; give --level "
+                "extended"
+            )
         check_output(goal, path, data_files(source.skeleton, path.parent), force)
         report = _for_cuda if provider == "cuda" else _for_cpu
         made = report(source, path, goal, level, force, progress)
@@ -123,7 +135,7 @@ def _for_cuda(
             stack.enter_context(placed(data, default_mode(path, goal), path, goal, force, progress))
         target = stack.enter_context(atomic_file(goal))
         write_pieces(target, rewrite(source, edit), source.opened, progress)
-    return OptimizationReport(path, goal, "cuda", level, fused + len(left), 0, 0, 0, fused, left, 0.0)
+    return OptimizationReport(path, goal, "cuda", level, fused + len(left), 0, 0, 0, fused, left, "it is for CUDA", 0.0)
 
 
 def _for_cpu(source: Source, path: Path, goal: Path, level: str, force: bool, progress: Progress) -> OptimizationReport:
@@ -132,8 +144,8 @@ def _for_cpu(source: Source, path: Path, goal: Path, level: str, force: bool, pr
         raise ModelError(_NOTHING)
     with tempfile.TemporaryDirectory(prefix="jr-onnx-optimize-") as folder:
         work = _work(source, sites, level, Path(folder) / "model.onnx", f"{goal.name}.data")
-        left |= {one.site.path: "onnxruntime leaves no Relu of its own there" for one in sites if one not in work.sites}
-        _write(work, source, level, goal, force, progress)
+        left |= work.left
+        unverified = _write(work, source, path, level, goal, force, progress)
     behind = [place for place in work.places.values() if place.kind.stays]
     return OptimizationReport(
         source=path,
@@ -146,6 +158,7 @@ def _for_cpu(source: Source, path: Path, goal: Path, level: str, force: bool, pr
         in_place_of=len(work.places) - len(behind),
         with_add=0,
         left=left,
+        unverified=unverified,
         seconds=0.0,
     )
 
@@ -157,30 +170,47 @@ class _Work:
     path: Path
     sites: tuple[Recovered, ...]
     places: dict[str, Place]
+    left: dict[str, str]
 
 
 def _work(source: Source, sites: tuple[Recovered, ...], level: str, path: Path, data_name: str) -> _Work:
     """Lay out the original form. Where onnxruntime makes a Relu vanish, or two one, JumpReLU stays: try without."""
+    left: dict[str, str] = {}
     while True:
         original = original_of(source, sites)
         ways = ways_to_sites(open_bytes(original))
         lay_out(original, source, level, path, data_name)
         with open_file(path) as laid_out:
             found = places(laid_out.skeleton, ways)
-        kept = tuple(one for one in sites if one.tag in found)
+        reasons = {one.tag: _why_not(one, found.get(one.tag)) for one in sites}
+        left |= {one.site.path: reasons[one.tag] for one in sites if reasons[one.tag]}
+        kept = tuple(one for one in sites if not reasons[one.tag])
         if len(kept) == len(sites):
-            return _Work(path, kept, found)
+            return _Work(path, kept, found, left)
         sites = kept
 
 
-def _write(work: _Work, hardened: Source, level: str, goal: Path, force: bool, progress: Progress) -> None:
+def _why_not(one: Recovered, place: Place | None) -> str:
+    if place is None:
+        return "onnxruntime leaves no Relu of its own there"
+    return "onnxruntime computes in another type there" if place.element_types - {one.site.element_type} else ""
+
+
+def _write(work: _Work, hardened: Source, path: Path, level: str, goal: Path, force: bool, progress: Progress) -> str:
+    """Write the file, after it was compared with the hardened one; why it could not be compared."""
+    half = any(one.jump.itemsize == 2 for one in work.sites)
     with open_file(work.path) as laid_out, contextlib.ExitStack() as stack:
         edit = replant(laid_out.skeleton, work.sites, work.places)
         record = {MADE_FOR: this_machine(level).to_json()}
         edit.metadata = {**hardened_metadata(hardened.skeleton), **record}
         data = data_files(laid_out.skeleton, work.path.parent)
         pieces = rewrite(laid_out, edit)
+        tried = work.path.with_name("optimised.onnx")  # where its external data are, if it has any
+        with tried.open("wb") as file:
+            write_pieces(file, pieces, laid_out.opened, lambda _: None)
+        unverified = verify(path, tried, half=half)
         if data:
             stack.enter_context(placed(data, "copy", work.path, goal, force, progress))
         target = stack.enter_context(atomic_file(goal))
         write_pieces(target, pieces, laid_out.opened, progress)
+    return unverified

@@ -9,7 +9,7 @@ from typing import Any
 import numpy.typing as npt
 
 from jr_onnx.forms.write import NewNode
-from jr_onnx.graph.scopes import Scope, all_scopes
+from jr_onnx.graph.scopes import all_scopes, own_domain
 from jr_onnx.graph.wiring import Wiring
 from jr_onnx.lowering.edits import ModelEdit
 from jr_onnx.marks import PREFIX
@@ -112,31 +112,35 @@ _FOLDED = frozenset({"Add", "Sum", "Sub", "Mul", "Div", "BatchNormalization", "I
 
 
 def ways_to_sites(source: Source) -> dict[str, str]:
-    """Value -> the tag of the recovered node that rectifies it, through what onnxruntime folds into a convolution.
+    """Value -> the tag of the recovered node that rectifies it first, through what onnxruntime folds into a Conv.
 
-    A value leads there if all that takes it leads there, one after the other. Names that several scopes have with
-    different ends are left out.
+    A value leads there if all that takes it leads there, one after the other. Every value of the model has an entry:
+    it is empty where a rectifier that stays as it is comes first, where there is none, and for a name that several
+    scopes have with different ends.
     """
     ways: dict[str, set[str]] = {}
     for scope in all_scopes(source.skeleton):
         wiring = wiring_of(scope)
         for node in scope.nodes:
             for name in node.output:
-                ways.setdefault(name, set()).add(_rectified_by(wiring, scope, name))
-    return {name: tags.copy().pop() for name, tags in ways.items() if len(tags) == 1 and tags != {""}}
+                ways.setdefault(name, set()).add(_rectified_by(wiring, name))
+    return {name: tags.copy().pop() if len(tags) == 1 else "" for name, tags in ways.items()}
 
 
-def _rectified_by(wiring: Wiring, scope: Scope, name: str) -> str:
+def _rectified_by(wiring: Wiring, name: str) -> str:
     producer = wiring.producer(name)
-    if producer is not None and producer[1].name.startswith(TAG):
-        return producer[1].name
-    while True:
+    while producer is None or not _rectifies(wiring, producer[0]):
         takers = wiring.consumers[name]
         if len(takers) != 1 or takers[0] < 0:
             return ""
-        node = scope.nodes[takers[0]]
-        if node.name.startswith(TAG):
-            return str(node.name)
-        if operator_name(node) not in _FOLDED or len(node.output) != 1:
+        node = wiring.scope.nodes[takers[0]]
+        if not _rectifies(wiring, takers[0]) and (operator_name(node) not in _FOLDED or len(node.output) != 1):
             return ""
-        name = node.output[0]
+        name, producer = node.output[0], (takers[0], node)
+    return str(producer[1].name) if producer[1].name.startswith(TAG) else ""
+
+
+def _rectifies(wiring: Wiring, index: int) -> bool:
+    node = wiring.scope.nodes[index]
+    matcher = MATCHERS.get((own_domain(node.domain), node.op_type))
+    return node.name.startswith(TAG) or (matcher is not None and matcher(wiring, index) is not None)

@@ -20,11 +20,13 @@ from dataclasses import dataclass, replace
 
 import onnx
 
-from jr_onnx.forms.function import body_for, function_proto, is_jump_relu
+from jr_onnx.element_types import FLOAT
+from jr_onnx.forms.function import body_for_all, function_proto, is_jump_relu
 from jr_onnx.forms.table import DOMAIN, FUNCTIONS_IR_VERSION, OP_TYPE
 from jr_onnx.forms.write import NewNode
 from jr_onnx.graph.names import Namer, taken_names
 from jr_onnx.graph.scopes import Scope, all_scopes, own_domain
+from jr_onnx.graph.value_types import ValueTypes
 from jr_onnx.graph.wiring import Wiring
 from jr_onnx.lowering.edits import ModelEdit
 from jr_onnx.marks import PREFIX
@@ -35,44 +37,61 @@ from jr_onnx.sites.matchers import MATCHERS, Found, SiteKind, attribute_of
 _NCHWC = "com.microsoft.nchwc"
 
 #: What onnxruntime appends to the name of the value when it names a node in the blocked layout after it.
-_BLOCKED_NAME = re.compile(r"(_bn)?_nchwc(_token_\d+|_\d+)?$")
+_NUMBER, _LAYOUT, _OPERATOR = (re.compile(end) for end in (r"(_token)?_\d+$", r"_nchwc$", r"_(bn|mul)$"))
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a site is in the optimised graph: the node, and the MaxPool that its JumpReLU can pass, if there is one."""
+    """Where a site is in the optimised graph: the node, and the MaxPool that its JumpReLU can pass, if there is one.
+
+    The element types are those of what the node gives: none where they are not known. For float16, onnxruntime often
+    computes in float32 there.
+    """
 
     tag: str
     scope: Scope
     index: int
     kind: SiteKind
+    element_types: frozenset[int]
     pool: int | None = None
 
 
 def places(model: onnx.ModelProto, ways: Mapping[str, str]) -> dict[str, Place]:
     """Tag -> where it is now, for every site that is found exactly once."""
-    found = [place for scope in all_scopes(model) for place in _in_scope(scope, ways)]
+    scopes = tuple(all_scopes(model))
+    types = ValueTypes(model, scopes)
+    found = [place for scope in scopes for place in _in_scope(scope, ways, types)]
     times = Counter(place.tag for place in found)
     return {place.tag: place for place in found if times[place.tag] == 1}
 
 
-def _in_scope(scope: Scope, ways: Mapping[str, str]) -> Iterator[Place]:
+def _in_scope(scope: Scope, ways: Mapping[str, str], types: ValueTypes) -> Iterator[Place]:
     wiring = wiring_of(scope)
     for index, node in enumerate(scope.nodes):
         matcher = MATCHERS.get((own_domain(node.domain), node.op_type))
         found = matcher(wiring, index) if matcher else None
         if not isinstance(found, Found):
             continue
-        tag = node.name if node.name.startswith(TAG) else ways.get(_named_after(node), "")
+        tag = node.name if node.name.startswith(TAG) else ways.get(_named_after(node, ways), "")
         if tag:
-            yield Place(tag, scope, index, found.kind, _pool_behind(wiring, found) if found.kind.stays else None)
+            pool = _pool_behind(wiring, found) if found.kind.stays else None
+            yield Place(tag, scope, index, found.kind, _element_types(node, scope, types), pool)
 
 
-def _named_after(node: onnx.NodeProto) -> str:
-    """The value of the model before that a fused node stands for."""
+def _element_types(node: onnx.NodeProto, scope: Scope, types: ValueTypes) -> frozenset[int]:
+    if node.domain == _NCHWC:
+        return frozenset({FLOAT})  # there are no other blocked kernels
+    return frozenset(one.element_type for one in types.lookup(scope, node.output[0]))
+
+
+def _named_after(node: onnx.NodeProto, values: Collection[str]) -> str:
+    """The one of the values of the model before that a fused node stands for; empty where it may be several."""
     if node.domain != _NCHWC:
         return str(node.output[0])
-    return _BLOCKED_NAME.sub("", node.name)
+    layout = {name for name in (node.name, _NUMBER.sub("", node.name)) if _LAYOUT.search(name)}
+    named = {_LAYOUT.sub("", name) for name in layout}
+    candidates = {name for name in named | {_OPERATOR.sub("", name) for name in named} if name in values}
+    return candidates.pop() if len(candidates) == 1 else ""
 
 
 def _pool_behind(wiring: Wiring, found: Found) -> int | None:
@@ -114,7 +133,7 @@ def replant(model: onnx.ModelProto, sites: Collection[Recovered], found: Mapping
         main.imports = True
     if not any(map(is_jump_relu, model.functions)):
         element_types = {one.site.element_type for one in sites}
-        body = body_for(min(element_types), scopes[0].opset) if len(element_types) == 1 else None
+        body = body_for_all(element_types, scopes[0].opset) if element_types else None
         edit.function = function_proto(body, scopes[0].opset, min(element_types)) if body is not None else None
     if model.ir_version < FUNCTIONS_IR_VERSION:
         edit.ir_version = FUNCTIONS_IR_VERSION

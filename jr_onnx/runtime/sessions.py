@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -48,13 +49,18 @@ def session(
     Raises:
         RuntimeMissingError: onnxruntime, a provider, or the kernels for a provider are not there.
         ModelError: the model was optimised for another machine, or is none that can be optimised.
-        OptionError: `optimize` with other providers than the CPU.
+        OptionError: other providers than the CPU, with `optimize` or for a model that was optimised for the CPU.
     """
     ort = import_onnxruntime()
     if optimize and providers is None:
         providers = [CPU]
     if optimize:
         path = _optimized(Path(path), providers)
+    optimised = _made_for_here(Path(path))
+    if optimised and providers is None:
+        providers = [CPU]
+    if optimised and list(providers or ()) != [CPU]:
+        raise OptionError(f"{path}: was optimised for {CPU} alone; leave providers out, or run the hardened model")
     installed = kernels and library is None  # of another build it is not known what it was built with
     wanted = list(default_providers(ort, installed) if providers is None else providers)
     names = [provider if isinstance(provider, str) else provider[0] for provider in wanted]
@@ -62,12 +68,16 @@ def session(
     options = session_options or ort.SessionOptions()
     if kernels:
         register(options, library)
-    if _made_for_here(Path(path)):
+    level = options.graph_optimization_level
+    if optimised and level != ort.GraphOptimizationLevel.ORT_DISABLE_ALL:
         # It has been through the higher levels: that takes time, and there is nothing left for them.
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     if profile:
         record_placement(options)
-    made: onnxruntime.InferenceSession = ort.InferenceSession(str(path), options, providers=wanted)
+    try:
+        made: onnxruntime.InferenceSession = ort.InferenceSession(str(path), options, providers=wanted)
+    finally:
+        options.graph_optimization_level = level  # the options are the caller's
     made.disable_fallback()
     missing = ", ".join(name for name in names if name not in made.get_providers())
     if missing and providers is not None:
@@ -92,13 +102,14 @@ def _made_for_here(path: Path) -> bool:
     """Whether a model was optimised, and for such a machine as this.
 
     Raises:
-        ModelError: it was optimised for another one.
+        ModelError: it was optimised for another one, or its record of that is damaged.
     """
-    try:
-        with open_file(path) as source:
-            made = made_for(source.skeleton)
-    except ModelError:
-        return False  # onnxruntime says what is wrong, or reads more than we do
+    with contextlib.ExitStack() as stack:
+        try:
+            source = stack.enter_context(open_file(path))
+        except ModelError:
+            return False  # onnxruntime says what is wrong, or reads more than we do
+        made = made_for(source.skeleton)
     if made is None:
         return False
     other = made.differences(this_machine(made.level))

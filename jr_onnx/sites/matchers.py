@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 
 from jr_onnx.forms.recognise import Match
+from jr_onnx.forms.table import ADD_OP_TYPE, DOMAIN
 from jr_onnx.graph.scopes import own_domain
 from jr_onnx.graph.wiring import Wiring
 from jr_onnx.marks import ACTIVATIONS, mark_of
@@ -111,6 +112,10 @@ def _recurrent(wiring: Wiring, index: int) -> Verdict:
     return Found(SiteKind.RECURRENT, node.input[0], output, (index,))
 
 
+def _with_add(_wiring: Wiring, _index: int) -> Verdict:
+    return "is optimised for CUDA; harden or change the model that it was made from"
+
+
 def _max(wiring: Wiring, index: int) -> Verdict:
     inputs = wiring.scope.nodes[index].input
     constants = [wiring.constant(name) for name in inputs] if len(inputs) == 2 else []
@@ -155,6 +160,7 @@ MATCHERS: Mapping[tuple[str, str], Callable[[Wiring, int], Verdict]] = {
     ("", "GRU"): _recurrent,
     ("", "LSTM"): _recurrent,
     ("", "Max"): _max,
+    (DOMAIN, ADD_OP_TYPE): _with_add,
     ("", "ThresholdedRelu"): _thresholded,
     ("com.microsoft", "FusedConv"): _fused,
     ("com.microsoft", "FusedGemm"): _fused,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import onnx
 import pytest
 
 import jr_onnx
-from jr_onnx.benching.bench import steps
+from jr_onnx.benching.bench import _order, steps
 from jr_onnx.benching.op_types import summed
 from jr_onnx.benching.report import ratio
 from jr_onnx.cli.main import main
@@ -109,4 +110,35 @@ def test_a_file_that_is_no_model_is_one_line(tmp_path: Path, capsys: pytest.Capt
     assert main(["bench", str(DIGITS), str(path), "--rounds", "2"]) == 2
     error = capsys.readouterr().err
     assert "text.onnx" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("models", [1, 2, 3, 6])
+def test_every_file_comes_first_as_often_as_every_other(models: int) -> None:
+    first = [_order(models, number)[0] for number in range(2 * models)]
+    assert sorted(first) == sorted(2 * list(range(models)))
+
+
+def test_a_batch_size_that_the_model_fixes_otherwise_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = onnx.load(DIGITS)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    onnx.save(model, tmp_path / "one.onnx")
+    assert main(["bench", str(tmp_path / "one.onnx"), "--batch", "1,8", "--rounds", "2"]) == 2
+    error = capsys.readouterr().err
+    assert "--batch 8" in error
+    assert error.count("\n") == 1
+
+
+def test_files_with_other_inputs_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = onnx.load(DIGITS)
+    old = model.graph.input[0].name
+    model.graph.input[0].name = "other"
+    for node in model.graph.node:
+        node.input[:] = ["other" if name == old else name for name in node.input]
+    onnx.save(model, tmp_path / "other.onnx")
+    assert main(["bench", str(DIGITS), str(tmp_path / "other.onnx"), "--rounds", "2"]) == 2
+    error = capsys.readouterr().err
+    assert "other.onnx takes other" in error
     assert error.count("\n") == 1

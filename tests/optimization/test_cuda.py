@@ -70,3 +70,15 @@ def test_the_command_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "4 JumpReLUs: 2 with the Add in front, 2 as before" in capsys.readouterr().out
     assert main(["optimize", str(hard), "--provider", "cuda", "--level", "basic"]) == 2
     assert "cuda without a level" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["optimize"], ["convert", "--jump", "1"], ["inspect"]])
+def test_a_model_for_cuda_is_told_from_others(
+    tmp_path: Path, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    hard, fast = tmp_path / "hard.onnx", tmp_path / "fast.onnx"
+    jr_onnx.convert(residual_net(tmp_path / "net.onnx"), jump=0.3, output=hard)
+    jr_onnx.optimize(hard, output=fast, provider="cuda")
+    main([command[0], str(fast), *command[1:]])
+    said = capsys.readouterr()
+    assert "is optimised for CUDA" in said.out + said.err

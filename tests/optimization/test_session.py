@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from optimized import images, residual_net, run
 
 import jr_onnx
 from jr_onnx.optimization import machine
-from jr_onnx.optimization.cache import cached
+from jr_onnx.optimization.cache import cache_folder, cached
 
 CPU = ["CPUExecutionProvider"]
 
@@ -95,3 +97,62 @@ def test_a_cache_that_cannot_be_made_is_one_line(hard: Path, tmp_path: Path, mon
 def test_optimizing_at_load_time_is_for_the_cpu(hard: Path) -> None:
     with pytest.raises(jr_onnx.OptionError, match="CPUExecutionProvider"):
         jr_onnx.session(hard, optimize=True, providers=["CUDAExecutionProvider"])
+
+
+def test_a_model_for_the_cpu_runs_there_by_default_and_nowhere_else(hard: Path) -> None:
+    fast = hard.with_name("fast.onnx")
+    jr_onnx.optimize(hard, output=fast)
+    assert jr_onnx.session(fast).get_providers() == CPU
+    with pytest.raises(jr_onnx.OptionError, match="CPUExecutionProvider"):
+        jr_onnx.session(fast, providers=["CUDAExecutionProvider", *CPU])
+
+
+def test_the_callers_session_options_stay_as_they_were(hard: Path) -> None:
+    fast = hard.with_name("fast.onnx")
+    jr_onnx.optimize(hard, output=fast)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    jr_onnx.session(fast, providers=CPU, session_options=options)
+    assert options.graph_optimization_level == onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+
+
+def test_without_known_vector_instructions_there_is_no_blocked_layout(
+    hard: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "_cpu_flags", tuple)
+    with pytest.raises(jr_onnx.ModelError, match="--level extended"):
+        jr_onnx.optimize(hard, output=hard.with_name("fast.onnx"))
+    assert run(jr_onnx.session(hard, optimize=True), images()).shape
+    unknown = machine.Machine("AMD64", (), "1.0", "all")
+    assert "not known" in unknown.differences(unknown)
+
+
+@pytest.mark.parametrize("record", ["{", "[]", '{"cpu_flags": []}', '{"new": 1, "cpu_flags": []}'])
+def test_a_damaged_record_of_the_machine_is_one_line(hard: Path, record: str) -> None:
+    fast = hard.with_name("fast.onnx")
+    jr_onnx.optimize(hard, output=fast)
+    model = onnx.load(fast)
+    next(entry for entry in model.metadata_props if entry.key == "jr_onnx.optimized_for").value = record
+    onnx.save(model, fast)
+    with pytest.raises(jr_onnx.ModelError, match="damaged"):
+        jr_onnx.session(fast, providers=CPU)
+
+
+def test_a_damaged_file_in_the_cache_is_made_again(hard: Path, tmp_path: Path) -> None:
+    first = run(jr_onnx.session(hard, optimize=True), images())
+    (kept,) = (tmp_path / "cache" / "jr-onnx").iterdir()
+    kept.write_bytes(b"junk")
+    np.testing.assert_array_equal(run(jr_onnx.session(hard, optimize=True), images()), first)
+
+
+def test_who_may_not_read_the_model_may_not_read_what_the_cache_keeps(hard: Path, tmp_path: Path) -> None:
+    hard.chmod(0o600)
+    jr_onnx.session(hard, optimize=True)
+    (kept,) = (tmp_path / "cache" / "jr-onnx").iterdir()
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert stat.S_IMODE(kept.parent.stat().st_mode) == 0o700
+
+
+def test_a_relative_cache_folder_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert cache_folder() == Path.home() / ".cache" / "jr-onnx"

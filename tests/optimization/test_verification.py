@@ -1,0 +1,148 @@
+"""Before an optimised model gets its name, it is run beside the hardened one."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto
+from optimized import CHANNELS, Net, images, jump_relus, residual_net
+
+import jr_onnx
+from jr_onnx.optimization import optimize as module
+from jr_onnx.optimization.replant import replant
+
+CPU = ["CPUExecutionProvider"]
+
+
+@pytest.fixture
+def hard(tmp_path: Path) -> Path:
+    jr_onnx.convert(residual_net(tmp_path / "net.onnx"), jump=0.3, output=tmp_path / "hard.onnx")
+    return tmp_path / "hard.onnx"
+
+
+def test_a_jump_relu_in_the_wrong_place_is_found_and_nothing_is_written(
+    hard: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def one_short(model, sites, found):  # type: ignore[no-untyped-def]
+        first, *others = sites
+        return replant(model, (dataclasses.replace(first, jump=first.jump * 0), *others), found)
+
+    monkeypatch.setattr(module, "replant", one_short)
+    before = sorted(hard.parent.iterdir())
+    with pytest.raises(jr_onnx.ModelError, match="differs by") as caught:
+        jr_onnx.optimize(hard, output=hard.with_name("fast.onnx"))
+    assert "\n" not in str(caught.value)
+    assert sorted(hard.parent.iterdir()) == before
+
+
+def test_what_does_not_load_is_not_written(hard: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def double(model, sites, found):  # type: ignore[no-untyped-def]
+        return replant(model, [dataclasses.replace(s, jump=s.jump.astype(np.float64)) for s in sites], found)
+
+    monkeypatch.setattr(module, "replant", double)
+    with pytest.raises(jr_onnx.ModelError, match="does not load"):
+        jr_onnx.optimize(hard, output=hard.with_name("fast.onnx"))
+    assert not hard.with_name("fast.onnx").exists()
+
+
+def test_where_no_inputs_can_be_made_up_the_report_says_so(tmp_path: Path) -> None:
+    net = Net()
+    original = net.save(tmp_path / "net.onnx", net.relu(net.conv("x")))
+    model = onnx.load(original)
+    model.graph.input.append(onnx.helper.make_tensor_value_info("word", TensorProto.STRING, [1]))
+    model.graph.node.add(op_type="Identity", input=["word"], output=["same"])
+    model.graph.output.append(onnx.helper.make_tensor_value_info("same", TensorProto.STRING, [1]))
+    onnx.save(model, original)
+    jr_onnx.convert(original, jump=0.3, output=tmp_path / "hard.onnx")
+    report = jr_onnx.optimize(tmp_path / "hard.onnx", output=tmp_path / "fast.onnx")
+    assert "'word'" in report.unverified
+
+
+def test_half_precision_stays_where_onnxruntime_computes_in_float(tmp_path: Path) -> None:
+    net = Net(TensorProto.FLOAT16)
+    original = net.save(tmp_path / "net.onnx", net.conv(net.relu(net.conv(net.relu("x")))))
+    hard, fast = tmp_path / "hard.onnx", tmp_path / "fast.onnx"
+    jr_onnx.convert(original, jump=0.3, output=hard)
+    report = jr_onnx.optimize(hard, output=fast)
+    assert report.unverified == ""
+    assert len(jump_relus(fast)) == 2
+    feeds = {"x": images().astype(np.float16)}
+    slow, quick = (jr_onnx.session(path, providers=CPU).run(None, feeds)[0] for path in (hard, fast))
+    np.testing.assert_allclose(quick.astype(np.float32), slow.astype(np.float32), rtol=0.02, atol=0.05)
+
+
+def step(draw: st.DrawFn, net: Net, op_type: str, x: str, other: str) -> None:
+    """One more node that takes x."""
+    twins = [node for node in net.nodes if node.op_type in ("Relu", "Conv")]
+    convs = [node for node in twins if node.op_type == "Conv"]
+    if op_type == "Twin" and twins:  # what already is there, once more
+        twin = draw(st.sampled_from(twins))
+        net.node(twin.op_type, *twin.input, **({"pads": [1, 1, 1, 1]} if twin in convs else {}))
+    elif op_type == "Shared" and convs:
+        net.node("Conv", x, *draw(st.sampled_from(convs)).input[1:], pads=[1, 1, 1, 1])
+    elif op_type == "Relu":
+        net.relu(x)
+    elif op_type == "Clip":
+        net.node("Clip", x, net.constant(0.0), net.constant(2.0))
+    elif op_type == "BatchNormalization":
+        net.node(op_type, x, *(net.constant(np.full(CHANNELS, v)) for v in (0.8, -0.1, 0.05, 0.9)))
+    elif op_type == "Sum":
+        net.node("Add", x, other)
+    elif op_type in ("Add", "Mul"):
+        shape = draw(st.sampled_from([(1, CHANNELS, 1, 1), (CHANNELS, 1, 1), ()]))
+        net.node(op_type, x, net.constant(np.full(shape, 0.7 if op_type == "Mul" else -0.3)))
+    else:
+        net.conv(x)
+
+
+STEPS = ["Conv", "Conv", "Shared", "Relu", "Relu", "Clip", "Mul", "Add", "Sum", "BatchNormalization", "Twin", "Twin"]
+
+
+@st.composite
+def networks(draw: st.DrawFn) -> tuple[Net, str, list[str]]:
+    """Some nodes over the values before them, weights shared now and then; the output; the rectifiers."""
+    net, values = Net(), ["x"]
+    for op_type in draw(st.lists(st.sampled_from(STEPS), min_size=3, max_size=10)):
+        step(draw, net, op_type, draw(st.sampled_from(values[-3:])), draw(st.sampled_from(values)))
+        values.append(net.nodes[-1].output[0])
+    rectifiers = [node.output[0] for node in net.nodes if node.op_type in ("Relu", "Clip")]
+    taken = {name for node in net.nodes for name in node.input}
+    total, *loose = [name for name in values[1:] if name not in taken]
+    for name in loose:
+        total = net.node("Sub", total, name)
+    return net, net.node("Identity", total), rectifiers
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    networks(),
+    st.sampled_from(["custom-op", "subgraph", "standard", "hard-sigmoid"]),
+    st.sampled_from(["basic", "extended", "all"]),
+    st.booleans(),
+    st.data(),
+)
+def test_any_network_with_any_choice_of_sites(
+    tmp_path: Path, net: tuple[Net, str, list[str]], target: str, level: str, clip: bool, data: st.DataObject
+) -> None:
+    made, y, rectifiers = net
+    jumps = st.sampled_from([None, 0.2, 0.6, tuple(np.linspace(0.1, 0.8, CHANNELS))])
+    rules = [jr_onnx.PolicyRule(f"node_{name}", jump) for name in rectifiers if (jump := data.draw(jumps)) is not None]
+    if not any(rule.match.startswith("node_relu") or clip for rule in rules):
+        return
+    original, hard, fast = (tmp_path / f"{name}.onnx" for name in ("net", "hard", "fast"))
+    made.save(original, y)
+    policy = jr_onnx.JumpReluPolicy(default=None, rules=tuple(rules))
+    jr_onnx.convert(original, output=hard, policy=policy, target=target, clip=clip, force=True)  # type: ignore[arg-type]
+    report = jr_onnx.optimize(hard, output=fast, level=level, force=True)  # type: ignore[arg-type]
+    assert report.unverified == ""
+    x = images(seed=3)
+    slow, quick = (jr_onnx.session(path, providers=CPU).run(None, {"x": x})[0] for path in (hard, fast))
+    # One element in 4608 may be carried over its jump, and reaches the 9 * 16 sums of a convolution with it.
+    far = np.abs(slow - quick) > 1e-4 * max(1.0, float(np.abs(slow).max()))
+    assert far.mean() < 0.1
