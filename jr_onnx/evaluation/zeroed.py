@@ -83,7 +83,7 @@ def _session(source: Source, sites: list[Site], folder: Path) -> Session:
 
 
 def _broadcast(jump: npt.NDArray[np.generic], given: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-    """A jump as it is applied to values [N, C, ...]: by ONNX's rules; where they do not allow it, it is one a channel."""
+    """A jump as it is applied to values [N, C, ...]: by ONNX's rules; where these do not allow it, one a channel."""
     try:
         return np.broadcast_to(jump, given.shape)
     except ValueError:

@@ -117,8 +117,8 @@ def _tables(report: EvaluationReport) -> list[Table]:
     note = (
         "Each attack gets the samples that those above it left; one that fell at a smaller eps is not tried again. "
         "Left: share of all samples still right. Failed: gradient zero or not finite, which is no success. The attacks "
-        "that follow the true gradient ran first. What they left went to the control, which is the true gradient with as "
-        "many starts as the attacks that adapt have, and to these: neither starts from what the other left."
+        "that follow the true gradient ran first. What they left went to the control, the true gradient with as many "
+        "starts as the attacks that adapt have, and to these: neither starts from what the other left."
     )
     tables = [Table("Attack by attack", tuple(header), tuple(rows), note)]
     if models[0].noise:

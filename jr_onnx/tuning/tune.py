@@ -83,7 +83,9 @@ def tune(
         candidates = stages.candidates(session, tuning, choices)
         best = best_of(candidates, objective)
         confirmation = None if best is None else stages.confirmation(session, test, candidates[0], best)
-    sentence, gained = (nothing_found(candidates, max_drop), False) if confirmation is None else outcome(confirmation)
+    sentence, gained = (
+        (nothing_found(candidates, max_drop), False) if confirmation is None else outcome(confirmation, max_drop)
+    )
     chosen = best if gained else None
     return TuningReport(
         source=None if isinstance(model, onnx.ModelProto) else Path(model),
