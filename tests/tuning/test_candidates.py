@@ -18,7 +18,7 @@ from support import FLOAT, hardened, make_model, node, report_of, value
 from jr_onnx import JumpReluPolicy, OptionError, find_sites, read_policy
 from jr_onnx.policy import policy_text
 from jr_onnx.sites.jumps import jump_of
-from jr_onnx.statistics import PositiveHistogram, paired_test, proportion_interval
+from jr_onnx.statistics import Interval, PositiveHistogram, paired_test, proportion_interval
 from jr_onnx.tuning.grid import QUANTILES, Choice, check_grid, from_grid, from_quantiles
 from jr_onnx.tuning.policies import policy_of
 from jr_onnx.tuning.report import Candidate, Confirmation
