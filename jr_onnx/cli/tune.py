@@ -83,6 +83,13 @@ def _add_attack_arguments(parser: argparse.ArgumentParser) -> None:
         "--steps", metavar="N", type=int, default=settings.steps, help=f"gradient steps (default: {settings.steps})"
     )
     group.add_argument(
+        "--restarts",
+        metavar="N",
+        type=int,
+        default=settings.restarts,
+        help=f"of each attack that starts at random (default: {settings.restarts}; evaluate takes 3)",
+    )
+    group.add_argument(
         "--attacked",
         metavar="N",
         type=int,
@@ -107,6 +114,7 @@ def run(arguments: argparse.Namespace) -> int:
     attacks = AttackSettings(
         eps=fraction("--eps", arguments.eps),
         steps=arguments.steps,
+        restarts=arguments.restarts,
         samples=arguments.attacked,
         workers=arguments.workers,
         journal=arguments.journal,

@@ -70,7 +70,9 @@ class Dataset:
     def take(self, rows: npt.NDArray[np.int64]) -> Dataset:
         """The dataset of these rows, in this order; no image is read."""
         labels = None if self.labels is None else self.labels[rows]
-        return replace(self, images=_Rows(self.images, rows), labels=labels)
+        images = self.images
+        chosen = _Rows(images.images, images.rows[rows]) if isinstance(images, _Rows) else _Rows(images, rows)
+        return replace(self, images=chosen, labels=labels)
 
 
 def split(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
@@ -119,3 +121,9 @@ class _Rows:
 
     def __getitem__(self, rows: Any, /) -> npt.NDArray[Any]:
         return self.images[self.rows[rows]]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To another process go these rows and not all that they are of; files stay files."""
+        if isinstance(self.images, np.ndarray):
+            return np.asarray, (np.asarray(self[:]),)
+        return _Rows, (self.images, self.rows)

@@ -1,8 +1,10 @@
 """One model on one shard of samples under all attacks: what a worker does.
 
 The attacks that follow the true gradient come first, at each eps from the smallest to the largest, each on the samples
-that those before it left. The attacks that adapt and the black-box ones then get what is left of all. A perturbation
-that fools at one eps is a perturbation at each larger one too, so it counts there without another attack.
+that those before it left. What they leave goes down two arms, neither of which knows of the other: the attacks that
+adapt, and as a control the true gradient again, with at least as many starts. What the arms find beyond each other
+tells masked gradients from mere effort. The black-box attacks get what is left of all. A perturbation that fools at one
+eps is a perturbation at each larger one too, so it counts there without another attack.
 
 Whether a sample is fooled is decided by onnxruntime on the shipped file, on the perturbation brought back into the ball
 and the valid range. NaN or infinity in it, or a gradient that is zero, is a failure of the attack.
@@ -16,6 +18,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +36,10 @@ if TYPE_CHECKING:
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 Floats = npt.NDArray[np.float32]
+By = npt.NDArray[np.int16]
+
+#: The control: runs of the true gradient beside the attacks that adapt -> the attack that each one is.
+CONTROL: Mapping[str, str] = MappingProxyType({"pgd-control": "pgd", "margin-control": "pgd-margin"})
 
 #: The perturbations of the samples below this index are kept, for the gallery.
 KEPT = 32
@@ -68,6 +75,18 @@ class Campaign:
         """Whether any attack does."""
         return any(ATTACKS[name].needs_gradient for name in self.attacks)
 
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """The attacks in their order, with the control before those that adapt."""
+        control = tuple(CONTROL) if self.adaptive else ()
+        true = tuple(name for name in self.attacks if not adapts(name))
+        return (*true, *control, *self.attacks[len(true) :])
+
+    @property
+    def adaptive(self) -> tuple[str, ...]:
+        """The attacks that adapt and follow a gradient: those that the control is for."""
+        return tuple(name for name in self.attacks if info_of(name).family == "adaptive")
+
 
 @dataclass(frozen=True)
 class Part:
@@ -82,27 +101,32 @@ class Part:
         return f"{self.shard.number} {self.model}"
 
 
+def info_of(run: str) -> AttackInfo:
+    """The attack that a run is."""
+    return ATTACKS[CONTROL.get(run, run)]
+
+
 def in_order(attacks: Sequence[str]) -> tuple[str, ...]:
     """Attacks in the order in which they run: the true gradient first, then as in the catalogue; each once."""
     known = list(ATTACKS)
-    return tuple(sorted(set(attacks), key=lambda name: (adapts(ATTACKS[name]), known.index(name))))
+    return tuple(sorted(set(attacks), key=lambda name: (adapts(name), known.index(name))))
 
 
-def adapts(attack: AttackInfo) -> bool:
+def adapts(run: str) -> bool:
     """Whether an attack gets around JumpReLU's gradient: by another gradient, or by none."""
-    return attack.family != "paper"
+    return info_of(run).family != "paper"
 
 
 def attack_part(campaign: Campaign, part: Part) -> Arrays:
     """Attack one model on one shard.
 
     Returns:
-        correct: bool [n]. by_true, by_all: int16 [eps, n], which attack broke the sample at this eps, as an index into
-        `campaign.attacks`; -1 where none did; `by_all` has the attacks that follow the true gradient too. tried, broke,
-        failed, left: int32 [eps, attacks]; left counts the samples that are still right after the attack. noise:
-        float64 [attacks, n], the relative noise of the attacks that look for the smallest perturbation, NaN where they
-        found none. kept_index int64 [k], kept float32 [k, ...]: what fooled at the smallest eps, of samples below
-        `KEPT`; labels int64 [n].
+        correct: bool [n]. by_true, by_all: int16 [eps, n], which run broke the sample at this eps, as an index into
+        `campaign.runs`; -1 where none did; `by_true` has the control, and `by_all` all of `by_true`. control, adaptive:
+        bool [eps, n], what these arms broke of what the true gradient left. tried, broke, failed, left: int32
+        [eps, runs]; left counts the samples that no run up to this one broke. noise: float64 [runs, n], the relative
+        noise of the attacks that look for the smallest perturbation, NaN where they found none. kept_index int64 [k],
+        kept float32 [k, ...]: what fooled at the smallest eps, of samples below `KEPT`; labels int64 [n].
     """
     with _one_thread(campaign):
         return _Shard(campaign, part).attacked()
@@ -120,8 +144,7 @@ class _Shard:
         given = self.dataset.labels
         self.labels = judge_of(campaign.original).answers(self.pixels, self.dataset) if given is None else given[rows]
         self.correct = self.judge.answers(self.pixels, self.dataset) == self.labels
-        sizes = len(campaign.eps), len(campaign.attacks)
-        self.by = np.full((sizes[0], len(rows)), -1, np.int16)
+        sizes = len(campaign.eps), len(campaign.runs)
         self.counts = {name: np.zeros(sizes, np.int32) for name in ("tried", "broke", "failed", "left")}
         self.noise = np.full((sizes[1], len(rows)), np.nan)
         self.kept: dict[int, tuple[int, Floats]] = {}  # the smallest eps at which a sample fell, and to what
@@ -129,18 +152,23 @@ class _Shard:
 
     def attacked(self) -> Arrays:
         """Run everything; the arrays of `attack_part`."""
-        infos = [ATTACKS[name] for name in self.campaign.attacks]
-        for number, info in enumerate(infos):
-            if not info.bounded:
+        campaign = self.campaign
+        for number, name in enumerate(campaign.runs):
+            if not info_of(name).bounded:
                 self._find_smallest(number)
-        self._stage([number for number, info in enumerate(infos) if not adapts(info)])
-        by_true = self.by.copy()
-        self._stage([number for number, info in enumerate(infos) if adapts(info)])
+        none = np.full((len(campaign.eps), len(self.rows)), -1, np.int16)
+        black_box = [name for name in campaign.attacks if info_of(name).family == "black-box"]
+        base = self._stage([name for name in campaign.attacks if not adapts(name)], none, none)
+        true = self._stage([name for name in CONTROL if name in campaign.runs], base, none)
+        adaptive = self._stage(campaign.adaptive, base, true)
+        by_all = self._stage(black_box, np.where(true < 0, adaptive, true), none)
         kept = sorted(self.kept)
         return {
             "correct": self.correct,
-            "by_true": by_true,
-            "by_all": self.by,
+            "by_true": true,
+            "by_all": by_all,
+            "control": (true >= 0) & (base < 0),
+            "adaptive": (adaptive >= 0) & (base < 0),
             "noise": self.noise,
             "labels": self.labels,
             "kept_index": self.rows[kept],
@@ -148,15 +176,22 @@ class _Shard:
             **self.counts,
         }
 
-    def _stage(self, attacks: Sequence[int]) -> None:
+    def _stage(self, runs: Sequence[str], before: By, besides: By) -> By:
+        """What broke each sample once these runs had what `before` left; `besides` only counts in what is left."""
+        by = before.copy()
         for level, eps in enumerate(self.campaign.eps):
-            for attack in attacks:
-                survivors = np.flatnonzero(self.correct & (self.by[level] < 0))
+            for number in map(self.campaign.runs.index, runs):
+                survivors = np.flatnonzero(self.correct & (by[level] < 0))
                 if len(survivors):
-                    self._attack(attack, level, eps, survivors)
-                self.counts["left"][level, attack] = (self.correct & (self.by[level] < 0)).sum()
+                    broken = self._attack(number, level, eps, survivors)
+                    later = by[level:, broken]
+                    by[level:, broken] = np.where(later < 0, number, later)
+                left = self.correct & (by[level] < 0) & (besides[level] < 0)
+                self.counts["left"][level, number] = left.sum()
+        return by
 
-    def _attack(self, attack: int, level: int, eps: float, survivors: npt.NDArray[np.int64]) -> None:
+    def _attack(self, attack: int, level: int, eps: float, survivors: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The samples that an attack breaks."""
         if attack in self.smallest:
             rows, outcome = self.smallest[attack]
             chosen = np.isin(rows, survivors)
@@ -169,10 +204,9 @@ class _Shard:
             self.counts[name][level, attack] = number
         for one in np.flatnonzero(fooled):
             row = int(survivors[one])
-            later = self.by[level:, row]
-            later[later < 0] = attack
             if self.rows[row] < KEPT and (row not in self.kept or level < self.kept[row][0]):
                 self.kept[row] = level, candidates[one]
+        return survivors[fooled]
 
     def _find_smallest(self, attack: int) -> None:
         """An attack that has no eps runs once, on all that is right: its measure is a mean over all samples."""
@@ -185,14 +219,18 @@ class _Shard:
         self.smallest[attack] = rows, outcome
 
     def _run(self, attack: int, eps: float, rows: npt.NDArray[np.int64]) -> AttackOutcome:
-        name = self.campaign.attacks[attack]
-        info = ATTACKS[name]
+        name = self.campaign.runs[attack]
+        info = info_of(name)
         seeds = sample_seeds(self.campaign.seed, zlib.crc32(name.encode()), self.rows[rows])
         target = _target(self.judge, self.dataset, info.needs_gradient)
         source = _target(judge_of(self.campaign.original), self.dataset, True) if info.needs_source else None
         effort = replace(self.campaign.effort, eps=eps)
+        if name in CONTROL:
+            # No attack that adapts starts more often with either loss. The first start, the image itself, is for
+            # nothing: PGD was there before.
+            effort = replace(effort, restarts=1 + effort.restarts * len(self.campaign.adaptive))
         pixels, labels = self.pixels[rows], self.labels[rows]
-        return run(name, target, pixels, labels, [int(seed) for seed in seeds], effort, source=source)
+        return run(info.name, target, pixels, labels, [int(seed) for seed in seeds], effort, source=source)
 
     def _judged(
         self, candidates: Floats, rows: npt.NDArray[np.int64], eps: np.float32 | None

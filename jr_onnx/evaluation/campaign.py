@@ -51,8 +51,11 @@ DEFAULT_ATTACKS = (
     "square",
 )
 
+#: How hard each attack tries unless told otherwise.
+DEFAULT_EFFORT = Effort(restarts=3)
+
 #: Goes up when the same settings give other numbers than before, so that an old journal is not taken for a new one.
-_METHOD = 1
+_METHOD = 2
 
 #: Samples on which the copy that gives gradients is compared with onnxruntime.
 _COMPARED = 32
@@ -84,7 +87,7 @@ def run_campaign(
         dataset: the samples, of the models' shape.
         eps: radii of the Linf ball in pixel units (pixels from 0 to 1), each in (0, 1].
         attacks: names of `jr_onnx.attacks.catalogue.ATTACKS`; they run in that order, the true gradient first.
-        effort: steps, restarts and queries of every attack; its own eps is not used.
+        effort: steps, restarts and queries of every attack, by default `DEFAULT_EFFORT`; its own eps is not used.
         seed: of all random numbers, >= 0.
         workers: processes on this machine, one thread each; 1 is this process.
         dask: the address of a Dask scheduler, in place of processes here.
@@ -105,7 +108,7 @@ def run_campaign(
         dataset=dataset,
         eps=_checked_eps(eps),
         attacks=_checked_attacks(attacks),
-        effort=_checked_effort(effort or Effort()),
+        effort=_checked_effort(effort or DEFAULT_EFFORT),
         seed=_checked_seed(seed),
     )
     _check_models(campaign)
@@ -174,6 +177,17 @@ def _check_models(campaign: Campaign) -> None:
             classifier.check_labels(int(dataset.labels.max()), dataset.name)
         if campaign.needs_gradients:
             _check_copy(called, shipped, dataset, first)
+    if dataset.labels is None:
+        _check_answers(campaign)
+
+
+def _check_answers(campaign: Campaign) -> None:
+    """That the original has an answer wherever its answers are the labels."""
+    dataset, model = campaign.dataset, judge_of(campaign.original)
+    batches = (dataset.batch(slice(one.start, one.stop)) for one in shards(dataset.images.shape))
+    none = sum(int((model.answers(batch, dataset) < 0).sum()) for batch in batches)
+    if none:
+        raise ModelError(f"the original gives NaN for {none} of the samples of {dataset.name}, which have no labels")
 
 
 def _check_copy(called: str, shipped: Shipped, dataset: Dataset, pixels: np.ndarray[Any, Any]) -> None:
@@ -197,7 +211,8 @@ def _done_parts(
 ) -> Mapping[str, list[Arrays]]:
     """Model -> its parts, in the order of the shards."""
     journal = None if folder is None else Journal(folder, _digest(campaign))
-    every = [Part(name, shard) for shard in shards(campaign.dataset.images.shape) for name in campaign.models]
+    # Model after model, for a worker keeps few of them open.
+    every = [Part(name, shard) for name in campaign.models for shard in shards(campaign.dataset.images.shape)]
     done: dict[Part, Arrays] = {}
     for part in every:
         kept = journal.get(part.key) if journal is not None else None
@@ -250,7 +265,6 @@ def _report(campaign: Campaign, done: Mapping[str, list[Arrays]], seconds: float
         name: model_result(name, shipped.path, campaign, done[name]) for name, shipped in campaign.models.items()
     }
     reference, *others = results.values()
-    adaptive = any(ATTACKS[name].family == "adaptive" for name in campaign.attacks)
     effort = campaign.effort
     return EvaluationReport(
         models=results,
@@ -266,7 +280,7 @@ def _report(campaign: Campaign, done: Mapping[str, list[Arrays]], seconds: float
             "labels": "given" if campaign.dataset.labels is not None else "the original's answers",
             "versions": _versions(),
         },
-        verdicts={one.name: judge(reference, one, campaign.eps, adaptive=adaptive) for one in others},
+        verdicts={one.name: judge(reference, one, campaign.eps, adaptive=bool(campaign.adaptive)) for one in others},
         zeroed={},
         examples=examples(campaign, done),
         seconds=seconds,

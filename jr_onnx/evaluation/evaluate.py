@@ -37,6 +37,7 @@ def evaluate(
     The arguments and errors are those of `jr_onnx.evaluation.campaign.run_campaign`. In the report, the models are
     called "original" and "hardened".
     """
+    zeroed = zeroed_layers(hardened, dataset)  # minutes at most, so what is wrong shows before hours of attacks
     report = run_campaign(
         {REFERENCE: reference, HARDENED: hardened},
         dataset,
@@ -49,4 +50,4 @@ def evaluate(
         journal=journal,
         progress=progress,
     )
-    return replace(report, zeroed={HARDENED: zeroed_layers(hardened, dataset)})
+    return replace(report, zeroed={HARDENED: zeroed})

@@ -22,7 +22,7 @@ class AttackRow:
     """One attack on one model at one eps, on the samples that the attacks before it left.
 
     Attributes:
-        attack: its name in the catalogue.
+        attack: its name in the catalogue, or in `jr_onnx.evaluation.attacking.CONTROL`.
         adapts: whether it knows of JumpReLU, or needs no gradient: not the plain gradient of the model.
         eps: in pixel units.
         tried: samples that it was run on.
@@ -50,7 +50,7 @@ class NoiseRow:
         fooled: samples for which it found one.
         tried: samples that it was run on.
         mean, median: of ||perturbation|| / ||input|| over the fooled ones, both as the model takes them (the paper's
-            measure; L2 norms); None where none was fooled.
+            measure, in the norm of the attack); None where none was fooled.
     """
 
     attack: str
@@ -68,8 +68,11 @@ class ModelResult:
         name: the key under which it was given.
         path: its file; None for a model in memory.
         correct: whether the clean sample is classified as labelled, [samples].
-        survives_true: whether it still is under the attacks that follow the true gradient, [eps, samples].
+        survives_true: whether it still is under the attacks that follow the true gradient, with the control,
+            [eps, samples].
         survives: whether it still is under all attacks: the worst case, [eps, samples].
+        control, adaptive: of what the true gradient left before the control: what the control broke, and what the
+            attacks that adapt did, black-box ones left out, [eps, samples].
         rows: the attacks in the order in which they ran.
         noise: the attacks that look for the smallest perturbation.
     """
@@ -79,6 +82,8 @@ class ModelResult:
     correct: Bools = field(repr=False)
     survives_true: Bools = field(repr=False)
     survives: Bools = field(repr=False)
+    control: Bools = field(repr=False)
+    adaptive: Bools = field(repr=False)
     rows: tuple[AttackRow, ...] = field(repr=False)
     noise: tuple[NoiseRow, ...] = field(repr=False)
 
@@ -103,6 +108,8 @@ class ModelResult:
             "clean_accuracy": self.clean_accuracy,
             "true_gradient_accuracy": [self.accuracy(eps, adaptive=False) for eps in range(len(self.survives))],
             "worst_case_accuracy": [self.accuracy(eps) for eps in range(len(self.survives))],
+            "broken_by_control": self.control.mean(axis=1).tolist(),
+            "broken_by_adaptive": self.adaptive.mean(axis=1).tolist(),
             "attacks": [vars(row) for row in self.rows],
             "smallest_perturbations": [vars(row) for row in self.noise],
         }

@@ -40,7 +40,8 @@ def sample_seeds(seed: int, stream: int, samples: npt.NDArray[np.int64]) -> npt.
 
     Args:
         seed: the user's, >= 0.
-        stream: tells apart what else draws numbers for the same sample (the attack and the eps), >= 0.
+        stream: tells apart what else draws numbers for the same sample: the attack, >= 0. It draws the same numbers at
+            every eps.
         samples: indices of samples in the whole data, [n].
 
     Returns:

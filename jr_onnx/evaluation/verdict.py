@@ -1,9 +1,9 @@
 """What follows from a campaign, in words that claim no more than the numbers do.
 
-MASKING    attacks that adapt break samples that the true gradient does not, more of them than of the original's
+MASKING    attacks that adapt break more of the model's samples than the true gradient does with as many starts
 GAIN       in the worst case over all attacks, more samples survive than of the original: an upper bound, no guarantee
 WORSE      fewer do
-NO GAIN    neither is certain
+NO GAIN    neither is certain, or gradients failed on too many samples for a gain to be believed
 
 All of it is tested in pairs, sample by sample, with McNemar's exact test; with several eps the level is divided among
 them (Bonferroni), so that a long list of eps does not find by chance what is not there.
@@ -15,17 +15,22 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from jr_onnx.attacks.catalogue import ATTACKS
 from jr_onnx.evaluation.results import ModelResult
 from jr_onnx.statistics import PairedResult, paired_test, proportion_interval
-from jr_onnx.text import eps_text
+from jr_onnx.text import count, eps_text
 
 Gain = Literal["GAIN", "NO GAIN", "WORSE"]
 
 #: The chance to find a difference where there is none, over all eps together.
 LEVEL = 0.05
 
-#: What more attacks of any kind find on any model, even one with honest gradients: no masking is called below it.
-EFFORT_MARGIN = 0.01
+#: The share of the samples by which the attacks that adapt must beat the control: several gradients find a little more
+#: than one does from as many starts, on a network that masks nothing too.
+MARGIN = 0.01
+
+#: The share of the samples on which the gradients of one attack may fail before no gain is called.
+FAILURES = 0.05
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,10 @@ class EpsVerdict:
         reference, hardened: share of the samples that survive all attacks.
         true_gradient: share that survives the true gradient, (reference, hardened).
         gain: hardened against reference, in the worst case.
-        masking: share lost to attacks that adapt after the true gradient failed, hardened against reference.
+        masking: of the hardened model, the share lost to attacks that adapt against the share lost to the control,
+            which is the true gradient with at least as many starts, both from what the true gradient left.
+        unmasked: the difference of the same shares on the original, for comparison.
+        failures: the largest share of the samples on which the gradients of one attack on the hardened model failed.
         masked, verdict: what follows.
     """
 
@@ -47,6 +55,8 @@ class EpsVerdict:
     true_gradient: tuple[float, float]
     gain: PairedResult
     masking: PairedResult
+    unmasked: float
+    failures: float
     masked: bool
     verdict: Gain
 
@@ -94,7 +104,7 @@ def judge(reference: ModelResult, hardened: ModelResult, eps: Sequence[float], *
     masking = any(one.masked for one in at)
     evidence = [_clean(reference, hardened)]
     for one in at:
-        evidence += [_worst(one), *([_masked(one)] if adaptive else [])]
+        evidence += [_worst(one), *([_masked(one)] if adaptive else []), *_effort(hardened, one)]
     if len(eps) > 1:
         level = LEVEL / len(eps)
         evidence.append(
@@ -107,10 +117,13 @@ def judge(reference: ModelResult, hardened: ModelResult, eps: Sequence[float], *
 
 def _at(reference: ModelResult, hardened: ModelResult, index: int, eps: float, level: float) -> EpsVerdict:
     gain = paired_test(reference.survives[index], hardened.survives[index], 1 - level)
-    lost = [one.survives_true[index] & ~one.survives[index] for one in (reference, hardened)]
-    masking = paired_test(lost[0], lost[1], 1 - level)
-    certain = gain.p_value < level and gain.difference.estimate != 0
-    verdict: Gain = "NO GAIN" if not certain else "GAIN" if gain.difference.estimate > 0 else "WORSE"
+    masking = paired_test(hardened.control[index], hardened.adaptive[index], 1 - level)
+    failures = max((row.failed for row in hardened.rows if row.eps == eps), default=0) / len(hardened.correct)
+    verdict: Gain = "NO GAIN"
+    if gain.p_value < level and gain.difference.estimate < 0:
+        verdict = "WORSE"
+    elif gain.p_value < level and gain.difference.estimate > 0 and failures <= FAILURES:
+        verdict = "GAIN"
     return EpsVerdict(
         eps=eps,
         reference=reference.accuracy(index),
@@ -118,7 +131,9 @@ def _at(reference: ModelResult, hardened: ModelResult, index: int, eps: float, l
         true_gradient=(reference.accuracy(index, adaptive=False), hardened.accuracy(index, adaptive=False)),
         gain=gain,
         masking=masking,
-        masked=masking.p_value < level and masking.difference.low > EFFORT_MARGIN,
+        unmasked=float(reference.adaptive[index].mean() - reference.control[index].mean()),
+        failures=failures,
+        masked=masking.p_value < level and masking.difference.low > MARGIN,
         verdict=verdict,
     )
 
@@ -127,7 +142,10 @@ def _headline(masking: bool, gain: Gain, at: Sequence[EpsVerdict]) -> str:
     where = [one for one in at if one.verdict == gain] or list(at)
     # Where several eps say the same, the one that says it most clearly.
     shown = max(where, key=lambda one: abs(one.gain.difference.estimate))
-    numbers = f"{shown.hardened:.1%} survive against {shown.reference:.1%} of the original at eps {eps_text(shown.eps)}"
+    numbers = (
+        f"{shown.hardened:.1%} survive against {shown.reference:.1%} of the original at eps {eps_text(shown.eps)} "
+    )
+    numbers += f"(difference {_points(shown.gain)})"
     said = {
         "GAIN": f"In the worst case over these attacks {numbers}, an upper bound and no guarantee",
         "NO GAIN": f"No measurable robustness gain: in the worst case {numbers}",
@@ -148,19 +166,40 @@ def _clean(reference: ModelResult, hardened: ModelResult) -> str:
 
 
 def _worst(one: EpsVerdict) -> str:
-    difference = one.gain.difference
     return (
         f"eps {eps_text(one.eps)}, worst case: hardened {one.hardened:.1%}, original {one.reference:.1%}; difference "
-        f"{100 * difference.estimate:+.1f} points ({100 * difference.low:+.1f} to {100 * difference.high:+.1f}), p = "
-        f"{one.gain.p_value:.2g}: {one.verdict}."
+        f"{_points(one.gain)}, p = {one.gain.p_value:.2g}: {one.verdict}."
     )
+
+
+def _points(result: PairedResult) -> str:
+    difference = result.difference
+    return f"{100 * difference.estimate:+.1f} points, {100 * difference.low:+.1f} to {100 * difference.high:+.1f}"
 
 
 def _masked(one: EpsVerdict) -> str:
     reference, hardened = one.true_gradient
-    end = "MASKING" if one.masked else "no masking found"
     return (
-        f"eps {eps_text(one.eps)}, true gradient: hardened {hardened:.1%}, original {reference:.1%}; attacks that "
-        f"adapt take another {hardened - one.hardened:.1%} of the hardened model's samples and "
-        f"{reference - one.reference:.1%} of the original's: {end}."
+        f"eps {eps_text(one.eps)}, true gradient: hardened {hardened:.1%}, original {reference:.1%}; of the hardened "
+        f"model's samples, attacks that adapt break more than the true gradient with as many starts by "
+        f"{_points(one.masking)} (on the original {100 * one.unmasked:+.1f}), p = {one.masking.p_value:.2g}: "
+        f"{'MASKING' if one.masked else 'no masking found'}."
     )
+
+
+def _effort(hardened: ModelResult, one: EpsVerdict) -> list[str]:
+    """How far the effort went: what the last attack on the model itself still broke, and where gradients failed."""
+    own = (ATTACKS[row.attack] for row in hardened.rows if row.eps == one.eps and row.attack in ATTACKS)
+    last = [info.name for info in own if info.needs_gradient and not info.needs_source][-1:]
+    said = [
+        f"eps {eps_text(one.eps)}, effort: {row.attack}, the last that follows a gradient of the hardened model, broke "
+        f"{row.broke} of the {count(row.tried, 'sample')} that it was given, and its gradient failed on {row.failed}."
+        for row in hardened.rows
+        if row.eps == one.eps and row.attack in last
+    ]
+    if one.failures > FAILURES:
+        said.append(
+            f"eps {eps_text(one.eps)}: the gradients of an attack failed on {one.failures:.1%} of the samples, which "
+            "such attacks then say nothing about: no gain is called."
+        )
+    return said

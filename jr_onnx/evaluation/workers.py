@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import socket
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 from jr_onnx.errors import OptionError, RuntimeMissingError, WorkerError
 
@@ -158,7 +160,26 @@ def _same(payload: Any) -> Any:
 def _client(address: str) -> Client:
     from distributed import Client
 
+    _check_address(address)
     try:
         return Client(address, timeout=5, set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, ValueError, ImportError) as error:
-        raise OptionError(f"--dask {address}: no scheduler answers there; start one with `dask scheduler`") from error
+        raise OptionError(_no_scheduler(address)) from error
+
+
+def _check_address(address: str) -> None:
+    """That somebody listens: a client that could not connect prints a traceback when it goes, long after its error."""
+    scheme, _, place = address.rpartition("://")
+    if scheme not in ("", "tcp", "tls"):
+        return
+    try:
+        parts = urlsplit(f"//{place}")
+        if not parts.hostname or not parts.port:
+            raise OptionError(f"{_no_scheduler(address)}, and write its address as tcp://HOST:8786")
+        socket.create_connection((parts.hostname, parts.port), timeout=5).close()
+    except (OSError, ValueError) as error:
+        raise OptionError(_no_scheduler(address)) from error
+
+
+def _no_scheduler(address: str) -> str:
+    return f"--dask {address}: no scheduler answers there; start one with `dask scheduler`"

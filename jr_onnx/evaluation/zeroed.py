@@ -66,7 +66,7 @@ def _measured(opened: Runnable, model: str | Path | onnx.ModelProto, dataset: Da
                 given = values[as_float(site.input) if site.element_type == BFLOAT16 else site.input][:samples]
                 above = given > 0
                 positive[path] += int(above.sum())
-                lost[path] += int((above & (given <= _broadcast(jump, given.ndim))).sum())
+                lost[path] += int((above & (given <= _broadcast(jump, given))).sum())
     return tuple(
         ZeroedLayer(path, jump_text(_plain(jump)), lost[path] / positive[path] if positive[path] else 0.0)
         for path, (_, jump) in jumps.items()
@@ -82,9 +82,12 @@ def _session(source: Source, sites: list[Site], folder: Path) -> Session:
         raise ModelError(f"onnxruntime does not load the model: {error}") from error
 
 
-def _broadcast(jump: npt.NDArray[np.generic], rank: int) -> npt.NDArray[np.generic]:
-    """A jump a channel, whatever its form stores it as, against values [N, C, ...]."""
-    return jump.reshape(-1, *(1,) * (rank - 2)) if jump.size > 1 else jump.reshape(())
+def _broadcast(jump: npt.NDArray[np.generic], given: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    """A jump as it is applied to values [N, C, ...]: by ONNX's rules; where these do not allow it, one a channel."""
+    try:
+        return np.broadcast_to(jump, given.shape)
+    except ValueError:
+        return jump.reshape(-1, *(1,) * (given.ndim - 2))
 
 
 def _plain(jump: npt.NDArray[np.generic]) -> float | tuple[float, ...]:

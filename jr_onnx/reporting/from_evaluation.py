@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from jr_onnx.attacks.catalogue import ATTACKS
+from jr_onnx.evaluation.attacking import info_of
 from jr_onnx.evaluation.results import EvaluationReport, Example, ModelResult
 from jr_onnx.evaluation.verdict import Verdict
 from jr_onnx.reporting.contents import Bars, Chart, Contents, Line, Picture, Point, Table, Tone
@@ -117,7 +117,8 @@ def _tables(report: EvaluationReport) -> list[Table]:
     note = (
         "Each attack gets the samples that those above it left; one that fell at a smaller eps is not tried again. "
         "Left: share of all samples still right. Failed: gradient zero or not finite, which is no success. The attacks "
-        "that follow the true gradient ran first, so the first row that adapts starts from what they left at that eps."
+        "that follow the true gradient ran first. What they left went to the control, the true gradient with as many "
+        "starts as the attacks that adapt have, and to these: neither starts from what the other left."
     )
     tables = [Table("Attack by attack", tuple(header), tuple(rows), note)]
     if models[0].noise:
@@ -137,7 +138,7 @@ def _tables(report: EvaluationReport) -> list[Table]:
 
 def gradient_of(attack: str) -> str:
     """What an attack follows, in a word or two."""
-    info = ATTACKS[attack]
+    info = info_of(attack)
     if not info.needs_gradient:
         return "none"
     if info.needs_source:

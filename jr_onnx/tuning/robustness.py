@@ -20,8 +20,8 @@ from jr_onnx.policy import JumpReluPolicy
 if TYPE_CHECKING:
     from jr_onnx.evaluation.results import EvaluationReport
 
-#: The gradient as it is, and the attacks that were decisive against JumpReLU where that was measured.
-ATTACKS = ("pgd", "pgd-margin", "bpda", "smooth-0.1", "smooth-0.25", "smooth-0.5", "transfer")
+#: Those that `jr-onnx evaluate` runs.
+ATTACKS = ("pgd", "pgd-margin", "bpda", "smooth-0.1", "smooth-0.25", "smooth-0.5", "transfer", "square")
 
 #: The packages behind the extra [attack], as they are imported.
 _PACKAGES = ("torch", "art")
@@ -34,6 +34,7 @@ class AttackSettings:
     Attributes:
         eps: the radius in the maximum norm, in units of pixels from 0 to 1.
         steps: gradient steps of each attack.
+        restarts: of each attack that starts at random.
         samples: of each part of the data so many are attacked at most, drawn by the seed.
         workers: processes.
         journal: a folder in which finished work is kept, for a run that was interrupted; None keeps nothing.
@@ -41,12 +42,18 @@ class AttackSettings:
 
     eps: float = 8 / 255
     steps: int = 20
+    restarts: int = 1
     samples: int = 500
     workers: int = 1
     journal: Path | None = None
 
     def __post_init__(self) -> None:
-        for what, number in (("steps", self.steps), ("attacked samples", self.samples), ("workers", self.workers)):
+        for what, number in (
+            ("steps", self.steps),
+            ("restarts", self.restarts),
+            ("attacked samples", self.samples),
+            ("workers", self.workers),
+        ):
             if number < 1:
                 raise OptionError(f"{what}: {number} must be at least 1")
 
@@ -93,7 +100,7 @@ def attack(
             dataset.take(np.sort(rows)),
             eps=(settings.eps,),
             attacks=ATTACKS,
-            effort=Effort(steps=settings.steps),
+            effort=Effort(steps=settings.steps, restarts=settings.restarts),
             seed=seed,
             workers=settings.workers,
             journal=settings.journal,

@@ -37,9 +37,12 @@ def nothing_found(candidates: Sequence[Candidate], max_drop: float) -> str:
     )
 
 
-def outcome(confirmation: Confirmation) -> tuple[str, bool]:
+def outcome(confirmation: Confirmation, max_drop: float) -> tuple[str, bool]:
     """What the test part says of the best candidate, in a sentence, and whether it is worth having."""
     jump, clean = confirmation.choice.label, f"clean accuracy on the test part {_share(confirmation.clean)}"
+    drop = 100 * confirmation.drop.estimate
+    if drop > max_drop + 1e-9:
+        clean += f", which loses {drop:.1f} points and so more than the budget of {max_drop:g}"
     if confirmation.verdict is None:
         return f"jump {jump} is the largest within the budget ({clean}); no robustness was measured", True
     (at,) = confirmation.verdict.at
@@ -47,6 +50,8 @@ def outcome(confirmation: Confirmation) -> tuple[str, bool]:
         f"in the worst case {at.hardened:.1%} of the test part are right against {at.reference:.1%} at jump 0 "
         f"(difference {_points(at.gain.difference)})"
     )
+    if confirmation.verdict.masking:
+        numbers += "; the true gradient shows more than there is (gradient masking)"
     if confirmation.verdict.gain == "GAIN":
         return f"jump {jump}: {numbers}, {clean}; an upper bound over these attacks, no guarantee", True
     return f"no measurable robustness gain: jump {jump} seemed best, but {numbers}", False

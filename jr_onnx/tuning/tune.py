@@ -71,7 +71,7 @@ def tune(
     """
     started = time.perf_counter()
     check_grid(grid, quantiles, per_layer)
-    _check_options(objective, max_drop)
+    _check_options(objective, max_drop, seed)
     classifier = read_classifier(model)
     dataset = _dataset(data, classifier)
     tuning, test = split(dataset, 1 - test_share, seed)
@@ -83,7 +83,9 @@ def tune(
         candidates = stages.candidates(session, tuning, choices)
         best = best_of(candidates, objective)
         confirmation = None if best is None else stages.confirmation(session, test, candidates[0], best)
-    sentence, gained = (nothing_found(candidates, max_drop), False) if confirmation is None else outcome(confirmation)
+    sentence, gained = (
+        (nothing_found(candidates, max_drop), False) if confirmation is None else outcome(confirmation, max_drop)
+    )
     chosen = best if gained else None
     return TuningReport(
         source=None if isinstance(model, onnx.ModelProto) else Path(model),
@@ -107,11 +109,13 @@ def tune(
     )
 
 
-def _check_options(objective: Objective, max_drop: float) -> None:
+def _check_options(objective: Objective, max_drop: float, seed: int) -> None:
     if objective not in OBJECTIVES:
         raise OptionError(f"unknown objective {objective!r}; it is {' or '.join(OBJECTIVES)}")
     if not max_drop >= 0:
         raise OptionError(f"a drop of at most {max_drop:g} points makes no sense; give a number >= 0")
+    if seed < 0:
+        raise OptionError(f"seed {seed}: at least 0")
     if objective == "adaptive":
         check_attack_extra()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -300,3 +301,11 @@ def test_splitting_copies_no_image() -> None:
 def test_a_split_that_leaves_nothing_is_refused(fraction: float) -> None:
     with pytest.raises(OptionError, match="between 0 and 1"):
         split(load((BYTES, LABELS)), fraction, 0)
+
+
+def test_of_a_memory_map_only_the_chosen_rows_are_sent(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).random((5000, 1, 8, 8), np.float32))
+    chosen = load(tmp_path / "x.npy").take(np.arange(0, 5000, 10)).take(np.array([3, 1]))
+    sent = pickle.dumps(chosen)
+    assert len(sent) < 3000
+    assert np.array_equal(pickle.loads(sent).batch(slice(None)), chosen.batch(slice(None)))

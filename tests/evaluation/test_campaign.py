@@ -157,12 +157,19 @@ def test_survivors_are_carried_from_attack_to_attack(alone: EvaluationReport) ->
     for model in alone.models.values():
         for eps in EPS:
             rows = [row for row in model.rows if row.eps == eps]
-            assert [row.attack for row in rows] == list(alone.attacks)
+            names = [row.attack for row in rows]
+            arms = [["pgd-control", "margin-control"], ["bpda", "smooth-0.25", "transfer"]]
+            true = ["pgd", "deepfool-l2"]
+            assert names == [*true, *arms[0], *arms[1], "square"]
+            for arm in arms:  # neither knows of the other
+                one_after_the_other = [row for row in rows if row.attack in (*true, *arm, "square")]
+                for before, after in itertools.pairwise(one_after_the_other):
+                    assert after.tried <= before.tried - before.broke
             for before, after in itertools.pairwise(rows):
-                assert after.tried <= before.tried - before.broke
+                assert after.accuracy <= before.accuracy
             assert rows[-1].accuracy == model.accuracy(EPS.index(eps))
-            true = [row for row in rows if not row.adapts]
-            assert true[-1].accuracy == model.accuracy(EPS.index(eps), adaptive=False)
+            follow = [row for row in rows if not row.adapts]
+            assert follow[-1].accuracy == model.accuracy(EPS.index(eps), adaptive=False)
 
 
 def test_the_smallest_perturbations_are_measured_as_the_paper_does(alone: EvaluationReport) -> None:
@@ -206,6 +213,21 @@ def test_without_labels_the_originals_answers_are_the_labels() -> None:
     assert report.models["a"].clean_accuracy == 1
     assert report.models["b"].clean_accuracy < 1
     assert report.settings["labels"] == "the original's answers"
+
+
+def test_without_labels_an_original_that_answers_nan_is_refused_in_one_line() -> None:
+    model = onnx.load(DIGITS)
+    for node in model.graph.node:
+        node.output[:] = ["before" if name == model.graph.output[0].name else name for name in node.output]
+    root = [
+        helper.make_node("ReduceMin", ["before"], ["least"], keepdims=1),  # of the batch: below zero, so NaN
+        helper.make_node("Sqrt", ["least"], ["root"]),
+        helper.make_node("Add", ["before", "root"], [model.graph.output[0].name]),
+    ]
+    model.graph.node.extend(root)
+    unlabelled = dataclasses.replace(digits(16), labels=None)
+    with pytest.raises(ModelError, match=r"the original gives NaN for 16 of the samples of .*, which have no labels"):
+        run_campaign({"a": model}, unlabelled, eps=[0.1], attacks=["square"], effort=QUICK)
 
 
 def test_mean_and_std_are_the_tools_business() -> None:

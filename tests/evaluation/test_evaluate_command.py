@@ -18,6 +18,7 @@ from evaluation_models import DIGITS, IMAGES, with_jump
 
 import jr_onnx
 from jr_onnx.cli.main import main
+from jr_onnx.evaluation.zeroed import zeroed_layers
 
 QUICK = ["--reference", str(DIGITS), "--data", str(IMAGES), "--attacks", "square", "--queries", "30", "--samples", "64"]
 
@@ -139,3 +140,28 @@ def test_ctrl_c_ends_it_soon_and_the_same_command_goes_on(folder: Path, workers:
 def finished(folder: Path) -> int:
     """Parts in the journal."""
     return sum(lines.read_bytes().count(b"}") for lines in folder.glob("journal/*/parts.jsonl"))
+
+
+def test_plots_that_cannot_be_written_are_refused_before_the_attacks(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "plots").touch()
+    assert main(["evaluate", "hard.onnx", *QUICK, "--eps", "0.1", "--plots", "plots"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.splitlines() == ["jr-onnx evaluate: --plots plots: is a file; name a folder"]
+    assert not captured.out
+
+
+@pytest.mark.parametrize("shape", [(), (16, 1, 1), (1, 16, 1, 1), (8,), (1, 1, 8)], ids=str)
+def test_what_a_jump_of_any_shape_makes_zero_is_counted(shape: tuple[int, ...]) -> None:
+    model = with_jump(0.5)
+    node = next(node for node in model.graph.node if node.op_type == "JumpReLU")
+    weights = next(one for one in model.graph.initializer if len(one.dims) == 4)
+    shape = tuple(weights.dims[0] if size == 16 else size for size in shape)
+    node.input[1] = "shaped"
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.full(shape, 0.5, np.float32), "shaped"))
+    from jr_onnx.dataset import load
+
+    data = load(IMAGES).take(np.arange(16))
+    plain = [layer.share for layer in zeroed_layers(with_jump(0.5), data)]
+    assert [layer.share for layer in zeroed_layers(model, data)] == plain

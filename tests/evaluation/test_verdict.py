@@ -11,8 +11,9 @@ import onnx
 import pytest
 from evaluation_models import DIGITS, QUICK, ROBUST, digits, masked, with_jump
 
+from jr_onnx.evaluation.campaign import DEFAULT_ATTACKS
 from jr_onnx.evaluation.evaluate import evaluate
-from jr_onnx.evaluation.results import EvaluationReport, ModelResult
+from jr_onnx.evaluation.results import AttackRow, EvaluationReport, ModelResult
 from jr_onnx.evaluation.verdict import LEVEL, judge
 
 torch_missing = "the attacks that follow gradients need torch and adversarial-robustness-toolbox"
@@ -77,8 +78,20 @@ def test_without_an_attack_that_adapts_the_verdict_says_what_it_does_not_know() 
     assert "No attack that adapts" in report.verdicts["hardened"].evidence[-1]
 
 
-def result(name: str, true: npt.NDArray[np.bool_], worst: npt.NDArray[np.bool_]) -> ModelResult:
-    return ModelResult(name, None, np.ones(true.shape[1], bool), true, worst, (), ())
+def result(
+    name: str,
+    survives: npt.NDArray[np.bool_],
+    control: npt.NDArray[np.bool_] | None = None,
+    adaptive: npt.NDArray[np.bool_] | None = None,
+    rows: tuple[AttackRow, ...] = (),
+) -> ModelResult:
+    """What survives the true gradient, and what the two arms break of it."""
+    none = np.zeros_like(survives)
+    control, adaptive = (none if arm is None else arm for arm in (control, adaptive))
+    true = survives & ~control
+    return ModelResult(
+        name, None, np.ones(survives.shape[1], bool), true, true & ~adaptive, control, adaptive, rows, ()
+    )
 
 
 def test_chance_makes_a_verdict_no_more_often_than_the_level_allows_however_many_eps() -> None:
@@ -86,8 +99,8 @@ def test_chance_makes_a_verdict_no_more_often_than_the_level_allows_however_many
     eps, wrong, masking, rounds = (0.1, 0.2, 0.3, 0.4), 0, 0, 400
     for _ in range(rounds):
         true = [draw.random((len(eps), 150)) < 0.6 for _ in range(2)]
-        worst = [one & (draw.random(one.shape) < 0.9) for one in true]
-        verdict = judge(result("a", true[0], worst[0]), result("b", true[1], worst[1]), eps, adaptive=True)
+        models = [result("", one, *(one & (draw.random(one.shape) < 0.1) for _ in range(2))) for one in true]
+        verdict = judge(*models, eps, adaptive=True)
         wrong += verdict.gain != "NO GAIN"
         masking += verdict.masking
     # Three standard errors of a share of 5% in 400 rounds are 3.3 points.
@@ -99,15 +112,42 @@ def test_worse_at_one_eps_is_worse_whatever_the_others_say() -> None:
     half = np.arange(100) < 50
     ones, zeros = np.ones(100, bool), np.zeros(100, bool)
     reference, hardened = np.stack([half, half]), np.stack([ones, zeros])
-    verdict = judge(result("a", reference, reference), result("b", hardened, hardened), (0.1, 0.2), adaptive=True)
+    verdict = judge(result("a", reference), result("b", hardened), (0.1, 0.2), adaptive=True)
     assert [one.verdict for one in verdict.at] == ["GAIN", "WORSE"]
     assert verdict.gain == "WORSE"
     assert "eps 0.2" in verdict.headline
 
 
-def test_what_more_effort_finds_on_both_models_is_no_masking() -> None:
-    true = np.ones((1, 200), bool)
-    worst = true.copy()
-    worst[0, :8] = False
-    verdict = judge(result("a", true, worst), result("b", true, np.roll(worst, 50)), (0.1,), adaptive=True)
-    assert not verdict.masking
+def test_a_network_that_masks_nothing_is_not_accused_of_what_mere_effort_finds() -> None:
+    """Nothing is left of the original; of the other's 900, further starts take 44, wherever their gradient is from."""
+    sample = np.arange(2000)
+    survives, gone = (sample < 900)[None], np.zeros((1, 2000), bool)
+    control, adaptive = ((first <= sample) & (sample < first + 44) for first in (0, 30))
+    verdict = judge(result("a", gone), result("b", survives, control[None], adaptive[None]), (0.1,), adaptive=True)
+    assert (verdict.words, verdict.at[0].masking.difference.estimate) == ("GAIN", 0)
+    verdict = judge(result("a", gone), result("b", survives, None, adaptive[None]), (0.1,), adaptive=True)
+    assert verdict.words == "MASKING, GAIN", "what only the attacks that adapt break is masked"
+
+
+def test_plain_relu_against_itself_masks_nothing() -> None:
+    pytest.importorskip("torch", reason=torch_missing)
+    report = evaluate(DIGITS, DIGITS, digits(128), eps=[0.15], attacks=DEFAULT_ATTACKS, effort=QUICK)
+    verdict = report.verdicts["hardened"]
+    assert verdict.words == "NO GAIN"
+    for one in verdict.at:
+        assert one.unmasked == pytest.approx(one.masking.difference.estimate)
+        assert one.unmasked < 0.02
+
+
+def test_no_gain_is_called_where_gradients_failed() -> None:
+    ones, half = np.ones((1, 100), bool), (np.arange(100) < 50)[None]
+    for failed, words in ((5, "GAIN"), (6, "NO GAIN")):
+        row = AttackRow("pgd", False, 0.1, 100, 0, failed, 1.0)
+        verdict = judge(result("a", half), result("b", ones, rows=(row,)), (0.1,), adaptive=True)
+        assert verdict.words == words
+        assert any("failed on 6.0% of the samples" in line for line in verdict.evidence) == (words == "NO GAIN")
+
+
+def test_the_headline_tells_how_little_a_few_samples_say() -> None:
+    verdict = judge(result("a", np.ones((1, 20), bool)), result("b", np.ones((1, 20), bool)), (0.1,), adaptive=True)
+    assert "(difference +0.0 points, -16.1 to +16.1)" in verdict.headline

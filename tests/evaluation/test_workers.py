@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,3 +104,17 @@ def test_no_scheduler_at_the_address_is_one_line() -> None:
     pytest.importorskip("distributed", reason="needs Dask: pip install 'jr-onnx[dask]'")
     with pytest.raises(JrOnnxError, match="no scheduler answers there"):
         list(run_parts(square, 0, PARTS, dask="tcp://127.0.0.1:9"))
+
+
+@pytest.mark.parametrize("address", ["nonsense", "tcp://127.0.0.1:9", "tcp://[", "127.0.0.1:99999"])
+def test_an_address_that_makes_no_sense_is_one_line_and_nothing_comes_after_it(address: str) -> None:
+    pytest.importorskip("distributed", reason="needs Dask: pip install 'jr-onnx[dask]'")
+    program = (
+        "import sys; from jr_onnx.errors import JrOnnxError; from jr_onnx.evaluation.workers import run_parts\n"
+        f"try: list(run_parts(abs, 0, [1, 2], dask={address!r}))\n"
+        "except JrOnnxError as error: sys.exit(str(error))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"--dask {address}: no scheduler answers there")

@@ -18,7 +18,7 @@ from support import FLOAT, hardened, make_model, node, report_of, value
 from jr_onnx import JumpReluPolicy, OptionError, find_sites, read_policy
 from jr_onnx.policy import policy_text
 from jr_onnx.sites.jumps import jump_of
-from jr_onnx.statistics import PositiveHistogram, paired_test, proportion_interval
+from jr_onnx.statistics import Interval, PositiveHistogram, paired_test, proportion_interval
 from jr_onnx.tuning.grid import QUANTILES, Choice, check_grid, from_grid, from_quantiles
 from jr_onnx.tuning.policies import policy_of
 from jr_onnx.tuning.report import Candidate, Confirmation
@@ -198,29 +198,39 @@ def test_where_nothing_is_found_the_sentence_says_why() -> None:
     assert "no measurable robustness gain" in nothing_found([candidate(0, survive=20), candidate(0.1, survive=20)], 1.0)
 
 
-def confirmation(reference: int, chosen: int, gain: str) -> Confirmation:
+def confirmation(reference: int, chosen: int, gain: str, masking: bool = False, drop: float = 0.0) -> Confirmation:
     """Of 100 samples so many survive."""
     row = np.arange(100)
     at = SimpleNamespace(
         hardened=chosen / 100, reference=reference / 100, gain=paired_test(row < reference, row < chosen)
     )
-    verdict: Any = SimpleNamespace(gain=gain, at=(at,))
+    verdict: Any = SimpleNamespace(gain=gain, at=(at,), masking=masking)
     clean = proportion_interval(90, 100)
-    return Confirmation(Choice({"a": 0.5}), clean, clean, verdict)
+    return Confirmation(Choice({"a": 0.5}), clean, Interval(drop, drop - 0.05, drop + 0.05), verdict)
 
 
 def test_only_a_gain_on_the_test_part_is_a_gain() -> None:
-    sentence, gained = outcome(confirmation(20, 40, "GAIN"))
+    sentence, gained = outcome(confirmation(20, 40, "GAIN"), 1.0)
     assert gained
     assert "40.0% of the test part are right against 20.0% at jump 0" in sentence
     assert sentence.endswith("no guarantee")
     for reference, chosen, verdict in ((20, 22, "NO GAIN"), (40, 20, "WORSE")):
-        sentence, gained = outcome(confirmation(reference, chosen, verdict))
+        sentence, gained = outcome(confirmation(reference, chosen, verdict), 1.0)
         assert not gained
         assert sentence.startswith("no measurable robustness gain: jump 0.5 seemed best, but")
 
 
+def test_masking_and_a_budget_that_the_test_part_exceeds_are_in_the_sentence() -> None:
+    sentence, gained = outcome(confirmation(20, 40, "GAIN", masking=True, drop=0.03), 1.0)
+    assert gained
+    assert "gradient masking" in sentence
+    assert "loses 3.0 points and so more than the budget of 1" in sentence
+    sentence, _ = outcome(confirmation(20, 40, "GAIN", drop=0.01), 1.0)
+    assert "masking" not in sentence
+    assert "budget" not in sentence
+
+
 def test_without_attacks_the_sentence_claims_no_robustness() -> None:
-    sentence, gained = outcome(replace(confirmation(20, 20, "NO GAIN"), verdict=None))
+    sentence, gained = outcome(replace(confirmation(20, 20, "NO GAIN"), verdict=None), 1.0)
     assert gained
     assert sentence.endswith("no robustness was measured")
