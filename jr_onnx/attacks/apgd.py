@@ -9,13 +9,15 @@ import numpy as np
 import torch
 from art.attacks.evasion import AutoProjectedGradientDescent
 from art.estimators.classification import PyTorchClassifier
+from torch import Tensor
 
 from jr_onnx.attacks.search import Search
 from jr_onnx.attacks.view import View, cross_entropy, usable
 
 
 def auto_pgd(search: Search, view: View) -> None:
-    """All the restarts; ART starts each anywhere in the ball. With two classes the ratio is not defined: cross-entropy.
+    """All the restarts; ART starts each anywhere in the ball. With two classes the ratio is not defined: cross-entropy,
+    as the other attacks take it.
 
     ART draws from NumPy's global state. It is set from the seeds of the images for the time of the attack, so the
     result depends on which images are in the batch, and on nothing else.
@@ -24,7 +26,7 @@ def auto_pgd(search: Search, view: View) -> None:
     classes = search.target.session_run(search.images[:1]).shape[1]
     classifier = PyTorchClassifier(
         model=view,
-        loss=torch.nn.CrossEntropyLoss(),
+        loss=_CrossEntropy(),
         input_shape=search.images.shape[1:],
         nb_classes=classes,
         clip_values=(search.target.low, search.target.high),
@@ -38,7 +40,7 @@ def auto_pgd(search: Search, view: View) -> None:
         max_iter=search.effort.steps,
         nb_random_init=search.effort.restarts,
         batch_size=len(index),
-        loss_type="difference_logits_ratio" if classes > 2 else "cross_entropy",
+        loss_type="difference_logits_ratio" if classes > 2 else None,
         verbose=False,
     )
     search.queries[index] += 2 * search.effort.steps * search.effort.restarts
@@ -49,6 +51,14 @@ def auto_pgd(search: Search, view: View) -> None:
     finite = np.isfinite(found).reshape(len(index), -1).all(1)
     search.failed[index[~finite]] = True
     search.judge(index[finite], np.clip(found[finite], search.low[index[finite]], search.high[index[finite]]))
+
+
+class _CrossEntropy(torch.nn.CrossEntropyLoss):
+    """The loss that does not saturate, in a class from which ART knows what labels to give it."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        losses = cross_entropy(input, target)
+        return losses if self.reduction == "none" else losses.mean()
 
 
 @contextmanager

@@ -7,9 +7,9 @@ deepfool-l2       true                            the same in L2
 trust-region      true                            towards one class with a trust radius that adapts, L2
 pgd, pgd-margin   true                            projected gradient ascent on cross-entropy, on the margin
 apgd              true                            projected gradient ascent with a step that halves itself
-bpda              that of Relu                    pgd
+bpda              that of Relu                    pgd on cross-entropy, then on the margin
 smooth-T          x * sigmoid((x - jump) / t)     pgd on cross-entropy, then on the margin; t = T * jump
-transfer          the original model's            pgd on the original
+transfer          the original model's            the same on the original, each step judged on the target
 square            none                            random squares, judged by the class scores of onnxruntime alone
 """
 

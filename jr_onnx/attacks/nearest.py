@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from jr_onnx.attacks.search import Indices, Search
-from jr_onnx.attacks.view import View, to_images
+from jr_onnx.attacks.view import View, maybe_wrong, to_images
 
 #: How many classes are looked at, the likeliest ones; the authors take nine beside the right one.
 _CLASSES = 9
@@ -96,7 +96,7 @@ def trust_region(search: Search, view: View) -> None:
         ratio = gained / (norm * (length + _BEYOND) * _OVERSHOOT)
         radius = torch.where(ratio > 0.9, radius * 1.2, torch.where(ratio < 0.5, radius / 1.2, radius))
         radius = torch.clamp(radius, size * _RADIUS_MIN, size * _RADIUS_MAX)
-        keep = ~_judged(search, index, x, logits.argmax(1) != labels)
+        keep = ~_judged(search, index, x, maybe_wrong(logits, labels))
         index, x, goal, size, radius = index[keep.cpu().numpy()], x[keep], goal[keep], size[keep], radius[keep]
     search.judge(index, to_images(x))
 
@@ -107,7 +107,7 @@ def _unfooled(search: Search, view: View, index: Indices, x: Tensor) -> tuple[In
     search.queries[index] += 1
     pixels = x.detach().requires_grad_()
     logits = view(pixels)
-    keep = ~_judged(search, index, x, logits.argmax(1) != labels)
+    keep = ~_judged(search, index, x, maybe_wrong(logits, labels))
     own = logits.gather(1, labels[:, None])
     others = logits.detach().scatter(1, labels[:, None], -torch.inf)
     classes = others.topk(min(_CLASSES, logits.shape[1] - 1), 1).indices
@@ -131,7 +131,7 @@ def _gap(search: Search, view: View, index: Indices, x: Tensor, labels: Tensor, 
 
 
 def _judged(search: Search, index: Indices, x: Tensor, wrong: Tensor) -> Tensor:
-    """Which of the images that the copy has wrong onnxruntime has wrong too."""
+    """Which of the images that the copy may have wrong onnxruntime has wrong too."""
     asked = wrong.cpu().numpy()
     done = np.zeros(len(index), np.bool_)
     done[asked] = search.judge(index[asked], to_images(x)[asked])

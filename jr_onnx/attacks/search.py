@@ -15,6 +15,9 @@ from jr_onnx.dataset.dataset import per_channel
 Array = npt.NDArray[Any]
 Indices = npt.NDArray[np.int64]
 
+#: Stands for a probability of 0 in a logarithm; below all that a float32 can hold.
+_LEAST = 1e-50
+
 
 class Search:
     """One attack on one batch.
@@ -82,9 +85,16 @@ class Search:
 def margin_of(logits: Array, labels: Labels) -> npt.NDArray[np.float64]:
     """The score of the right class less the best of the others; infinite where a score is NaN or infinite.
 
-    Negative is a success. A tie is none: whatever breaks it may break it the other way elsewhere. Nor is NaN.
+    Negative is a success. A tie is none: whatever breaks it may break it the other way elsewhere. Nor is NaN. Of a row
+    of probabilities the logarithms are compared: where the right class has 1 in float32, its rivals still differ.
+
+    Args:
+        logits: [N, classes], or probabilities: from 0 to 1, with a sum of 1 to a thousandth.
+        labels: [N], the right classes.
     """
     scores = logits.astype(np.float64)
+    likely = ((scores >= 0) & (scores <= 1)).all(1) & (np.abs(scores.sum(1) - 1) <= 1e-3)
+    scores[likely] = np.log(np.maximum(scores[likely], _LEAST))
     rows = np.arange(len(labels))
     own = scores[rows, labels]
     scores[rows, labels] = -np.inf

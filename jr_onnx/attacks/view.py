@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from jr_onnx.attacks.attack import Images, Target
 from jr_onnx.attacks.search import normalisation
@@ -18,16 +17,37 @@ from jr_onnx.differentiable.backward import Backward
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
+#: How far apart the logits of an image may lie in the cross-entropy. Networks trained on it stay below.
+_SPREAD = 40.0
+
+
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """-log softmax of the right class."""
-    return functional.cross_entropy(logits, labels, reduction="none")
+    """How far the classes but the right one are ahead of it, all together: log(exp(cross-entropy) - 1).
+
+    It rises with the cross-entropy, so its gradient has the same direction and the same signs. But it keeps its size
+    where the right class has a probability of 1 in floating point, and the cross-entropy's gradient is 0. Logits that
+    lie very far apart are brought nearer, each image's by a factor of its own: otherwise only one rival would count,
+    and this would be the margin.
+    """
+    spread = (logits.amax(1) - logits.amin(1)).detach()
+    own, others = _own_and_others(logits / (spread / _SPREAD).clamp(min=1)[:, None], labels)
+    return others.logsumexp(1) - own
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
     """The best of the other classes less the right one."""
-    own = logits.gather(1, labels[:, None]).squeeze(1)
-    others = logits.scatter(1, labels[:, None], -torch.inf)
+    own, others = _own_and_others(logits, labels)
     return others.amax(1) - own
+
+
+def _own_and_others(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """[N], the scores of the right classes, and [N, classes], the scores with those minus infinity."""
+    return logits.gather(1, labels[:, None]).squeeze(1), logits.scatter(1, labels[:, None], -torch.inf)
+
+
+def maybe_wrong(logits: Tensor, labels: Tensor) -> Tensor:
+    """[N] bool: where another class is ahead or level, so that onnxruntime may have the image in a wrong class."""
+    return margin(logits, labels) >= 0
 
 
 class View(torch.nn.Module):

@@ -17,15 +17,17 @@ def _auto_pgd(search: Search, view: View) -> None:
     auto_pgd(search, view)
 
 
+_BOTH = (cross_entropy, margin)
+
 _METHODS: Mapping[str, Callable[[Search, View], None]] = {
     "ifgsm": lambda search, view: signed_steps(search, view, cross_entropy),
     "pgd": lambda search, view: ascend(search, view, [cross_entropy]),
     "pgd-margin": lambda search, view: ascend(search, view, [margin]),
-    "bpda": lambda search, view: ascend(search, view, [cross_entropy]),
-    "smooth-0.1": lambda search, view: ascend(search, view, [cross_entropy, margin]),
-    "smooth-0.25": lambda search, view: ascend(search, view, [cross_entropy, margin]),
-    "smooth-0.5": lambda search, view: ascend(search, view, [cross_entropy, margin]),
-    "transfer": lambda search, view: ascend(search, view, [cross_entropy], judge_steps=False),
+    "bpda": lambda search, view: ascend(search, view, _BOTH),
+    "smooth-0.1": lambda search, view: ascend(search, view, _BOTH),
+    "smooth-0.25": lambda search, view: ascend(search, view, _BOTH),
+    "smooth-0.5": lambda search, view: ascend(search, view, _BOTH),
+    "transfer": lambda search, view: ascend(search, view, _BOTH, foreign=True),
     "apgd": _auto_pgd,
     "deepfool-linf": deep_fool,
     "deepfool-l2": deep_fool,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from jr_onnx.differentiable.backward import TRUE, Backward, Jumps
+from jr_onnx.differentiable.head import without_softmax
 from jr_onnx.differentiable.jump_relu import jump_relu
 from jr_onnx.differentiable.program import Program, Step, compile_program, flatten, read_model
 from jr_onnx.differentiable.table import OPERATORS
@@ -91,8 +92,9 @@ class DifferentiableModel(torch.nn.Module):
     Attributes:
         sites: the path of every Relu and JumpReLU, as `jr-onnx inspect` shows them.
         dtype: the floating type it computes in; every floating type in the file becomes this one.
-        softmax: whether the file ends in Softmax. `forward` gives what goes into it, because the gradients of a
-            loss behind a saturated Softmax are zero; `outputs` gives what the file gives.
+        softmax: whether the file ends in Softmax, or in Softmax and nodes that only pass its values on. `forward`
+            leaves it out, because the gradients of a loss behind a saturated Softmax are zero; `outputs` gives what
+            the file gives.
         batch: the one batch size that the file takes, or None. Other batches are cut and filled up to it.
     """
 
@@ -121,15 +123,14 @@ class DifferentiableModel(torch.nn.Module):
         if len(flat.graph.output) != 1:
             raise ModelError(f"the model has {len(flat.graph.output)} outputs; a classifier has one, the class scores")
         output = flat.graph.output[0].name
-        head = next((node for node in flat.graph.node if output in node.output), None)
-        softmax = head is not None and head.op_type == "Softmax"
-        program = compile_program(flat, dtype, [head.input[0]] if softmax and head is not None else None)
+        logits = without_softmax(flat.graph)
+        program = compile_program(flat, dtype, [logits, output])
         if len(program.inputs) != 1:
             raise ModelError(f"the model has {len(program.inputs)} inputs; a classifier has one, the images")
         (given,) = (value for value in flat.graph.input if value.name == program.inputs[0])
         sizes = given.type.tensor_type.shape.dim
         batch = sizes[0].dim_value if sizes and sizes[0].dim_value > 0 else None
-        return cls(Evaluator(program), dtype, softmax=softmax, batch=batch)
+        return cls(Evaluator(program), dtype, softmax=logits != output, batch=batch)
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -150,18 +151,26 @@ class DifferentiableModel(torch.nn.Module):
         Raises:
             OptionError: `jumps` has a path that is not in `sites`.
         """
-        (name,) = self.evaluator.program.inputs
-        parts = [x] if self.batch is None else torch.split(x, self.batch)
-        logits = [
-            self.evaluator({name: _filled(part, self.batch).to(self.dtype)}, jumps=jumps, backward=backward)[0]
-            for part in parts
-        ]
-        return torch.cat([scores[: len(part)] for scores, part in zip(logits, parts, strict=True)])
+        return self._run(x, jumps, backward)[0]
 
     def outputs(self, x: Tensor, *, jumps: Jumps = None) -> Tensor:
         """What onnxruntime gives for the file: the class scores, behind the Softmax if the file has one."""
-        logits = self(x, jumps=jumps)
-        return torch.softmax(logits, -1) if self.softmax else logits
+        return self._run(x, jumps, TRUE)[1]
+
+    def _run(self, x: Tensor, jumps: Jumps, backward: Backward) -> list[Tensor]:
+        """The class scores before any Softmax, and those of the file."""
+        (name,) = self.evaluator.program.inputs
+        parts = [x] if self.batch is None else torch.split(x, self.batch)
+        given = [
+            [
+                scores[: len(part)]
+                for scores in self.evaluator(
+                    {name: _filled(part, self.batch).to(self.dtype)}, jumps=jumps, backward=backward
+                )
+            ]
+            for part in parts
+        ]
+        return [torch.cat(scores) for scores in zip(*given, strict=True)]
 
 
 def _filled(x: Tensor, batch: int | None) -> Tensor:

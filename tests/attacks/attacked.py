@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import cache
 from typing import Any
 
@@ -39,12 +40,17 @@ def target_of(
 @cache
 def digits(jump: float = 0.0) -> Target:
     """The digits classifier with one jump everywhere."""
+    return target_of(digits_model(jump))
+
+
+def digits_model(jump: float = 0.0) -> onnx.ModelProto:
+    """The file of that classifier."""
     model = onnx.load(MODELS / "digits.onnx")
-    if jump:
-        hardened = convert(model, jump=jump, target="standard").model
-        assert hardened is not None
-        model = hardened
-    return target_of(model)
+    if not jump:
+        return model
+    hardened = convert(model, jump=jump, target="standard").model
+    assert hardened is not None
+    return hardened
 
 
 def linear(weights: Array, bias: Array, **options: Any) -> Target:
@@ -77,3 +83,26 @@ def without_gradient(kind: str) -> Target:
 def right(target: Target, images: Array, labels: Array) -> Array:
     """Which images onnxruntime puts in the right class."""
     return np.asarray(target.session_run(images)).argmax(1) == labels
+
+
+def with_head(kind: str, scale: float = 40.0, jump: float = 0.0) -> Target:
+    """The digits classifier with its logits scaled, and behind them nothing ("logits"), or Softmax and perhaps another
+    node; the copy computes in single precision, as `evaluate` has it."""
+    model = onnx.ModelProto()
+    model.CopyFrom(digits_model(jump))
+    (output,) = model.graph.output
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(scale), "scale"))
+    behind = {
+        "logits": [],
+        "softmax": ["Softmax"],
+        "softmax, identity": ["Softmax", "Identity"],
+        "softmax, flatten": ["Softmax", "Flatten"],
+    }[kind]
+    last = output.name
+    for op_type in ["Mul", *behind]:
+        following = f"{op_type} of {last}"
+        inputs = [last, "scale"] if op_type == "Mul" else [last]
+        model.graph.node.append(onnx.helper.make_node(op_type, inputs, [following]))
+        last = following
+    output.name = last
+    return dataclasses.replace(target_of(model), differentiable=DifferentiableModel.from_onnx(model))

@@ -106,6 +106,16 @@ def test_a_margin_is_negative_only_where_another_class_is_strictly_ahead() -> No
     assert margins.tolist() == [-1.0, 0.0, np.inf, np.inf, 2.0]
 
 
+def test_probabilities_have_their_margin_in_logarithms() -> None:
+    """In float32 the first is 1 in both rows; its rivals say how far away they are."""
+    logits = np.asarray([[40.0, 3.0, 0.0], [40.0, 1.0, 20.0], [0.0, 40.0, 1.0]])
+    shares = np.exp(logits - np.logaddexp.reduce(logits, 1, keepdims=True)).astype(np.float32)
+    assert (shares[:2, 0] == 1).all()
+    np.testing.assert_allclose(margin_of(shares, np.zeros(3, np.int64)), [37.0, 20.0, -40.0], rtol=1e-5)
+    ties = np.asarray([[0.5, 0.5], [0.0, 0.0]], np.float32)
+    assert margin_of(ties, np.zeros(2, np.int64)).tolist() == [0.0, 0.0]
+
+
 def test_vectors_that_are_no_images_can_be_attacked() -> None:
     weights = WEIGHTS[:3, :6].astype(np.float32)
     model = make_model(

@@ -206,13 +206,48 @@ def test_element_types_become_the_one_that_is_computed_in() -> None:
     assert DifferentiableModel.from_onnx(model, dtype=torch.float64)(torch.ones(2)).dtype == torch.float64
 
 
-def test_what_goes_into_a_softmax_at_the_end_is_what_forward_gives() -> None:
+@pytest.mark.parametrize(
+    "behind",
+    [
+        [],
+        [node("Identity", "p", "shares")],
+        [node("Flatten", "p", "shares")],
+        [node("Cast", "p", "c", to=onnx.TensorProto.DOUBLE), node("Cast", "c", "shares", to=FLOAT)],
+        [node("Unsqueeze", "p last", "u"), node("Dropout", "u", "d"), node("Squeeze", "d last", "shares")],
+        [node("Reshape", "p size", "r"), node("Identity", "r", "shares")],
+    ],
+    ids=lambda behind: "-".join(node.op_type for node in behind) or "nothing",
+)
+def test_what_goes_into_a_softmax_at_the_end_is_what_forward_gives(behind: list[onnx.NodeProto]) -> None:
     """A saturated Softmax has no gradient to follow, and hides what a stronger attack would find."""
     model = onnx.load(DIGITS)
-    model.graph.node.append(node("Softmax", "logits", "shares", axis=-1))
+    constants = {"last": np.asarray([2]), "size": np.asarray([-1, 10])}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in constants.items())
+    model.graph.node.extend([node("Softmax", "logits", "p" if behind else "shares", axis=-1), *behind])
     model.graph.output[0].name = "shares"
     copy, plain = DifferentiableModel.from_onnx(model), DifferentiableModel.from_onnx(DIGITS)
+    assert copy.softmax
+    assert not plain.softmax
     x = torch.from_numpy(IMAGES)
     torch.testing.assert_close(copy(x), plain(x))
     torch.testing.assert_close(copy.outputs(x), torch.softmax(plain(x), -1))
     np.testing.assert_allclose(copy.outputs(x).detach().numpy(), run(model, {"image": IMAGES})[0], 1e-4, 1e-6)
+
+
+def test_a_softmax_over_planes_is_left_out_and_its_axis_is_kept_in_the_outputs() -> None:
+    """[N, classes, 1, 1], Softmax over the classes, Flatten: as fully convolutional networks end."""
+    nodes = [node("GlobalAveragePool", "x", "a"), node("Softmax", "a", "p", axis=1), node("Flatten", "p", "y")]
+    model = make_model(nodes, [value("x", shape=["N", 3, 4, 4])], [value("y", shape=["N", 3])])
+    x = np.random.default_rng(0).normal(size=(5, 3, 4, 4)).astype(np.float32)
+    copy = DifferentiableModel.from_onnx(model)
+    torch.testing.assert_close(copy(torch.from_numpy(x)), torch.from_numpy(x.mean((2, 3))))
+    np.testing.assert_allclose(copy.outputs(torch.from_numpy(x)).numpy(), run(model, {"x": x})[0], 1e-5, 1e-6)
+    assert copy(torch.from_numpy(x[:0])).shape == (0, 3)
+
+
+def test_a_softmax_before_other_work_stays() -> None:
+    """Attention, or a mixture: what is behind it is no copy of what goes into it."""
+    nodes = [node("Softmax", "x", "p", axis=-1), node("Mul", "p p", "m"), node("Identity", "m", "y")]
+    model = make_model(nodes, [value("x", shape=["N", 3])], [value("y", shape=["N", 3])])
+    x = torch.randn(4, 3)
+    torch.testing.assert_close(DifferentiableModel.from_onnx(model)(x), torch.softmax(x, -1) ** 2)

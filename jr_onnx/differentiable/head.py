@@ -1,0 +1,46 @@
+"""The class scores before the Softmax that a classifier ends in."""
+
+from __future__ import annotations
+
+import onnx
+
+from jr_onnx.graph.scopes import own_domain
+from jr_onnx.marks import PREFIX
+
+#: What passes on the values that it is given, in another shape or type.
+_PASSING = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Dropout"}
+
+_FLOATS = {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
+
+
+def without_softmax(graph: onnx.GraphProto) -> str:
+    """The value that the graph's output would be without the Softmax at its end.
+
+    Where there are other nodes behind the Softmax, copies of them that start from what goes into it are put into the
+    graph; its output and what leads there are left as they are.
+
+    Args:
+        graph: without functions, with one output.
+    """
+    output = str(graph.output[0].name)
+    by_output = {name: node for node in graph.node for name in node.output}
+    behind: list[onnx.NodeProto] = []
+    node = by_output.get(output)
+    while node is not None and _passes(node):
+        behind.append(node)
+        node = by_output.get(node.input[0])
+    if node is None or node.op_type != "Softmax" or own_domain(node.domain):
+        return output
+    value = str(node.input[0])
+    for passing in reversed(behind):
+        copy = graph.node.add()
+        copy.CopyFrom(passing)
+        copy.input[0], value = value, f"{PREFIX}logits.{passing.output[0]}"
+        copy.output[:] = [value]
+    return value
+
+
+def _passes(node: onnx.NodeProto) -> bool:
+    if node.op_type not in _PASSING or own_domain(node.domain):
+        return False
+    return node.op_type != "Cast" or any(entry.name == "to" and entry.i in _FLOATS for entry in node.attribute)
