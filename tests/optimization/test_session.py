@@ -82,7 +82,9 @@ def test_an_optimised_model_needs_no_cache(hard: Path, tmp_path: Path) -> None:
 
 def test_many_processes_may_optimise_the_same_model_at_once(hard: Path, tmp_path: Path) -> None:
     program = "import sys, jr_onnx; print(jr_onnx.session(sys.argv[1], optimize=True).get_inputs()[0].name)"
-    workers = [subprocess.Popen([sys.executable, "-c", program, hard], stdout=subprocess.PIPE) for _ in range(4)]
+    command = [sys.executable, "-c", program, hard]
+    # Elsewhere than in the source tree, which has no kernels and would be imported in place of the installed package.
+    workers = [subprocess.Popen(command, stdout=subprocess.PIPE, cwd=tmp_path) for _ in range(4)]
     assert [worker.communicate()[0] for worker in workers] == [b"x\n"] * 4
     assert [path.suffix for path in (tmp_path / "cache" / "jr-onnx").iterdir()] == [".onnx"]
 
