@@ -28,8 +28,8 @@ class Target:
 
     Attributes:
         differentiable: the copy that gives gradients; None where there is none, for black-box attacks.
-        session_run: images [N, C, ...] float32 in pixel units -> logits [N, classes], by onnxruntime on the file that
-            ships, with the preprocessing applied.
+        session_run: images [N, C, ...] float32 in pixel units -> class scores [N, classes], logits or probabilities,
+            by onnxruntime on the file that ships, with the preprocessing applied.
         mean: one value a channel, or one for all, in pixel units; the model's input is (x - mean) / std.
         std: likewise.
         low: the lowest valid pixel value.
@@ -56,7 +56,8 @@ class Effort:
         eps: the radius of the Linf ball in pixel units; infinite for none. Attacks that look for the smallest
             perturbation take no notice of it.
         steps: gradient steps a restart, or iterations of DeepFool and trust region.
-        restarts: of each loss; the first one of PGD starts at the image itself, the others anywhere in the ball.
+        restarts: of each loss; the first start of PGD, bpda, smooth and transfer is the image itself, the others, that
+            of the second loss too, are anywhere in the ball. apgd starts there always; the other attacks start once.
         queries: model evaluations an image, for black-box attacks.
         step: of ifgsm, in normalised units, as the paper's authors take it.
     """
@@ -75,8 +76,9 @@ class AttackOutcome:
     Attributes:
         images: [N, C, ...] float32 in pixel units: the best candidates; of a bounded attack within eps and the valid
             range. An image for which the attack has nothing is the image that was given.
-        failed: [N] bool: a gradient was NaN, infinite or all zero, so the attack could not go on.
-        queries: [N] int64: forward passes spent on each image.
+        failed: [N] bool: the image is still in its class, and from one start at least a gradient was NaN, infinite or
+            all zero, so that the attack could not go on from there.
+        queries: [N] int64: forward passes spent on each image, the copy's and onnxruntime's; of apgd an upper bound.
         relative_noise: [N] float64: ||r|| / ||x|| of the normalised images, in the attack's norm; the paper's measure.
     """
 

@@ -27,7 +27,7 @@ class Search:
         best: for each image, the candidate that came nearest.
         done: which images onnxruntime puts in a wrong class.
         failed: where a gradient could not be used.
-        queries: forward passes spent on each image.
+        queries: forward passes spent on each image, the copy's and onnxruntime's.
         margins: of the best candidates, as onnxruntime sees them; infinite where none was judged.
     """
 

@@ -17,8 +17,8 @@ from jr_onnx.differentiable.backward import Backward
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-#: How far apart the logits of an image may lie in the cross-entropy. Networks trained on it stay below.
-_SPREAD = 40.0
+#: How far apart the logits of an image may lie in the cross-entropy; farther than those of networks usually do.
+_SPREAD = 64.0
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ class View(torch.nn.Module):
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
     def gradient(self, x: Tensor, labels: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
-        """The logits, and the gradient of the loss with respect to the pixels."""
+        """The logits, and the gradient of each image's loss with respect to its pixels."""
         x = x.detach().requires_grad_()
         logits = self(x)
         (slope,) = torch.autograd.grad(loss(logits, labels).sum(), x)

@@ -90,6 +90,22 @@ def test_mean_and_deviation_are_the_tools_business(name: str) -> None:
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["pgd", "bpda", "apgd", "ifgsm"])
+def test_two_classes_that_are_far_apart_have_a_gradient(name: str) -> None:
+    """apgd has cross-entropy alone with two classes; here it is exactly 0, with a gradient of 0."""
+    if name == "apgd":
+        pytest.importorskip("art", reason="adversarial-robustness-toolbox is not installed: apgd needs it")
+    sure = linear(WEIGHTS[:2] * 1e4, BIAS[:2] * 1e4, low=-1e3, high=1e3)
+    logits = np.asarray(sure.session_run(IMAGES)).astype(np.float64)
+    labels = logits.argmax(1)
+    reach = np.abs(logits[:, 0] - logits[:, 1]) / np.abs(WEIGHTS[0] - WEIGHTS[1]).sum() / 1e4
+    assert np.abs(logits[:, 0] - logits[:, 1]).min() > 800
+    effort = Effort(eps=float(reach.max() * 1.05), steps=40, step=float(reach.max() / 20))
+    outcome = run(name, sure, IMAGES, labels, range(20), effort)
+    assert not outcome.failed.any()
+    assert not right(sure, outcome.images, labels).any()
+
+
 def test_channels_have_their_own_mean_and_deviation() -> None:
     channels = Target(None, lambda x: x, mean=(0.1, 0.2, 0.3), std=(1.0, 2.0, 4.0))
     images = np.full((1, 3, 2, 2), 1.0, np.float32)
