@@ -49,7 +49,12 @@ def test_json_is_the_report_of_the_api(capsys: pytest.CaptureFixture[str]) -> No
     from jr_onnx.dataset import load
 
     report = jr_onnx.evaluate(
-        "hard.onnx", DIGITS, load(IMAGES).take(rows), eps=[0.1], attacks=["square"], effort=Effort(queries=30)
+        "hard.onnx",
+        DIGITS,
+        load(IMAGES).take(rows),
+        eps=[0.1],
+        attacks=["square"],
+        effort=Effort(restarts=3, queries=30),
     )
     expected = json.loads(json.dumps(report.to_dict()))
     assert {**told, "seconds": 0} == {**expected, "seconds": 0}
