@@ -220,9 +220,10 @@ def test_where_nothing_is_gained_nothing_is_chosen() -> None:
     assert report.chosen is report.policy is None
     assert report.sentence.startswith("no measurable robustness gain")
     assert (report.attacked, report.eps) == (180, 0.1)
-    # What the true gradient shows is better than what is left: the report says what that is.
-    assert [candidate.masking for candidate in report.candidates] == [False, True, False]
-    assert any(note.endswith("(gradient masking) at jump 0.5") for note in report.notes)
+    # Where the attacks that adapt find more than a control of as many starts, the report says what that is.
+    masked = [candidate.masking for candidate in report.candidates]
+    assert not masked[0]
+    assert any("(gradient masking)" in note for note in report.notes) == any(masked)
 
 
 def test_at_an_eps_that_nothing_survives_the_report_says_so() -> None:
