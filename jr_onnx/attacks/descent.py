@@ -7,6 +7,7 @@ in a wrong class, and a gradient that is NaN or zero is a failure. A test compar
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,9 +17,14 @@ from jr_onnx.attacks.attack import Images
 from jr_onnx.attacks.search import Indices, Search
 from jr_onnx.attacks.view import Loss, View, maybe_wrong, to_images, usable
 
+#: How many numbers go through the network at once, unless one start of each image left has more already.
+_AT_ONCE = 1 << 20
+
 
 def ascend(search: Search, view: View, losses: Sequence[Loss], *, foreign: bool = False) -> None:
     """Every loss in every restart; the first of all starts at the image itself, the others anywhere in the ball.
+
+    The first runs alone, for most images need no other; those after it run side by side, as many as fit.
 
     Source: Madry et al., arXiv 1706.06083; the step is 2.5 eps / steps.
 
@@ -26,40 +32,72 @@ def ascend(search: Search, view: View, losses: Sequence[Loss], *, foreign: bool 
         foreign: the gradients are another model's, whose scores do not tell when to ask onnxruntime: ask at each step.
     """
     step = view.tensor(np.asarray(2.5 * search.effort.eps / search.effort.steps, np.float32))
-    for run in range(search.effort.restarts * len(losses)):
-        index = search.left()
-        start = search.images[index] if run == 0 else _random_start(search, index)
-        _climb(search, view, index, view.tensor(start), step, losses[run % len(losses)], foreign)
+    _climb(search, view, _Starts(search.left(), search.images, losses[:1]), step, foreign)
+    runs = [losses[run % len(losses)] for run in range(1, search.effort.restarts * len(losses))]
+    while runs and len(index := search.left()):
+        together = max(1, _AT_ONCE // search.images[index].size)
+        now, runs = sorted(runs[:together], key=losses.index), runs[together:]
+        images = np.concatenate([_random_start(search, index) for _ in now])
+        _climb(search, view, _Starts(np.tile(index, len(now)), images, now), step, foreign)
 
 
 def signed_steps(search: Search, view: View, loss: Loss) -> None:
     """IFGSM as the authors of JumpReLU take it: signed steps of one size in normalised space, until fooled."""
-    _climb(search, view, search.left(), view.tensor(search.images), search.effort.step * view.std, loss, False)
+    starts = _Starts(search.left(), search.images, [loss])
+    _climb(search, view, starts, search.effort.step * view.std, False)
 
 
 def _random_start(search: Search, index: Indices) -> Images:
     low, high = search.low[index], search.high[index]
-    drawn = np.stack([search.generators[i].random(low.shape[1:], np.float32) for i in index]) if len(index) else low
+    drawn = np.stack([search.generators[i].random(low.shape[1:], np.float32) for i in index])
     start: Images = np.clip(low + drawn * (high - low), low, high)
     return start
 
 
-def _climb(search: Search, view: View, index: Indices, x: Tensor, step: Tensor, loss: Loss, foreign: bool) -> None:
-    """Steps from `x`, the starts of the images `index`; an image leaves when it is done or its gradient is no use."""
+@dataclass(frozen=True)
+class _Starts:
+    """Where to climb from, side by side.
+
+    Attributes:
+        index: [n], the image that each start is for; an image may have several.
+        images: [n, C, ...].
+        losses: which to climb; the first has the first n / len(losses) starts, and so on.
+    """
+
+    index: Indices
+    images: Images
+    losses: Sequence[Loss]
+
+
+def _climb(search: Search, view: View, starts: _Starts, step: Tensor, foreign: bool) -> None:
+    """Steps from every start; an image leaves when it is done, and a start when its gradient is no use."""
+    index, x = starts.index, view.tensor(starts.images)
     low, high, labels = (view.tensor(values[index]) for values in (search.low, search.high, search.labels))
+    climbed = len(starts.losses)
+    loss_of = np.repeat(np.arange(climbed), len(index) // climbed)
     for _ in range(search.effort.steps):
         if not len(index):
             return
-        search.queries[index] += 1
+        search.count(index)
+        loss = _side_by_side(starts.losses, np.bincount(loss_of, minlength=climbed).tolist())
         logits, slope = view.gradient(x, labels, loss)
         going = usable(slope)
         search.failed[index[~going.cpu().numpy()]] = True
         asked = np.ones(len(index), np.bool_) if foreign else maybe_wrong(logits, labels).cpu().numpy()
-        done = np.zeros(len(index), np.bool_)
-        done[asked] = search.judge(index[asked], to_images(x)[asked])
-        going &= torch.from_numpy(~done).to(going.device)
+        search.judge(index[asked], to_images(x)[asked])
+        going &= view.tensor(~search.done[index])
         x = torch.clamp(x + step * slope.nan_to_num().sign(), low, high)
         if not bool(going.all()):
-            index = index[going.cpu().numpy()]
-            x, low, high, labels = x[going], low[going], high[going], labels[going]
+            index, loss_of = (values[going.cpu().numpy()] for values in (index, loss_of))
+            x, low, high, labels = (values[going] for values in (x, low, high, labels))
     search.judge(index, to_images(x))
+
+
+def _side_by_side(losses: Sequence[Loss], sizes: list[int]) -> Loss:
+    """Each loss of as many rows as its size says, in order."""
+
+    def loss(logits: Tensor, labels: Tensor) -> Tensor:
+        rows = zip(losses, torch.split(logits, sizes), torch.split(labels, sizes), strict=True)
+        return torch.cat([one(*its) for one, *its in rows])
+
+    return loss

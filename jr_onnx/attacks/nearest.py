@@ -91,7 +91,7 @@ def trust_region(search: Search, view: View) -> None:
         x = _moved(search, view, x, _unit(slope) * ((length + _BEYOND) * _OVERSHOOT)[:, None])
         with torch.no_grad():
             logits = view(x)
-        search.queries[index] += 1
+        search.count(index)
         gained = gap - (logits.gather(1, labels[:, None]) - logits.gather(1, goal[:, None])).squeeze(1)
         ratio = gained / (norm * (length + _BEYOND) * _OVERSHOOT)
         radius = torch.where(ratio > 0.9, radius * 1.2, torch.where(ratio < 0.5, radius / 1.2, radius))
@@ -104,7 +104,7 @@ def trust_region(search: Search, view: View) -> None:
 def _unfooled(search: Search, view: View, index: Indices, x: Tensor) -> tuple[Indices, Tensor, _Planes]:
     """The images that are not in a wrong class yet, with the boundaries around them."""
     labels = view.tensor(search.labels[index])
-    search.queries[index] += 1
+    search.count(index)
     pixels = x.detach().requires_grad_()
     logits = view(pixels)
     keep = ~_judged(search, index, x, maybe_wrong(logits, labels))
@@ -122,7 +122,7 @@ def _unfooled(search: Search, view: View, index: Indices, x: Tensor) -> tuple[In
 
 def _gap(search: Search, view: View, index: Indices, x: Tensor, labels: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
     """Score of the right class less the goal's, and the gradient, in normalised units, that makes it small."""
-    search.queries[index] += 1
+    search.count(index)
     pixels = x.detach().requires_grad_()
     logits = view(pixels)
     gap = (logits.gather(1, labels[:, None]) - logits.gather(1, goal[:, None])).squeeze(1)

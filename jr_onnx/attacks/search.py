@@ -63,13 +63,21 @@ class Search:
         """The indices of the images that are still in the right class."""
         return np.flatnonzero(~self.done)
 
+    def count(self, index: Indices) -> None:
+        """A forward pass for each of the images `index`."""
+        np.add.at(self.queries, index, 1)
+
     def judge(self, index: Indices, candidates: Images) -> npt.NDArray[np.bool_]:
-        """Ask onnxruntime which candidates, of the images `index`, are put in a wrong class; keep the best ones."""
+        """Ask onnxruntime which candidates, of the images `index`, are put in a wrong class; keep the best ones.
+
+        An image may have several candidates.
+        """
         if not len(index):
             return np.zeros(0, np.bool_)
-        self.queries[index] += 1
+        self.count(index)
         margins = margin_of(np.asarray(self.target.session_run(candidates)), self.labels[index])
-        better = margins < self.margins[index]
+        best_last = np.argsort(-margins, kind="stable")
+        better = best_last[(margins < self.margins[index])[best_last]]
         self.best[index[better]] = candidates[better]
         self.margins[index[better]] = margins[better]
         fooled = margins < 0

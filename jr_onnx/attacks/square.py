@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
 
 from jr_onnx.attacks.attack import Images
-from jr_onnx.attacks.search import Search
+from jr_onnx.attacks.search import Indices, Search
 
 #: The share of the pixels that a square covers at first, and after which shares of the queries it halves.
 _SHARE, _HALVINGS = 0.8, (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
@@ -22,19 +23,17 @@ def square(search: Search) -> None:
     images = search.images
     last = search.target.layout == "NHWC" and images.ndim == 4
     planes, low, high = (_planes(values, last) for values in (images, search.low, search.high))
-    current = planes.copy()
+    current, eps = planes.copy(), np.float32(search.effort.eps)
     search.judge(search.left(), images)
     for query in range(max(search.effort.queries - 1, 0)):
         index = search.left()
         if not len(index):
             return
-        side = _side(query / search.effort.queries, planes.shape)
-        tried = np.stack(
-            [
-                _stripes(search, i, planes[i]) if query == 0 else _with_square(search, i, planes[i], current[i], side)
-                for i in index
-            ]
-        )
+        if query == 0:
+            tried = planes[index] + eps * _signs(search, index, (planes.shape[1], 1, planes.shape[3]))
+        else:
+            place, signs = _squares(search, index, planes.shape, _side(query / search.effort.queries, planes.shape))
+            tried = np.where(place, planes[index] + eps * signs, current[index])
         tried = np.clip(tried, low[index], high[index])
         candidates = (np.moveaxis(tried, 1, -1) if last else tried).reshape(len(index), *images.shape[1:])
         before = search.margins[index]
@@ -56,20 +55,22 @@ def _side(spent: float, shape: tuple[int, ...]) -> int:
     return max(round(math.sqrt(share * shape[2] * shape[3])), 1)
 
 
-def _stripes(search: Search, image: int, plane: Images) -> Images:
-    """The image with a column of +-eps in each place, by channel."""
-    signs = search.generators[image].choice([-1.0, 1.0], (plane.shape[0], 1, plane.shape[2]))
-    return (plane + search.effort.eps * signs).astype(np.float32)
+def _signs(search: Search, index: Indices, shape: tuple[int, ...]) -> Images:
+    """[n, *shape] of +-1, each image's from its own generator."""
+    return np.where(_uniform(search, index, shape) < 0.5, np.float32(-1), np.float32(1))
 
 
-def _with_square(search: Search, image: int, plane: Images, current: Images, side: int) -> Images:
-    """The current candidate with one more square, whose sign is drawn for each channel."""
-    generator = search.generators[image]
-    tall, wide = min(side, plane.shape[1]), min(side, plane.shape[2])
-    top = int(generator.integers(plane.shape[1] - tall + 1))
-    left = int(generator.integers(plane.shape[2] - wide + 1))
-    signs = generator.choice([-1.0, 1.0], (plane.shape[0], 1, 1))
-    place = (slice(None), slice(top, top + tall), slice(left, left + wide))
-    tried = current.copy()
-    tried[place] = plane[place] + search.effort.eps * signs
-    return tried
+def _squares(search: Search, index: Indices, shape: tuple[int, ...], side: int) -> tuple[npt.NDArray[np.bool_], Images]:
+    """A square for each image: where it is, [n, 1, H, W], and the sign that each channel of it gets, [n, C, 1, 1]."""
+    inside = []
+    for drawn, extent in zip(_uniform(search, index, (2,)).T, shape[2:], strict=True):
+        length = min(side, extent)
+        first = (drawn * (extent - length + 1)).astype(np.int64)[:, None]
+        at = np.arange(extent)
+        inside.append((at >= first) & (at < first + length))
+    rows, columns = inside
+    return (rows[:, :, None] & columns[:, None, :])[:, None], _signs(search, index, (shape[1], 1, 1))
+
+
+def _uniform(search: Search, index: Indices, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
+    return np.stack([search.generators[image].random(shape) for image in index])

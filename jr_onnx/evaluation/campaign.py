@@ -55,7 +55,7 @@ DEFAULT_ATTACKS = (
 DEFAULT_EFFORT = Effort(restarts=3)
 
 #: Goes up when the same settings give other numbers than before, so that an old journal is not taken for a new one.
-_METHOD = 2
+_METHOD = 3
 
 #: Samples on which the copy that gives gradients is compared with onnxruntime.
 _COMPARED = 32

@@ -29,7 +29,7 @@ LEVEL = 0.05
 #: than one does from as many starts, on a network that masks nothing too.
 MARGIN = 0.01
 
-#: The share of the samples on which the gradients of one attack may fail before no gain is called.
+#: The share of its samples on which the gradients of every attack may fail before no gain is called.
 FAILURES = 0.05
 
 
@@ -201,7 +201,7 @@ def _effort(hardened: ModelResult, one: EpsVerdict) -> list[str]:
     ]
     if one.failures > FAILURES:
         said.append(
-            f"eps {eps_text(one.eps)}: the gradients of an attack failed on {one.failures:.1%} of the samples, which "
-            "such attacks then say nothing about: no gain is called."
+            f"eps {eps_text(one.eps)}: gradients failed, for the attack for which they failed least, on "
+            f"{one.failures:.1%} of the samples that it was given. It says nothing about these: no gain is called."
         )
     return said

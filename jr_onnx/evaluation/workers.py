@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import multiprocessing
 import os
-import socket
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
 
 from jr_onnx.errors import OptionError, RuntimeMissingError, WorkerError
 
@@ -160,26 +159,26 @@ def _same(payload: Any) -> Any:
 def _client(address: str) -> Client:
     from distributed import Client
 
-    _check_address(address)
     try:
+        # A client that met no scheduler hangs, or prints a traceback when it goes, long after its error.
+        with ThreadPoolExecutor(1) as elsewhere:  # a notebook has an event loop in this thread
+            kind = elsewhere.submit(asyncio.run, _who_answers(address)).result()
+        if kind != "Scheduler":
+            raise OptionError(f"--dask {address}: a Dask {kind.lower()} answers there; name the scheduler")
         return Client(address, timeout=5, set_as_default=False)  # type: ignore[no-untyped-call]
-    except (OSError, ValueError, ImportError) as error:
-        raise OptionError(_no_scheduler(address)) from error
+    except (OSError, ValueError, ImportError, asyncio.TimeoutError) as error:
+        raise OptionError(
+            f"--dask {address}: no scheduler answers there; start one with `dask scheduler`, and write its address as "
+            "tcp://HOST:8786"
+        ) from error
 
 
-def _check_address(address: str) -> None:
-    """That somebody listens: a client that could not connect prints a traceback when it goes, long after its error."""
-    scheme, _, place = address.rpartition("://")
-    if scheme not in ("", "tcp", "tls"):
-        return
-    try:
-        parts = urlsplit(f"//{place}")
-        if not parts.hostname or not parts.port:
-            raise OptionError(f"{_no_scheduler(address)}, and write its address as tcp://HOST:8786")
-        socket.create_connection((parts.hostname, parts.port), timeout=5).close()
-    except (OSError, ValueError) as error:
-        raise OptionError(_no_scheduler(address)) from error
+async def _who_answers(address: str) -> str:
+    """ "Scheduler", or what else of Dask listens there."""
+    from distributed import rpc
+    from distributed.security import Security
 
-
-def _no_scheduler(address: str) -> str:
-    return f"--dask {address}: no scheduler answers there; start one with `dask scheduler`"
+    security = Security().get_connection_args("client")  # type: ignore[no-untyped-call]
+    async with rpc(address, timeout=5, connection_args=security) as other:  # type: ignore[no-untyped-call]
+        answer = await asyncio.wait_for(other.identity(), 8)
+    return str(answer["type"])
