@@ -24,8 +24,8 @@ import onnx
 import onnxruntime
 
 import jr_onnx
-from jr_onnx.checking.sessions import Session, Way, library_problem
 from jr_onnx.dataset import Dataset, load, read_classifier
+from jr_onnx.running.ways import Session, Way, library_problem
 from jr_onnx.tuning.opened import harden
 from jr_onnx.tuning.runs import batches_of, open_model
 

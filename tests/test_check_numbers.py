@@ -16,10 +16,10 @@ from test_check_structure import edit_weight, tamper_with_the_body
 
 import jr_onnx
 from jr_onnx.checking import running, sessions
-from jr_onnx.checking.copies import Workspace
 from jr_onnx.checking.expected import read_hardened
-from jr_onnx.checking.sessions import Session
 from jr_onnx.modelfile.source import open_file
+from jr_onnx.running.copies import Workspace
+from jr_onnx.running.ways import Session
 
 BACKEND = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 

@@ -12,9 +12,9 @@ from jr_onnx.benching.op_types import op_type_times
 from jr_onnx.benching.peak import peak_memory
 from jr_onnx.benching.report import BenchReport, FileCost, Timing, ratio
 from jr_onnx.benching.sessions import open_session
-from jr_onnx.checking.samples import Sampler
-from jr_onnx.checking.sessions import Arrays, CannotRunError, Session, Way, library_problem, onnxruntime, provider_name
 from jr_onnx.errors import ModelError, OptionError
+from jr_onnx.running.samples import Sampler
+from jr_onnx.running.ways import Arrays, CannotRunError, Session, Way, library_problem, onnxruntime, provider_name
 
 #: How often all sessions are made anew: where a session's memory happens to lie can make it 10% faster or slower.
 _BLOCKS = 4

@@ -10,7 +10,7 @@ from typing import Any
 
 from jr_onnx.benching.report import OpTypeTime
 from jr_onnx.benching.sessions import open_session
-from jr_onnx.checking.sessions import Arrays
+from jr_onnx.running.ways import Arrays
 
 _RUNS = 3
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from jr_onnx.benching.sessions import open_session
-from jr_onnx.checking.sessions import Arrays, CannotRunError, onnxruntime, runtime
+from jr_onnx.running.ways import Arrays, CannotRunError, onnxruntime, runtime
 
 
 def peak_memory(path: Path, provider: str, threads: int, feeds: Arrays) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from jr_onnx.checking.sessions import CannotRunError, library_problem, onnxruntime, runtime, session_errors
+from jr_onnx.running.ways import CannotRunError, library_problem, onnxruntime, runtime, session_errors
 
 
 def open_session(path: Path, provider: str, threads: int, profile: str | None = None) -> Any:

@@ -20,11 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from jr_onnx.checking import rules
-from jr_onnx.checking.copies import Workspace, exposed, nudged, values_of
 from jr_onnx.checking.expected import Hardened
 from jr_onnx.checking.findings import Finding, Measurement, NotChecked, finding
-from jr_onnx.checking.samples import Sample
-from jr_onnx.checking.sessions import ALL, DISABLED, CannotRunError, Session, Way
 from jr_onnx.comparison.side import read_side
 from jr_onnx.conversion import convert
 from jr_onnx.element_types import BFLOAT16, FLOAT16
@@ -33,6 +30,9 @@ from jr_onnx.forms.table import TARGETS
 from jr_onnx.metadata import JUMP_INPUT, TARGET
 from jr_onnx.modelfile.source import Source
 from jr_onnx.modelfile.splice import Piece
+from jr_onnx.running.copies import Workspace, exposed, nudged, values_of
+from jr_onnx.running.samples import Sample
+from jr_onnx.running.ways import ALL, DISABLED, CannotRunError, Session, Way
 from jr_onnx.sites.matchers import SiteKind
 from jr_onnx.sites.survey import Site
 

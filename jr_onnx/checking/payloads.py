@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
@@ -12,48 +11,9 @@ import onnx
 from jr_onnx.checking import rules
 from jr_onnx.checking.bytestream import FileReader, Reader, first_difference
 from jr_onnx.checking.findings import Finding, finding
-from jr_onnx.modelfile.schema import CHILDREN, PAYLOADS
-from jr_onnx.modelfile.skeleton import PAYLOAD_LIMIT
+from jr_onnx.modelfile.payloads import payloads_of
 from jr_onnx.modelfile.tensors import all_tensors
-from jr_onnx.modelfile.wire import LENGTH_DELIMITED, Buffer, read_fields
-
-#: Message -> the field that tells it from its neighbours: the name, or of a node the first output.
-_NAMES = {"Tensor": 8, "Node": 2, "Attribute": 1, "Function": 1}
-
-
-@dataclass(frozen=True)
-class Payload:
-    """The bytes [start, end) of a tensor in a serialized model, and the field that they are in."""
-
-    number: int
-    start: int
-    end: int
-
-
-def payloads_of(buffer: Buffer) -> dict[str, Payload]:
-    """Every payload that is not in the skeleton, by a label that says where it stands."""
-    found: dict[str, Payload] = {}
-    repeated: Counter[str] = Counter()
-    for label, payload in _walk(buffer, 0, len(buffer), "Model", ""):
-        repeated[label] += 1
-        found[label if repeated[label] == 1 else f"{label} ({repeated[label]})"] = payload
-    return found
-
-
-def _walk(buffer: Buffer, start: int, end: int, message: str, label: str) -> Iterator[tuple[str, Payload]]:
-    fields = list(read_fields(buffer, start, end))
-    naming = next((f for f in fields if f.number == _NAMES.get(message) and f.wire_type == LENGTH_DELIMITED), None)
-    if naming is not None:
-        name = bytes(buffer[naming.value : naming.end]).decode(errors="replace")
-        label = f"{label}/{name}" if label else name
-    for field in fields:
-        if field.wire_type != LENGTH_DELIMITED or field.end - field.value <= PAYLOAD_LIMIT:
-            continue
-        child = CHILDREN[message].get(field.number)
-        if child is not None:
-            yield from _walk(buffer, field.value, field.end, child, label)
-        elif field.number in PAYLOADS.get(message, frozenset()):
-            yield label, Payload(field.number, field.value, field.end)
+from jr_onnx.modelfile.wire import Buffer
 
 
 def compare_inline(ours: Buffer, read_ours: Reader, theirs: Buffer, read_theirs: Reader) -> Iterator[Finding]:

@@ -13,12 +13,16 @@ from typing import Any
 from google.protobuf.message import DecodeError, EncodeError
 
 from jr_onnx.checking import rules
-from jr_onnx.checking.copies import Runnable, Workspace, runnable
 from jr_onnx.checking.expected import Hardened
 from jr_onnx.checking.findings import Finding, Measurement, NotChecked, finding
 from jr_onnx.checking.model_numbers import check_model
-from jr_onnx.checking.samples import SCALES, Sample, Sampler
-from jr_onnx.checking.sessions import (
+from jr_onnx.checking.sites_numbers import check_sites
+from jr_onnx.errors import JrOnnxError
+from jr_onnx.forms.table import JUMP_RELU
+from jr_onnx.modelfile.source import Source
+from jr_onnx.running.copies import Runnable, Workspace, runnable
+from jr_onnx.running.samples import SCALES, Sample, Sampler
+from jr_onnx.running.ways import (
     ALL,
     Arrays,
     CannotRunError,
@@ -30,10 +34,6 @@ from jr_onnx.checking.sessions import (
     provider_name,
     runtime,
 )
-from jr_onnx.checking.sites_numbers import check_sites
-from jr_onnx.errors import JrOnnxError
-from jr_onnx.forms.table import JUMP_RELU
-from jr_onnx.modelfile.source import Source
 from jr_onnx.sites.survey import Site
 
 #: The execution provider that onnxruntime always has; on it alone nothing can fall back or be copied.

@@ -9,13 +9,13 @@ import numpy as np
 import onnx
 
 from jr_onnx.checking import rules
-from jr_onnx.checking.copies import Runnable, Workspace, as_float, exposed, lifted, values_of
 from jr_onnx.checking.findings import Finding, NotChecked, finding
-from jr_onnx.checking.samples import SCALES, Sample, Sampler
-from jr_onnx.checking.sessions import Arrays, CannotRunError, Session, Way
 from jr_onnx.checking.site_values import Array, edge_values, effective_form, wrong_value
 from jr_onnx.element_types import BFLOAT16, FLOAT16, NUMPY_TYPES
 from jr_onnx.forms.table import BODIES, DOMAIN, Form
+from jr_onnx.running.copies import Runnable, Workspace, as_float, exposed, lifted, values_of
+from jr_onnx.running.samples import SCALES, Sample, Sampler
+from jr_onnx.running.ways import Arrays, CannotRunError, Session, Way
 from jr_onnx.sites.jumps import jump_of, wiring_of
 from jr_onnx.sites.survey import Site
 

@@ -9,14 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from jr_onnx.checking.copies import Runnable, Workspace, as_float, exposed, runnable
-from jr_onnx.checking.sessions import CannotRunError, Session, Way, library_problem
 from jr_onnx.dataset import Dataset, read_classifier
 from jr_onnx.element_types import BFLOAT16
 from jr_onnx.errors import ModelError
 from jr_onnx.evaluation.results import ZeroedLayer
 from jr_onnx.inspection import find_sites
 from jr_onnx.modelfile.source import Source, open_file, open_proto
+from jr_onnx.running.copies import Runnable, Workspace, as_float, exposed, runnable
+from jr_onnx.running.ways import CannotRunError, Session, Way, library_problem
 from jr_onnx.runtime.sessions import CPU
 from jr_onnx.sites.jumps import jump_of
 from jr_onnx.sites.survey import Site

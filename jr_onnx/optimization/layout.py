@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jr_onnx.checking.sessions import library_problem, onnxruntime, runtime, session_errors
 from jr_onnx.errors import ModelError
 from jr_onnx.modelfile.external import data_files
 from jr_onnx.modelfile.source import Source
+from jr_onnx.running.ways import library_problem, onnxruntime, runtime, session_errors
 
 #: From so many bytes on the weights go into a file of their own: protobuf writes no message of 2 GB.
 _INLINE_LIMIT = 1 << 30

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import onnx
 
-from jr_onnx.checking.sessions import onnxruntime
 from jr_onnx.errors import ModelError
 from jr_onnx.metadata import MADE_FOR
+from jr_onnx.running.ways import onnxruntime
 
 #: The flags by which onnxruntime chooses kernels and layouts, among the many that Linux lists.
 _VECTORS = re.compile(r"s?sse|avx|fma|f16c|amx|asimd|sve|neon|i8mm|bf16")

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jr_onnx.checking.samples import Sampler
-from jr_onnx.checking.sessions import BASIC, CannotRunError, Session, Way, library_problem
 from jr_onnx.errors import ModelError
+from jr_onnx.running.samples import Sampler
+from jr_onnx.running.ways import BASIC, CannotRunError, Session, Way, library_problem
 
 _PROVIDER = "CPUExecutionProvider"
 

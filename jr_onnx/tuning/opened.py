@@ -19,7 +19,6 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
-from jr_onnx.checking.copies import Runnable, runnable
 from jr_onnx.comparison.side import read_side
 from jr_onnx.conversion import convert
 from jr_onnx.element_types import DOUBLE, FLOAT, NUMPY_TYPES
@@ -31,6 +30,7 @@ from jr_onnx.modelfile.rewrite import message_of
 from jr_onnx.modelfile.source import open_proto
 from jr_onnx.modelfile.splice import Message, Piece
 from jr_onnx.modelfile.wire import encode_field
+from jr_onnx.running.copies import Runnable, runnable
 from jr_onnx.sites.matchers import SiteKind
 from jr_onnx.sites.survey import Site
 

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jr_onnx.checking.copies import Workspace, as_float, exposed
-from jr_onnx.checking.sessions import CannotRunError, Session, Way, library_problem
 from jr_onnx.dataset import Classifier, Dataset
 from jr_onnx.element_types import BFLOAT16, NUMPY_TYPES, round_jump
 from jr_onnx.errors import ModelError
 from jr_onnx.modelfile.splice import Piece
+from jr_onnx.running.copies import Workspace, as_float, exposed
+from jr_onnx.running.ways import CannotRunError, Session, Way, library_problem
 from jr_onnx.runtime.sessions import default_providers, import_onnxruntime
 from jr_onnx.statistics import PositiveHistogram
 from jr_onnx.tuning.opened import COUNT, Hardened, OpenSite, opened

@@ -11,8 +11,6 @@ import numpy as np
 import onnx
 import onnx.inliner
 
-from jr_onnx.checking.payloads import payloads_of
-from jr_onnx.checking.sessions import CannotRunError
 from jr_onnx.comparison.side import read_side
 from jr_onnx.element_types import BFLOAT16, FLOAT
 from jr_onnx.errors import OutputError
@@ -23,9 +21,11 @@ from jr_onnx.modelfile import schema
 from jr_onnx.modelfile.atomic import atomic_file
 from jr_onnx.modelfile.copying import write_pieces
 from jr_onnx.modelfile.external import data_files, default_mode, placed
+from jr_onnx.modelfile.payloads import payloads_of
 from jr_onnx.modelfile.source import Source, open_proto
 from jr_onnx.modelfile.splice import Piece, join
 from jr_onnx.modelfile.wire import encode_field
+from jr_onnx.running.ways import CannotRunError
 from jr_onnx.sites.jumps import constant_value, wiring_of
 from jr_onnx.sites.matchers import SiteKind
 from jr_onnx.sites.survey import Site

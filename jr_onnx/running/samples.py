@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jr_onnx.checking.sessions import Arrays, CannotRunError, Session
 from jr_onnx.errors import OptionError
+from jr_onnx.running.ways import Arrays, CannotRunError, Session
 
 _DTYPES: Mapping[str, np.dtype[Any]] = {
     "tensor(float)": np.dtype(np.float32),
