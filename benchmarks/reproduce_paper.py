@@ -119,13 +119,16 @@ def _print_within_eps(report: EvaluationReport) -> None:
     settings = report.settings
     print(
         f"\nAccuracy left after each attack within eps, {report.samples} samples, {settings['steps']} steps, "
-        f"{settings['queries']} queries, {report.seconds:.0f} s (each attack gets what those before it left)"
+        f"{settings['restarts']} restart(s), {settings['queries']} queries, {report.seconds:.0f} s (each attack gets "
+        "what those before it left)"
     )
     rows = []
     for eps in report.eps:
         for jump, model in report.models.items():
             rows.append((f"{eps:g}", jump, *(f"{row.accuracy:.1%}" for row in model.rows if row.eps == eps)))
-    print("\n".join(table(("eps", "jump", *report.attacks), rows)))
+    first = next(iter(report.models.values()))
+    attacks = [row.attack for row in first.rows if row.eps == report.eps[0]]
+    print("\n".join(table(("eps", "jump", *attacks), rows)))
     for jump, verdict in report.verdicts.items():
         print(f"\njump {jump}: {verdict.words}: {verdict.headline}")
         print("\n".join(verdict.evidence))

@@ -159,18 +159,18 @@ def _same(payload: Any) -> Any:
 def _client(address: str) -> Client:
     from distributed import Client
 
+    # First a question: a client that met no scheduler hangs, or prints a traceback when it goes, long after its error.
     try:
-        # A client that met no scheduler hangs, or prints a traceback when it goes, long after its error.
         with ThreadPoolExecutor(1) as elsewhere:  # a notebook has an event loop in this thread
             kind = elsewhere.submit(asyncio.run, _who_answers(address)).result()
-        if kind != "Scheduler":
-            raise OptionError(f"--dask {address}: a Dask {kind.lower()} answers there; name the scheduler")
-        return Client(address, timeout=5, set_as_default=False)  # type: ignore[no-untyped-call]
-    except (OSError, ValueError, ImportError, asyncio.TimeoutError) as error:
+    except Exception as error:  # whatever Dask makes of what another service says
         raise OptionError(
             f"--dask {address}: no scheduler answers there; start one with `dask scheduler`, and write its address as "
             "tcp://HOST:8786"
         ) from error
+    if kind != "Scheduler":
+        raise OptionError(f"--dask {address}: a Dask {kind.lower()} answers there; name the scheduler")
+    return Client(address, timeout=5, set_as_default=False)  # type: ignore[no-untyped-call]
 
 
 async def _who_answers(address: str) -> str:

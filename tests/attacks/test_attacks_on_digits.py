@@ -16,8 +16,10 @@ from attacked import IMAGES, LABELS, digits, right, with_head, without_gradient
 from support import Array
 
 from jr_onnx import OptionError
+from jr_onnx.attacks import descent
 from jr_onnx.attacks.attack import AttackOutcome, Effort, run
 from jr_onnx.attacks.catalogue import ATTACKS
+from jr_onnx.attacks.search import Search, margin_of
 
 EACH_ATTACK = pytest.mark.parametrize("name", ATTACKS)
 WHITE_BOX = [name for name, info in ATTACKS.items() if info.needs_gradient]
@@ -66,6 +68,33 @@ def test_what_an_image_gets_does_not_depend_on_the_others_in_its_batch(name: str
         alone = attack(name, index=index)
         np.testing.assert_allclose(alone.images, together.images[index], rtol=0, atol=1e-6)
         np.testing.assert_array_equal(alone.failed, together.failed[index])
+
+
+@pytest.mark.parametrize("name", ["pgd-margin", "smooth-0.25", "transfer"])
+def test_starts_side_by_side_break_what_starts_one_after_another_break(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    effort = Effort(eps=0.08, steps=6, restarts=5)
+    together = attack(name, effort=effort)
+    monkeypatch.setattr(descent, "_AT_ONCE", 1)
+    alone = attack(name, effort=effort)
+    broken = [~right(digits(0.4), outcome.images, LABELS[:N]) for outcome in (together, alone)]
+    np.testing.assert_array_equal(*broken)
+    assert 0 < broken[0].sum() < N
+
+
+def test_of_several_candidates_for_an_image_the_one_that_came_nearest_is_kept() -> None:
+    search = Search(ATTACKS["pgd"], digits(), IMAGES[:2], LABELS[:2], np.arange(2), Effort())
+    noise = np.random.default_rng(5).random((6, 1, 8, 8), np.float32)
+    index = np.array([0, 0, 0, 1, 1, 1])
+    candidates = np.clip(IMAGES[index] + noise * 0.5, 0, 1).astype(np.float32)
+    margins = margin_of(digits().session_run(candidates), LABELS[index])
+    search.judge(index, candidates)
+    for image in (0, 1):
+        nearest = min(np.flatnonzero(index == image), key=lambda one: margins[one])
+        np.testing.assert_array_equal(search.best[image], candidates[nearest])
+        assert search.margins[image] == margins[nearest]
+    assert search.queries.tolist() == [3, 3]
 
 
 @pytest.mark.parametrize("name", ["pgd", "smooth-0.25", "square", "apgd"])

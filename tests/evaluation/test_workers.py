@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,6 +107,33 @@ def test_no_scheduler_at_the_address_is_one_line() -> None:
     pytest.importorskip("distributed", reason="needs Dask: pip install 'jr-onnx[dask]'")
     with pytest.raises(JrOnnxError, match="no scheduler answers there"):
         list(run_parts(square, 0, PARTS, dask="tcp://127.0.0.1:9"))
+
+
+@pytest.mark.parametrize("greeting", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+def test_another_service_at_the_address_is_one_line_and_no_wait_without_end(greeting: bytes) -> None:
+    pytest.importorskip("distributed", reason="needs Dask: pip install 'jr-onnx[dask]'")
+    with socket.create_server(("127.0.0.1", 0)) as service:
+
+        def greet() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = service.accept()
+                    connections.append(connection)
+                    connection.sendall(greeting)
+
+        connections: list[socket.socket] = []
+        threading.Thread(target=greet, daemon=True).start()
+        address = f"tcp://127.0.0.1:{service.getsockname()[1]}"
+        with pytest.raises(OptionError, match="no scheduler answers there"):
+            list(run_parts(square, 0, PARTS, dask=address))
+        for connection in connections:
+            connection.close()
+
+
+def test_the_address_of_a_worker_is_told_from_that_of_the_scheduler(cluster: Any) -> None:
+    worker = next(iter(cluster.workers.values())).worker_address
+    with pytest.raises(OptionError, match="a Dask worker answers there; name the scheduler"):
+        list(run_parts(square, 0, PARTS, dask=worker))
 
 
 @pytest.mark.parametrize("address", ["nonsense", "tcp://127.0.0.1:9", "tcp://[", "127.0.0.1:99999"])
