@@ -15,10 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from networks import DigitsNet
 from onnx_files import compare, save
 from torch import Tensor, nn
-from train_digits import BATCH, EPOCHS, HERE, SEED, SIZE_LIMIT, accuracy, export, load_split
+from train_digits import HERE, SIZE_LIMIT, accuracy, export, load_split, train
 
 EPS, STEPS = 0.15, 7
 MIN_ACCURACY = 0.93
@@ -37,24 +36,6 @@ def perturbed(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return current.detach()
 
 
-def train(x: Tensor, y: Tensor) -> DigitsNet:
-    """Train from a fixed seed, in one thread, on perturbed images only."""
-    torch.manual_seed(SEED)
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
-    model = DigitsNet()
-    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS)
-    for _ in range(EPOCHS):
-        for index in torch.randperm(len(x)).split(BATCH):  # type: ignore[no-untyped-call]
-            harder = perturbed(model, x[index], y[index])
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(model(harder), y[index]).backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-        schedule.step()
-    return model.eval()
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Train, measure, and write only a model that is good enough."""
     parser = argparse.ArgumentParser(description="Train the digits classifier adversarially, and export it.")
@@ -62,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     out: Path = parser.parse_args(argv).out
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     x_train, x_test, y_train, y_test = load_split()
-    model = train(x_train, y_train)
+    model = train(x_train, y_train, perturbed)
     clean = accuracy(model, x_test, y_test)
     robust = accuracy(model, perturbed(model, x_test, y_test), y_test)
     print(f"test accuracy: {clean:.4f}, at eps {EPS:g}: {robust:.4f}, on {len(y_test)} held-out images")

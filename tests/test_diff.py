@@ -6,16 +6,16 @@ import json
 import re
 import shutil
 import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import onnx
 import pytest
 from checking import broken, hardened, node, small
+from damage import edit_weight, rename_a_node, swap_inputs
+from html_page import Page
 from support import SHIPPED
 from support import node as make_node
-from test_check_structure import edit_weight, rename_a_node, swap_inputs
 
 import jr_onnx
 from jr_onnx.cli.main import main
@@ -80,31 +80,12 @@ def test_the_command_prints_a_table_and_writes_the_page(
     assert main(["diff", "a.onnx", "b.onnx", "--html", "nowhere/d.html"]) == 2
 
 
-class _Page(HTMLParser):
-    """Collects what a page would load, and its data."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.loads: list[str] = []
-        self.scripts: list[str] = []
-        self._inside = ""
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.loads += [value or "" for name, value in attributes if name in ("src", "href", "srcset", "data", "action")]
-        self._inside = tag
-
-    def handle_data(self, data: str) -> None:
-        if self._inside == "script" and data.strip():
-            self.scripts.append(data)
-
-
 def test_the_page_loads_nothing_and_hostile_names_stay_text() -> None:
     evil = "</script><script>alert(1)</script><img src=x onerror=alert(2)>@DATA@"
     model = small()
     node(model, "two").name = evil
     text = to_html(jr_onnx.diff(model, hardened(model)))
-    page = _Page()
-    page.feed(text)
+    page = Page(text)
     assert page.loads == []
     assert len(page.scripts) == 2
     data = json.loads(page.scripts[0])

@@ -7,12 +7,12 @@ import re
 import shutil
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from html_page import Page
 
 import jr_onnx
 from jr_onnx.attacks.attack import Effort
@@ -65,28 +65,9 @@ def small(text: str = "text") -> Contents:
     )
 
 
-class _Page(HTMLParser):
-    """Collects what a page would load, and its scripts."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.loads: list[str] = []
-        self.scripts: list[str] = []
-        self._inside = ""
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.loads += [value or "" for name, value in attributes if name in ("src", "href", "srcset", "data", "action")]
-        self._inside = tag
-
-    def handle_data(self, data: str) -> None:
-        if self._inside == "script" and data.strip():
-            self.scripts.append(data)
-
-
 def test_the_page_loads_nothing_and_hostile_names_stay_text() -> None:
     text = to_html(small(EVIL))
-    page = _Page()
-    page.feed(text)
+    page = Page(text)
     assert page.loads == []
     assert len(page.scripts) == 2
     data = json.loads(page.scripts[0])

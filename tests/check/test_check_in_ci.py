@@ -11,9 +11,9 @@ import onnx
 import pytest
 import yaml
 from checking import broken, hardened, small
-from test_check_structure import leave_a_relu
+from damage import leave_a_relu
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 

@@ -11,13 +11,14 @@ import onnx
 import onnx.parser
 import pytest
 from checking import DIGITS, broken, hardened, initializer, node, rules, shown, small
+from damage import edit_weight, tamper_with_the_body
 from support import SHIPPED
-from test_check_structure import edit_weight, tamper_with_the_body
 
 import jr_onnx
-from jr_onnx.checking import running, sessions
+from jr_onnx.checking import running
 from jr_onnx.checking.expected import read_hardened
 from jr_onnx.modelfile.source import open_file
+from jr_onnx.running import ways
 from jr_onnx.running.copies import Workspace
 from jr_onnx.running.ways import Session
 
@@ -315,7 +316,7 @@ def test_without_the_library_a_report_is_not_clean_unless_that_is_wanted(monkeyp
     assert not check(DIGITS, hardened(onnx.load(DIGITS), target="standard"), library=True).findings
 
 
-@pytest.mark.skipif(bool(sessions.library_problem()), reason=sessions.library_problem())
+@pytest.mark.skipif(bool(ways.library_problem()), reason=ways.library_problem())
 @pytest.mark.parametrize("path", [DIGITS, *(path for path in SHIPPED if path.stem.startswith(("half", "functions")))])
 def test_with_the_library_every_site_runs_by_kernel_and_gives_the_same_bits(path: Path) -> None:
     report = jr_onnx.check(path, hardened(onnx.load(path)))
@@ -347,7 +348,7 @@ def test_where_a_kernel_ran_is_held_against_what_was_asked_for(
         placement=lambda _: (place,) * 4 if place else (),
     )
     monkeypatch.setattr(running, "library_problem", lambda: "")
-    for module in (running, sessions):
+    for module in (running, ways):
         monkeypatch.setattr(module, "runtime", lambda: fake)
     report = check(DIGITS, hardened(onnx.load(DIGITS)), library=True)
     assert rules(report) == {rule}, shown(report)
@@ -400,8 +401,8 @@ def test_latency_is_measured_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_where_standard_operators_ran_is_said_not_to_be_checked_on_a_device() -> None:
     with open_file(DIGITS) as source:
         result = running.RunResult()
-        ways = [sessions.Way("CUDAExecutionProvider", False), sessions.Way(running.CPU, False)]
-        running._placements(DIGITS, ways, SimpleNamespace(), read_hardened(source), result)  # type: ignore[arg-type]
+        wanted = [ways.Way("CUDAExecutionProvider", False), ways.Way(running.CPU, False)]
+        running._placements(DIGITS, wanted, SimpleNamespace(), read_hardened(source), result)  # type: ignore[arg-type]
     (one,) = result.not_checked
     assert "CUDAExecutionProvider" in one.what
     assert set(one.rules) == {"JR502", "JR503"}

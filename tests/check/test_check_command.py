@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import pytest
 from checking import broken, hardened, initializer, large, small
-from test_check_structure import leave_a_relu, second_node_of_the_same_name
+from damage import leave_a_relu, second_node_of_the_same_name
 
 import jr_onnx
 from jr_onnx.checking.rules import RULES
@@ -22,7 +22,7 @@ from jr_onnx.cli import check as command
 from jr_onnx.cli.main import main
 from jr_onnx.modelfile.wire import encode_header
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
