@@ -44,16 +44,11 @@ def load_split() -> Split:
     return x_train, x_test, y_train, y_test
 
 
-def as_they_are(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """The images that a step of training sees."""
-    return x
-
-
-def train(x: Tensor, y: Tensor, seen: Callable[[nn.Module, Tensor, Tensor], Tensor] = as_they_are) -> DigitsNet:
+def train(x: Tensor, y: Tensor, perturb: Callable[[nn.Module, Tensor, Tensor], Tensor] | None = None) -> DigitsNet:
     """Train from a fixed seed; one thread, so that sums come out in the same order.
 
     Args:
-        seen: called with the model, images and labels before each step; gives the images to train on.
+        perturb: called with the model, images and labels before each step; gives the images to train on.
     """
     torch.manual_seed(SEED)
     torch.set_num_threads(1)
@@ -63,7 +58,7 @@ def train(x: Tensor, y: Tensor, seen: Callable[[nn.Module, Tensor, Tensor], Tens
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS)
     for _ in range(EPOCHS):
         for index in torch.randperm(len(x)).split(BATCH):  # type: ignore[no-untyped-call]
-            images = seen(model, x[index], y[index])
+            images = x[index] if perturb is None else perturb(model, x[index], y[index])
             optimizer.zero_grad()
             nn.functional.cross_entropy(model(images), y[index]).backward()  # type: ignore[no-untyped-call]
             optimizer.step()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -14,11 +13,11 @@ import numpy as np
 from jr_onnx.attacks.attack import Effort
 from jr_onnx.attacks.catalogue import ATTACKS
 from jr_onnx.cli.data import add_data_arguments, read_data
-from jr_onnx.cli.long_work import command_line, default_journal, interrupted, output_folder_exists
+from jr_onnx.cli.long_work import check_plots, command_line, default_journal, interrupted, output_folder_exists
 from jr_onnx.cli.numbers import fraction
 from jr_onnx.cli.progress import stages_bar
 from jr_onnx.dataset import Dataset, read_classifier
-from jr_onnx.errors import OptionError, RuntimeMissingError
+from jr_onnx.errors import OptionError
 from jr_onnx.evaluation.campaign import DEFAULT_ATTACKS, DEFAULT_EFFORT
 from jr_onnx.evaluation.evaluate import evaluate
 from jr_onnx.evaluation.results import EvaluationReport
@@ -88,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Evaluate, print, and write the report and the plots if they are asked for."""
     output_folder_exists(arguments.report, "--report")
     if arguments.plots is not None:
-        _check_plots(arguments.plots)
+        check_plots(arguments.plots)
     dataset = _drawn(read_data(arguments, read_classifier(arguments.reference)), arguments.samples, arguments.seed)
     effort = Effort(steps=arguments.steps, restarts=arguments.restarts, queries=arguments.queries)
     journal = arguments.journal or default_journal()
@@ -135,14 +134,6 @@ def _write(report: EvaluationReport, arguments: argparse.Namespace) -> None:
         written += write_plots(contents(report), arguments.plots)
     for path in written:
         print(printable(f"wrote {path}"), file=sys.stderr if arguments.json else sys.stdout)
-
-
-def _check_plots(folder: Path) -> None:
-    """Refuse at once what could not be drawn after hours of work."""
-    if folder.exists() and not folder.is_dir():
-        raise OptionError(f"--plots {folder}: is a file; name a folder")
-    if importlib.util.find_spec("matplotlib") is None:
-        raise RuntimeMissingError('--plots needs matplotlib; install it with pip install "jr-onnx[report]"')
 
 
 def _drawn(dataset: Dataset, samples: int | None, seed: int) -> Dataset:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shlex
 import sys
 from pathlib import Path
 
-from jr_onnx.errors import OptionError
+from jr_onnx.errors import OptionError, RuntimeMissingError
 from jr_onnx.text import count, printable
 
 _INTERRUPTED = 130
@@ -38,3 +39,16 @@ def interrupted(command: str, finished: int, journal: Path) -> int:
     kept = f"; {count(finished, 'finished part')} kept in {journal}, the same command takes up from there"
     print(printable(f"jr-onnx {command}: interrupted{kept if finished else ''}"), file=sys.stderr)
     return _INTERRUPTED
+
+
+def check_plots(folder: Path) -> None:
+    """Refuse at once what could not be drawn after hours of work.
+
+    Raises:
+        OptionError: the name is one of a file.
+        RuntimeMissingError: matplotlib is not installed.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise OptionError(f"--plots {folder}: is a file; name a folder")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise RuntimeMissingError('--plots needs matplotlib; install it with pip install "jr-onnx[report]"')

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jr_onnx.cli.data import add_data_arguments, read_data
-from jr_onnx.cli.long_work import command_line, default_journal, interrupted, output_folder_exists
+from jr_onnx.cli.long_work import check_plots, command_line, default_journal, interrupted, output_folder_exists
 from jr_onnx.cli.numbers import fraction, number, numbers
 from jr_onnx.cli.progress import stages_bar
 from jr_onnx.conversion import convert
@@ -69,6 +69,7 @@ def add_parser(commands: Commands) -> None:
     )
     parser.add_argument("--policy-out", metavar="FILE", type=Path, help="write the jumps, for convert --policy")
     parser.add_argument("--report", metavar="FILE.html", type=Path, help="write the report as one HTML page")
+    parser.add_argument("--plots", metavar="DIR", type=Path, help="write the charts as PNG and SVG (jr-onnx[report])")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.set_defaults(run=run)
 
@@ -96,7 +97,10 @@ def _add_attack_arguments(parser: argparse.ArgumentParser) -> None:
         default=settings.samples,
         help=f"samples of each part that are attacked, at most (default: {settings.samples})",
     )
-    group.add_argument("--workers", metavar="N", type=int, default=1, help="processes (default: 1)")
+    group.add_argument("--workers", metavar="N", type=int, default=1, help="processes on this machine (default: 1)")
+    group.add_argument(
+        "--dask", metavar="SCHEDULER", help="the address of a Dask scheduler, in place of processes here"
+    )
     group.add_argument(
         "--journal",
         metavar="DIR",
@@ -110,6 +114,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Tune, write what was asked for, and print the report."""
     for option in ("output", "policy_out", "report"):
         output_folder_exists(getattr(arguments, option), f"--{option.replace('_', '-')}")
+    if arguments.plots is not None:
+        check_plots(arguments.plots)
     dataset = read_data(arguments, read_classifier(arguments.model))
     attacks = AttackSettings(
         eps=fraction("--eps", arguments.eps),
@@ -117,6 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
         restarts=arguments.restarts,
         samples=arguments.attacked,
         workers=arguments.workers,
+        dask=arguments.dask,
         journal=arguments.journal,
     )
     finished = 0
@@ -159,6 +166,11 @@ def _written(report: TuningReport, arguments: argparse.Namespace) -> Iterator[st
 
         write_tuning(report, arguments.report, command_line())
         yield f"wrote {arguments.report}"
+    if arguments.plots is not None:
+        from jr_onnx.reporting.from_tuning import contents
+        from jr_onnx.reporting.plots import write_plots
+
+        yield from (f"wrote {path}" for path in write_plots(contents(report), arguments.plots))
     if report.policy is None:
         wanted = (path for path in (arguments.policy_out, arguments.output) if path is not None)
         yield from (f"did not write {path}: no jump was chosen" for path in wanted)

@@ -37,6 +37,7 @@ class AttackSettings:
         restarts: of each attack that starts at random.
         samples: of each part of the data so many are attacked at most, drawn by the seed.
         workers: processes.
+        dask: the address of a Dask scheduler, in place of processes here.
         journal: a folder in which finished work is kept, for a run that was interrupted; None keeps nothing.
     """
 
@@ -45,6 +46,7 @@ class AttackSettings:
     restarts: int = 1
     samples: int = 500
     workers: int = 1
+    dask: str | None = None
     journal: Path | None = None
 
     def __post_init__(self) -> None:
@@ -103,6 +105,7 @@ def attack(
             effort=Effort(steps=settings.steps, restarts=settings.restarts),
             seed=seed,
             workers=settings.workers,
+            dask=settings.dask,
             journal=settings.journal,
             progress=progress,
         )

@@ -56,6 +56,15 @@ def test_where_no_jump_is_chosen_nothing_is_written_and_that_is_no_error(tmp_pat
     assert f"did not write {policy}: no jump was chosen" in done.out
 
 
+def test_the_trade_off_is_drawn_as_files(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="plots as files need matplotlib: pip install 'jr-onnx[report]'")
+    done = Outcome(tmp_path, (*CLEAN, "--grid", "0.1", "--plots", tmp_path / "plots"))
+    assert (done.code, done.err) == (0, "")
+    names = {f"{name}.{suffix}" for name in ("trade-off", "activations-zeroed") for suffix in ("png", "svg")}
+    assert {path.name for path in (tmp_path / "plots").iterdir()} == names
+    assert all(f"wrote {tmp_path / 'plots' / name}" in done.out for name in names)
+
+
 def test_it_prints_json_for_a_program(tmp_path: Path) -> None:
     hard = tmp_path / "hard.onnx"
     done = Outcome(tmp_path, (*CLEAN, "--grid", "0.1", "--json", "-o", hard))
