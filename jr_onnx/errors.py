@@ -8,7 +8,13 @@ class JrOnnxError(Exception):
 
 
 class ModelError(JrOnnxError):
-    """The input is not a model that can be converted: unreadable, damaged, or beyond what is supported."""
+    """The input is not a model that can be converted: unreadable, damaged, or beyond what is supported.
+
+    Attributes:
+        named: whether the message names the file already.
+    """
+
+    named = False
 
 
 class OptionError(JrOnnxError):

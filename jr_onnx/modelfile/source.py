@@ -63,7 +63,14 @@ def open_file(path: Path) -> Iterator[Source]:
         ModelError: there is no such file, it cannot be read, or it holds no ONNX model. Every other ModelError that
             is raised while the context lasts, and names no file yet, is raised again with the path in front.
     """
-    with about(path), contextlib.ExitStack() as stack:
+    with about(path), open_unnamed(path) as source:
+        yield source
+
+
+@contextmanager
+def open_unnamed(path: Path) -> Iterator[Source]:
+    """`open_file`, of a file that is not the user's own: errors do not name it."""
+    with contextlib.ExitStack() as stack:
         try:
             if not path.is_file():
                 raise ModelError("not a file" if path.exists() else "no such file")
@@ -84,21 +91,15 @@ def open_model(model: str | Path | onnx.ModelProto) -> Iterator[Source]:
             yield source
 
 
-class _AboutFileError(ModelError):
-    """A ModelError whose message names the file."""
-
-
 @contextmanager
 def about(path: Path | None) -> Iterator[None]:
     """Where several models are open: a ModelError in this context is about this one. None is a model in memory."""
     try:
         yield
-    except _AboutFileError:
-        raise
     except ModelError as error:
-        if path is None:
-            raise
-        raise _AboutFileError(f"{path}: {error}") from error
+        if path is not None and not error.named:
+            error.args, error.named = (f"{path}: {error}",), True
+        raise
 
 
 def open_proto(model: onnx.ModelProto) -> Source:

@@ -12,7 +12,8 @@ from jr_onnx.modelfile.external import data_files
 from jr_onnx.modelfile.source import Source
 from jr_onnx.running.ways import library_problem, onnxruntime, runtime, session_errors
 
-#: From so many bytes on the weights go into a file of their own: protobuf writes no message of 2 GB.
+#: From so many bytes on the weights go into a file of their own: protobuf writes no message of 2 GB. So do those of a
+#: model that had such files before: onnxruntime would go on naming them for what it leaves as it is.
 _INLINE_LIMIT = 1 << 30
 
 LEVELS = {"basic": "ORT_ENABLE_BASIC", "extended": "ORT_ENABLE_EXTENDED", "all": "ORT_ENABLE_ALL"}
@@ -25,7 +26,8 @@ def lay_out(model: bytes, hardened: Source, level: str, output: Path, data_name:
     """Write the optimised graph of `model`, whose external data are those of the hardened file.
 
     Args:
-        output: the file to write, in a folder where `data_name` is free: there go the weights, if they are many.
+        output: the file to write, in a folder where `data_name` is free: there go the weights, if they are many or were
+            external before.
 
     Raises:
         ModelError: onnxruntime does not load the model.
@@ -40,7 +42,7 @@ def lay_out(model: bytes, hardened: Source, level: str, output: Path, data_name:
     data = data_files(hardened.skeleton, folder) if folder is not None else ()
     if data:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
-    if len(model) + sum(file.size for file in data) >= _INLINE_LIMIT:
+    if data or len(model) >= _INLINE_LIMIT:
         options.add_session_config_entry("session.optimized_model_external_initializers_file_name", data_name)
         options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
     try:

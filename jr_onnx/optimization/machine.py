@@ -69,11 +69,17 @@ def made_for(model: onnx.ModelProto) -> Machine | None:
     entry = next((entry.value for entry in model.metadata_props if entry.key == MADE_FOR), None)
     if entry is None:
         return None
+    damaged = ModelError(f"its record of the machine ({MADE_FOR}) is damaged; optimise the model again")
     try:
         values = json.loads(entry)
-        return Machine(**{**values, "cpu_flags": tuple(values["cpu_flags"])})
-    except (ValueError, TypeError, KeyError) as error:
-        raise ModelError(f"its record of the machine ({MADE_FOR}) is damaged; optimise the model again") from error
+        made = Machine(**{**values, "cpu_flags": tuple(values["cpu_flags"])})
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise damaged from error
+    if not all(isinstance(one, str) for one in (made.architecture, *made.cpu_flags, made.onnxruntime, made.level)):
+        raise damaged
+    if not isinstance(values["cpu_flags"], list):
+        raise damaged
+    return made
 
 
 def _cpu_flags() -> tuple[str, ...]:

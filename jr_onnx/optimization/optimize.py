@@ -18,7 +18,7 @@ from jr_onnx.modelfile.atomic import atomic_file
 from jr_onnx.modelfile.copying import Progress, write_pieces
 from jr_onnx.modelfile.external import data_files, default_mode, placed
 from jr_onnx.modelfile.rewrite import rewrite
-from jr_onnx.modelfile.source import Source, open_bytes, open_file
+from jr_onnx.modelfile.source import Source, about, open_bytes, open_unnamed
 from jr_onnx.optimization.adds import fuse_adds
 from jr_onnx.optimization.layout import LEVELS, lay_out
 from jr_onnx.optimization.machine import made_for, this_machine
@@ -97,12 +97,26 @@ def optimize(
         OptionError: the provider is none of these, or a level was given for CUDA.
         OutputError: the output cannot be written.
     """
+    path = Path(model)
+    goal = Path(output) if output is not None else path.with_name(path.name.removesuffix(".onnx") + ENDING)
+    return optimize_file(path, goal, called=path, provider=provider, level=level, force=force, progress=progress)
+
+
+def optimize_file(
+    path: Path,
+    goal: Path,
+    *,
+    called: Path,
+    provider: Provider = "cpu",
+    level: Level = "all",
+    force: bool = False,
+    progress: Progress = lambda _: None,
+) -> OptimizationReport:
+    """`optimize`, of a file that errors call by another name."""
     started = time.perf_counter()
     if provider not in PROVIDERS or level not in LEVELS or (provider == "cuda" and level != "all"):
         raise OptionError(f"give cpu with one of the levels {', '.join(LEVELS)}, or cuda without a level")
-    path = Path(model)
-    with open_file(path) as source:
-        goal = Path(output) if output is not None else path.with_name(path.name.removesuffix(".onnx") + ENDING)
+    with about(called), open_unnamed(path) as source:
         check_structure(source.skeleton)
         if made_for(source.skeleton) is not None:
             raise ModelError("is optimised already; optimise the hardened model that it was made from")
@@ -114,17 +128,17 @@ def optimize(
                 "extended"
             )
         check_output(goal, path, data_files(source.skeleton, path.parent), force)
-        report = _for_cuda if provider == "cuda" else _for_cpu
-        made = report(source, path, goal, level, force, progress)
-    return replace(made, seconds=time.perf_counter() - started)
+        if provider == "cuda":
+            made = _for_cuda(source, path, goal, force, progress)
+        else:
+            made = _for_cpu(source, path, goal, level, force, progress)
+    return replace(made, source=called, seconds=time.perf_counter() - started)
 
 
 _NOTHING = "has no JumpReLU; harden it first with jr-onnx convert"
 
 
-def _for_cuda(
-    source: Source, path: Path, goal: Path, level: str, force: bool, progress: Progress
-) -> OptimizationReport:
+def _for_cuda(source: Source, path: Path, goal: Path, force: bool, progress: Progress) -> OptimizationReport:
     edit, fused, left = fuse_adds(source)
     if not fused and not left:
         raise ModelError(_NOTHING)
@@ -135,7 +149,7 @@ def _for_cuda(
             stack.enter_context(placed(data, default_mode(path, goal), path, goal, force, progress))
         target = stack.enter_context(atomic_file(goal))
         write_pieces(target, rewrite(source, edit), source.opened, progress)
-    return OptimizationReport(path, goal, "cuda", level, fused + len(left), 0, 0, 0, fused, left, "it is for CUDA", 0.0)
+    return OptimizationReport(path, goal, "cuda", "all", fused + len(left), 0, 0, 0, fused, left, "it is for CUDA", 0.0)
 
 
 def _for_cpu(source: Source, path: Path, goal: Path, level: str, force: bool, progress: Progress) -> OptimizationReport:
@@ -180,7 +194,7 @@ def _work(source: Source, sites: tuple[Recovered, ...], level: str, path: Path, 
         original = original_of(source, sites)
         ways = ways_to_sites(open_bytes(original))
         lay_out(original, source, level, path, data_name)
-        with open_file(path) as laid_out:
+        with open_unnamed(path) as laid_out:
             found = places(laid_out.skeleton, ways)
         reasons = {one.tag: _why_not(one, found.get(one.tag)) for one in sites}
         left |= {one.site.path: reasons[one.tag] for one in sites if reasons[one.tag]}
@@ -199,7 +213,7 @@ def _why_not(one: Recovered, place: Place | None) -> str:
 def _write(work: _Work, hardened: Source, path: Path, level: str, goal: Path, force: bool, progress: Progress) -> str:
     """Write the file, after it was compared with the hardened one; why it could not be compared."""
     half = any(one.jump.itemsize == 2 for one in work.sites)
-    with open_file(work.path) as laid_out, contextlib.ExitStack() as stack:
+    with open_unnamed(work.path) as laid_out, contextlib.ExitStack() as stack:
         edit = replant(laid_out.skeleton, work.sites, work.places)
         record = {MADE_FOR: this_machine(level).to_json()}
         edit.metadata = {**hardened_metadata(hardened.skeleton), **record}

@@ -54,8 +54,18 @@ class _Input:
 class Sampler:
     """Makes inputs for one model."""
 
-    def __init__(self, session: Session, shapes: Mapping[str, Sequence[int]], data: Arrays) -> None:
+    def __init__(
+        self,
+        session: Session,
+        shapes: Mapping[str, Sequence[int]],
+        data: Arrays,
+        *,
+        advice: str = "; give --shape NAME=D,D or --data NPZ",
+    ) -> None:
         """Find shapes that the model runs on.
+
+        Args:
+            advice: what the user can do where none are found, for the error.
 
         Raises:
             OptionError: `shapes` or `data` name an input that there is not.
@@ -65,12 +75,12 @@ class Sampler:
         _check_names("--shape", shapes, described)
         _check_names("--data", data, [*described, *session.defaults()])
         self._data = {name: np.asarray(array) for name, array in data.items()}
-        self._inputs = _described([one for one in described if one.name not in data], shapes)
+        self._inputs = _described([one for one in described if one.name not in data], shapes, advice)
         self._sizes = _OPEN[0]
         if self._inputs:
-            self._sizes = self._fitting(session)
+            self._sizes = self._fitting(session, advice)
 
-    def _fitting(self, session: Session) -> tuple[int, int]:
+    def _fitting(self, session: Session, advice: str) -> tuple[int, int]:
         failures = []
         for sizes in _OPEN:
             self._sizes = sizes
@@ -80,7 +90,7 @@ class Sampler:
                 failures.append(str(error))
                 continue
             return sizes
-        raise CannotRunError(f"the model runs on no random input ({failures[0]}); give --shape NAME=D,D or --data NPZ")
+        raise CannotRunError(f"the model runs on no random input ({failures[0]}){advice}")
 
     @property
     def makes_inputs(self) -> bool:
@@ -133,11 +143,11 @@ def _drawn(
     return np.asarray(draw.integers(1, _INTEGERS, shape, dtype=dtype, endpoint=True))
 
 
-def _described(described: Sequence[Any], shapes: Mapping[str, Sequence[int]]) -> list[_Input]:
+def _described(described: Sequence[Any], shapes: Mapping[str, Sequence[int]], advice: str) -> list[_Input]:
     inputs = []
     for one in described:
         if one.type not in _DTYPES:
-            raise CannotRunError(f"input '{one.name}' is a {one.type}, which cannot be made up; give --data NPZ")
+            raise CannotRunError(f"input '{one.name}' is a {one.type}, which cannot be made up{advice}")
         inputs.append(_Input(one.name, _DTYPES[one.type], tuple(shapes.get(one.name, one.shape))))
     return inputs
 

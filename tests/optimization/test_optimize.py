@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -201,13 +202,27 @@ def test_double_stays_double(tmp_path: Path) -> None:
     np.testing.assert_array_equal(bits(run(jr_onnx.session(fast, providers=CPU), x)), bits(expected))
 
 
-@pytest.mark.parametrize("external", [False, True])
+def dense_net(path: Path) -> Path:
+    """Weights and biases that no pass of onnxruntime rewrites."""
+    net = Net()
+    x = net.relu(net.node("Add", net.node("MatMul", "x", net.constant(np.eye(12))), net.constant(np.full(12, 0.1))))
+    x = net.relu(net.conv(x))
+    flat = net.node("Flatten", x)
+    matrix = net.constant(np.random.default_rng(5).standard_normal((CHANNELS * 144, 8)))
+    return net.save(path, net.relu(net.node("Gemm", flat, matrix, net.constant(np.arange(8) / 8))))
+
+
+@pytest.mark.parametrize("network", [residual_net, dense_net])
+@pytest.mark.parametrize("threshold", [None, 0, 64, 1024])
 def test_weights_in_another_file_are_found_and_written_again(
-    tmp_path: Path, external: bool, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, network: Callable[[Path], Path], threshold: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = residual_net(tmp_path / "net.onnx")
-    onnx.save(onnx.load(original), original, save_as_external_data=external, location="net.data", size_threshold=64)
-    monkeypatch.setattr(layout, "_INLINE_LIMIT", 1)
+    original = network(tmp_path / "net.onnx")
+    if threshold is None:  # a large model that has no other file yet
+        monkeypatch.setattr(layout, "_INLINE_LIMIT", 1)
+    else:
+        model = onnx.load(original)
+        onnx.save(model, original, save_as_external_data=True, location="net.data", size_threshold=threshold)
     hard, fast = tmp_path / "hard.onnx", tmp_path / "elsewhere" / "fast.onnx"
     fast.parent.mkdir()
     jr_onnx.convert(original, jump=0.3, output=hard)

@@ -15,8 +15,10 @@ import pytest
 from optimized import images, residual_net, run
 
 import jr_onnx
-from jr_onnx.optimization import machine
+from jr_onnx.optimization import cache, machine
 from jr_onnx.optimization.cache import cache_folder, cached
+from jr_onnx.optimization.optimize import optimize_file
+from jr_onnx.optimization.verification import NotOptimizedError
 
 CPU = ["CPUExecutionProvider"]
 
@@ -57,7 +59,7 @@ def test_optimizing_at_load_time_gives_the_same_values_and_keeps_the_file(hard: 
     again = run(jr_onnx.session(hard, optimize=True), images())
     np.testing.assert_array_equal(first, again)
     np.testing.assert_allclose(first, run(jr_onnx.session(hard, providers=CPU), images()), rtol=2e-5, atol=2e-5)
-    assert len(kept) == 1
+    assert sorted(path.suffix for path in kept) == [".onnx", ".sha256"]
     assert [path.stat().st_mtime_ns for path in kept] == times
 
 
@@ -86,14 +88,53 @@ def test_many_processes_may_optimise_the_same_model_at_once(hard: Path, tmp_path
     # Elsewhere than in the source tree, which has no kernels and would be imported in place of the installed package.
     workers = [subprocess.Popen(command, stdout=subprocess.PIPE, cwd=tmp_path) for _ in range(4)]
     assert [worker.communicate()[0] for worker in workers] == [b"x\n"] * 4
-    assert [path.suffix for path in (tmp_path / "cache" / "jr-onnx").iterdir()] == [".onnx"]
+    kept = (tmp_path / "cache" / "jr-onnx").iterdir()
+    assert sorted(path.suffix for path in kept) == [".onnx", ".sha256"]
 
 
-def test_a_cache_that_cannot_be_made_is_one_line(hard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_nothing_can_be_kept_the_hardened_model_runs_and_a_warning_says_why(
+    hard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    with pytest.raises(jr_onnx.OutputError, match="XDG_CACHE_HOME"):
-        jr_onnx.session(hard, optimize=True)
+    with pytest.warns(UserWarning, match="is run as it is, not optimised: .*set XDG_CACHE_HOME") as caught:
+        session = jr_onnx.session(hard, optimize=True)
+    assert caught[0].filename == __file__
+    np.testing.assert_array_equal(run(session, images()), run(jr_onnx.session(hard, providers=CPU), images()))
+
+
+def test_where_the_optimised_form_is_wrong_the_hardened_model_runs_and_a_warning_says_why(
+    hard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise NotOptimizedError("output 'y' of its optimised form differs")
+
+    monkeypatch.setattr("jr_onnx.optimization.optimize.verify", refuse)
+    with pytest.warns(UserWarning, match="hard.onnx: output 'y' of its optimised form differs"):
+        assert jr_onnx.session(hard, optimize=True)
+    assert not list((tmp_path / "cache" / "jr-onnx").iterdir())
+
+
+def test_a_model_that_changes_while_it_is_optimised_leaves_nothing_stale(
+    hard: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other model is there just while the first is read the second time, and gone again after that."""
+    first = hard.read_bytes()
+    other = onnx.load(hard)
+    other.graph.initializer[0].raw_data = bytes(len(other.graph.initializer[0].raw_data))
+    expected = run(jr_onnx.session(hard, providers=CPU), images())
+
+    def changing(*given: object, **options: object) -> object:
+        onnx.save(other, hard)
+        try:
+            return optimize_file(*given, **options)  # type: ignore[arg-type]
+        finally:
+            hard.write_bytes(first)
+
+    monkeypatch.setattr(cache, "optimize_file", changing)
+    np.testing.assert_allclose(run(jr_onnx.session(hard, optimize=True), images()), expected, rtol=2e-5, atol=2e-5)
+    monkeypatch.undo()
+    np.testing.assert_allclose(run(jr_onnx.session(hard, optimize=True), images()), expected, rtol=2e-5, atol=2e-5)
 
 
 def test_optimizing_at_load_time_is_for_the_cpu(hard: Path) -> None:
@@ -129,7 +170,21 @@ def test_without_known_vector_instructions_there_is_no_blocked_layout(
     assert "not known" in unknown.differences(unknown)
 
 
-@pytest.mark.parametrize("record", ["{", "[]", '{"cpu_flags": []}', '{"new": 1, "cpu_flags": []}'])
+_RECORD = '{"architecture": "a", "onnxruntime": "1", "level": "all", "cpu_flags": %s}'
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        "{",
+        "[]",
+        '{"cpu_flags": []}',
+        '{"new": 1, "cpu_flags": []}',
+        "[" * 100_000,
+        *(_RECORD % flags for flags in ('"avx"', '[["a"]]', '[1, "a"]')),
+    ],
+    ids=lambda record: record[:80],
+)
 def test_a_damaged_record_of_the_machine_is_one_line(hard: Path, record: str) -> None:
     fast = hard.with_name("fast.onnx")
     jr_onnx.optimize(hard, output=fast)
@@ -140,17 +195,23 @@ def test_a_damaged_record_of_the_machine_is_one_line(hard: Path, record: str) ->
         jr_onnx.session(fast, providers=CPU)
 
 
-def test_a_damaged_file_in_the_cache_is_made_again(hard: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["junk", "weights", "no checksum"])
+def test_a_damaged_file_in_the_cache_is_made_again(hard: Path, tmp_path: Path, damage: str) -> None:
     first = run(jr_onnx.session(hard, optimize=True), images())
-    (kept,) = (tmp_path / "cache" / "jr-onnx").iterdir()
-    kept.write_bytes(b"junk")
+    (kept,) = (tmp_path / "cache" / "jr-onnx").glob("*.onnx")
+    content = kept.read_bytes()
+    middle = len(content) // 2
+    if damage == "no checksum":
+        kept.with_suffix(".sha256").unlink()
+    zeroed = content[:middle] + bytes(2000) + content[middle + 2000 :]
+    kept.write_bytes(b"junk" if damage == "junk" else zeroed)
     np.testing.assert_array_equal(run(jr_onnx.session(hard, optimize=True), images()), first)
 
 
 def test_who_may_not_read_the_model_may_not_read_what_the_cache_keeps(hard: Path, tmp_path: Path) -> None:
     hard.chmod(0o600)
     jr_onnx.session(hard, optimize=True)
-    (kept,) = (tmp_path / "cache" / "jr-onnx").iterdir()
+    (kept,) = (tmp_path / "cache" / "jr-onnx").glob("*.onnx")
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     assert stat.S_IMODE(kept.parent.stat().st_mode) == 0o700
 

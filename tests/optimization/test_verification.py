@@ -15,6 +15,7 @@ from optimized import CHANNELS, Net, images, jump_relus, residual_net
 
 import jr_onnx
 from jr_onnx.optimization import optimize as module
+from jr_onnx.optimization import verification
 from jr_onnx.optimization.replant import replant
 
 CPU = ["CPUExecutionProvider"]
@@ -146,3 +147,53 @@ def test_any_network_with_any_choice_of_sites(
     # One element in 4608 may be carried over its jump, and reaches the 9 * 16 sums of a convolution with it.
     far = np.abs(slow - quick) > 1e-4 * max(1.0, float(np.abs(slow).max()))
     assert far.mean() < 0.1
+
+
+def test_one_element_in_a_thousand_may_be_carried_over_its_jump_and_not_two() -> None:
+    expected = np.linspace(-1, 1, 4000)
+    found = expected.copy()
+    found[7::1000] += 0.5
+    assert verification._distance(expected, found) == 0
+    found[8] += 0.5
+    assert verification._distance(expected, found) == 0.5
+    assert verification._distance(expected[:900], found[:900]) == 0.5
+
+
+def test_a_value_that_is_not_a_number_or_infinite_in_one_of_the_two_differs() -> None:
+    expected = np.array([1.0, np.nan, np.inf, -np.inf])
+    assert verification._distance(expected, expected.copy()) == 0
+    for place, value in ((0, np.nan), (1, 1.0), (2, -np.inf), (3, 0.0)):
+        found = expected.copy()
+        found[place] = value
+        assert verification._distance(expected, found) == np.inf
+
+
+def test_outputs_that_cannot_betray_a_wrong_place_are_no_comparison(tmp_path: Path) -> None:
+    net = Net()
+    logarithm = net.node("Log", net.relu(net.conv("x")))
+    jr_onnx.convert(
+        net.save(tmp_path / "net.onnx", net.node("Sub", logarithm, logarithm)),
+        jump=0.3,
+        output=tmp_path / "hard.onnx",
+    )
+    report = jr_onnx.optimize(tmp_path / "hard.onnx", output=tmp_path / "fast.onnx")
+    assert "always the same, infinite or not numbers" in report.unverified
+
+
+def test_a_model_that_draws_numbers_is_not_held_against_itself(tmp_path: Path) -> None:
+    net = Net()
+    x = net.relu(net.conv("x"))
+    path = net.save(tmp_path / "net.onnx", net.node("Add", x, net.node("RandomNormalLike", x)))
+    jr_onnx.convert(path, jump=0.3, output=tmp_path / "hard.onnx")
+    report = jr_onnx.optimize(tmp_path / "hard.onnx", output=tmp_path / "fast.onnx")
+    assert report.unverified == "it gives other values each time it is run"
+
+
+def test_errors_name_the_users_file_and_no_temporary_one(hard: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def double(model, sites, found):  # type: ignore[no-untyped-def]
+        return replant(model, [dataclasses.replace(s, jump=s.jump.astype(np.float64)) for s in sites], found)
+
+    monkeypatch.setattr(module, "replant", double)
+    with pytest.raises(jr_onnx.ModelError) as caught:
+        jr_onnx.optimize(hard, output=hard.with_name("fast.onnx"))
+    assert str(caught.value).startswith(f"{hard}: onnxruntime does not load its optimised form")
