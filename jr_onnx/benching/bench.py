@@ -11,7 +11,7 @@ from typing import Any
 from jr_onnx.benching.op_types import op_type_times
 from jr_onnx.benching.peak import peak_memory
 from jr_onnx.benching.report import BenchReport, FileCost, Timing, ratio
-from jr_onnx.benching.sessions import open_session
+from jr_onnx.benching.sessions import blamed_on, open_session
 from jr_onnx.errors import ModelError, OptionError
 from jr_onnx.running.samples import Sampler
 from jr_onnx.running.ways import Arrays, CannotRunError, Session, Way, library_problem, onnxruntime, provider_name
@@ -61,8 +61,7 @@ def bench(
         raise OptionError("give at least one model, two rounds, and batch sizes and threads of 1 and more")
     try:
         name = provider_name(provider)
-        _check_inputs(paths, name)
-        feeds = {batch: _feeds(paths[0], name, batch, shapes or {}) for batch in batches}
+        feeds = _feeds(paths, name, batches, shapes or {})
         timings: list[Timing] = []
         creations: list[Times] = []
         for count in threads:
@@ -84,7 +83,24 @@ def steps(models: int, batches: int, threads: int, rounds: int) -> int:
     return batches * threads * rounds + models
 
 
-def _feeds(first: Path, provider: str, batch: int, shapes: Mapping[str, Sequence[int]]) -> Arrays:
+def _feeds(
+    paths: Sequence[Path], provider: str, batches: Sequence[int], shapes: Mapping[str, Sequence[int]]
+) -> dict[int, Arrays]:
+    """Random inputs by batch size, on which every model ran before anything is measured."""
+    sessions = [open_session(path, provider, 1) for path in paths]
+    _check_inputs(paths, sessions)
+    feeds = {batch: _random(paths[0], provider, batch, shapes) for batch in batches}
+    try:
+        for path, session in zip(paths, sessions, strict=True):
+            with blamed_on(path):
+                for inputs in feeds.values():
+                    session.run(None, inputs)
+    except CannotRunError as error:
+        raise CannotRunError(f"{error}; give a --batch or --shape that every model takes") from error
+    return feeds
+
+
+def _random(first: Path, provider: str, batch: int, shapes: Mapping[str, Sequence[int]]) -> Arrays:
     session = Session(first, Way(provider, not library_problem()))
     own: dict[str, Sequence[Any]] = {one.name: one.shape for one in session.inputs()}
     fixed = [shape[0] for shape in own.values() if shape and isinstance(shape[0], int)]
@@ -94,14 +110,12 @@ def _feeds(first: Path, provider: str, batch: int, shapes: Mapping[str, Sequence
     return Sampler(session, {**batched, **shapes}, {}).random(0, 1.0).feeds
 
 
-def _check_inputs(paths: Sequence[Path], provider: str) -> None:
+def _check_inputs(paths: Sequence[Path], sessions: Sequence[Any]) -> None:
     """All models take what the first one takes."""
-    taken = []
-    for path in paths:
-        session = open_session(path, provider, 1)
-        taken.append({one.name: one.type for one in session.get_inputs()})
-        if taken[-1] != taken[0]:
-            own, first = (", ".join(f"{name} {kind}" for name, kind in one.items()) for one in (taken[-1], taken[0]))
+    taken = [{one.name: one.type for one in session.get_inputs()} for session in sessions]
+    for path, inputs in zip(paths, taken, strict=True):
+        if inputs != taken[0]:
+            own, first = (", ".join(f"{name} {kind}" for name, kind in one.items()) for one in (inputs, taken[0]))
             raise OptionError(f"{path} takes {own or 'nothing'}, and {paths[0]} takes {first or 'nothing'}")
 
 
@@ -132,10 +146,12 @@ def _blocks(
         for batch, inputs in feeds.items():
             for number in range(-_WARM_UP, len(range(block, rounds, blocks))):
                 for index in _order(len(paths), number):
-                    started = clock()
-                    sessions[index].run(None, inputs)
+                    with blamed_on(paths[index]):
+                        started = clock()
+                        sessions[index].run(None, inputs)
+                        seconds = clock() - started
                     if number >= 0:
-                        times[batch][index].append(clock() - started)
+                        times[batch][index].append(seconds)
                 progress(int(number >= 0))
     return times, creations
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
 import jr_onnx
 from jr_onnx.benching.bench import _order, steps
-from jr_onnx.benching.op_types import summed
+from jr_onnx.benching.op_types import op_type_times, summed
 from jr_onnx.benching.report import ratio
 from jr_onnx.cli.main import main
+from jr_onnx.running.ways import CannotRunError
 
 DIGITS = Path(__file__).parents[2] / "models" / "digits.onnx"
 
@@ -119,16 +121,40 @@ def test_every_file_comes_first_as_often_as_every_other(models: int) -> None:
     assert sorted(first) == sorted(2 * list(range(models)))
 
 
-def test_a_batch_size_that_the_model_fixes_otherwise_is_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def fixed(tmp_path: Path) -> Path:
+    """The digits' model for batches of 4 only."""
     model = onnx.load(DIGITS)
-    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
-    onnx.save(model, tmp_path / "one.onnx")
-    assert main(["bench", str(tmp_path / "one.onnx"), "--batch", "1,8", "--rounds", "2"]) == 2
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
+    onnx.save(model, tmp_path / "four.onnx")
+    return tmp_path / "four.onnx"
+
+
+def test_a_batch_size_that_the_model_fixes_otherwise_is_one_line(
+    fixed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", str(fixed), "--batch", "4,8", "--rounds", "2"]) == 2
     error = capsys.readouterr().err
     assert "--batch 8" in error
     assert error.count("\n") == 1
+
+
+def test_a_file_that_does_not_run_on_the_inputs_of_the_first_is_one_line_before_anything_is_measured(
+    fixed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told: list[int] = []
+    with pytest.raises(jr_onnx.ModelError, match=r"four\.onnx: .*give a --batch or --shape that every model takes"):
+        jr_onnx.bench([DIGITS, fixed], batches=(4, 8), rounds=2, progress=told.append)
+    assert not told
+    assert main(["bench", str(DIGITS), str(fixed), "--rounds", "2"]) == 2
+    error = capsys.readouterr().err
+    assert "four.onnx" in error
+    assert error.count("\n") == 1
+
+
+def test_the_profile_of_a_run_that_fails_is_an_error_that_names_the_file(fixed: Path) -> None:
+    with pytest.raises(CannotRunError, match=r"four\.onnx"):
+        op_type_times(fixed, "CPUExecutionProvider", 1, {"image": np.zeros((1, 1, 8, 8), np.float32)})
 
 
 def test_files_with_other_inputs_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
