@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 import jr_onnx
-from jr_onnx.benching.bench import _order, steps
+from jr_onnx.benching.bench import _order, _sizes, steps
 from jr_onnx.benching.op_types import op_type_times, summed
 from jr_onnx.benching.report import ratio
 from jr_onnx.cli.main import main
@@ -137,6 +137,51 @@ def test_a_batch_size_that_the_model_fixes_otherwise_is_one_line(
     error = capsys.readouterr().err
     assert "--batch 8" in error
     assert error.count("\n") == 1
+
+
+def _batches(report: jr_onnx.BenchReport) -> list[int]:
+    return [one.batch for one in report.timings]
+
+
+def test_the_batch_size_of_a_report_is_the_one_that_the_model_fixes(fixed: Path) -> None:
+    assert _batches(jr_onnx.bench([fixed], rounds=2)) == [4]
+    assert _batches(jr_onnx.bench([fixed, DIGITS], rounds=2)) == [4, 4]
+
+
+def test_the_batch_size_of_a_report_is_the_one_that_a_shape_gives() -> None:
+    shapes = {"image": (3, 1, 8, 8)}
+    assert _batches(jr_onnx.bench([DIGITS], shapes=shapes, rounds=2)) == [3]
+    assert _batches(jr_onnx.bench([DIGITS], shapes=shapes, batches=(3,), rounds=2)) == [3]
+
+
+def test_a_batch_size_other_than_that_of_a_shape_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", str(DIGITS), "--shape", "image=3,1,8,8", "--batch", "3,8", "--rounds", "2"]) == 2
+    error = capsys.readouterr().err
+    assert "--batch 8: --shape image has the fixed size 3" in error
+    assert error.count("\n") == 1
+
+
+def test_a_batch_size_or_number_of_threads_given_twice_is_measured_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _batches(jr_onnx.bench([DIGITS], batches=(2, 2), threads=(1, 1), rounds=2)) == [2]
+    assert main(["bench", str(DIGITS), "--batch", "2,1,2", "--threads", "1,1", "--rounds", "2", "--json"]) == 0
+    assert [one["batch"] for one in json.loads(capsys.readouterr().out)["timings"]] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("own", "shapes", "asked", "fed"),
+    [
+        ({"x": ["N", 8]}, {}, (1, 8), (1, 8)),
+        ({"x": ["N", 8], "table": [16, 8]}, {}, (), (1,)),
+        ({"x": ["N", 8], "steps": ["L", 8]}, {"steps": (5, 8)}, (2,), (2,)),
+        ({"x": ["N", 8], "y": ["N", 8]}, {"y": (5, 8)}, (), (5,)),
+        ({"x": []}, {"x": (5, 8)}, (), (5,)),
+        ({"x": []}, {}, (), (1,)),
+    ],
+)
+def test_the_batch_size_is_that_of_the_inputs_that_leave_it_open_and_of_their_namesakes(
+    own: dict[str, list[str | int]], shapes: dict[str, tuple[int, ...]], asked: tuple[int, ...], fed: tuple[int, ...]
+) -> None:
+    assert _sizes(DIGITS, own, asked, shapes) == fed
 
 
 def test_a_file_that_does_not_run_on_the_inputs_of_the_first_is_one_line_before_anything_is_measured(
