@@ -11,7 +11,7 @@ from typing import Any
 from jr_onnx.benching.op_types import op_type_times
 from jr_onnx.benching.peak import peak_memory
 from jr_onnx.benching.report import BenchReport, FileCost, Timing, ratio
-from jr_onnx.benching.sessions import open_session
+from jr_onnx.benching.sessions import blamed_on, open_session
 from jr_onnx.errors import ModelError, OptionError
 from jr_onnx.running.samples import Sampler
 from jr_onnx.running.ways import Arrays, CannotRunError, Session, Way, library_problem, onnxruntime, provider_name
@@ -29,7 +29,7 @@ def bench(
     models: Sequence[str | Path],
     *,
     provider: str = "CPU",
-    batches: Sequence[int] = (1,),
+    batches: Sequence[int] = (),
     threads: Sequence[int] = (1,),
     rounds: int = 15,
     shapes: Mapping[str, Sequence[int]] | None = None,
@@ -44,7 +44,7 @@ def bench(
     Args:
         models: files; the first is the one that the others are compared with.
         provider: an execution provider, "cpu" or "CUDAExecutionProvider".
-        batches: sizes of the first axis of every input that leaves it open.
+        batches: sizes of the first axis of inputs that leave it open; empty: what the model or `shapes` fix, else 1.
         threads: numbers of onnxruntime's intra-op threads.
         rounds: how often each model runs, at least 2; it runs once more in each new session to warm up.
         shapes: of inputs, by name, where other open axes must have sizes that cannot be found by trying.
@@ -57,23 +57,18 @@ def bench(
         ModelError: a model does not run.
     """
     paths = [Path(model) for model in models]
-    if not paths or rounds < 2 or min((*batches, *threads), default=0) < 1:
+    if not paths or rounds < 2 or min(threads, default=0) < 1 or min(batches, default=1) < 1:
         raise OptionError("give at least one model, two rounds, and batch sizes and threads of 1 and more")
     try:
         name = provider_name(provider)
-        _check_inputs(paths, name)
-        feeds = {batch: _feeds(paths[0], name, batch, shapes or {}) for batch in batches}
+        feeds = _feeds(paths, name, batches, shapes or {})
         timings: list[Timing] = []
         creations: list[Times] = []
-        for count in threads:
+        for count in dict.fromkeys(threads):
             times, made = _blocks(paths, name, count, feeds, rounds, clock, progress)
             creations.append(made)
-            timings += [
-                Timing(str(path), batch, count, median(own), ratio(own, times[batch][0]))
-                for batch in batches
-                for path, own in zip(paths, times[batch], strict=True)
-            ]
-        files = _costs(paths, name, threads[0], feeds[batches[0]], creations[0], progress)
+            timings += _timings(paths, count, times)
+        files = _costs(paths, name, threads[0], next(iter(feeds.values())), creations[0], progress)
     except CannotRunError as error:
         raise ModelError(str(error)) from error
     return BenchReport(name, onnxruntime().__version__, rounds, tuple(timings), files)
@@ -84,24 +79,64 @@ def steps(models: int, batches: int, threads: int, rounds: int) -> int:
     return batches * threads * rounds + models
 
 
-def _feeds(first: Path, provider: str, batch: int, shapes: Mapping[str, Sequence[int]]) -> Arrays:
+def _feeds(
+    paths: Sequence[Path], provider: str, batches: Sequence[int], shapes: Mapping[str, Sequence[int]]
+) -> dict[int, Arrays]:
+    """Random inputs by batch size, on which every model ran before anything is measured."""
+    sessions = [open_session(path, provider, 1) for path in paths]
+    _check_inputs(paths, sessions)
+    feeds = _random(paths[0], provider, batches, shapes)
+    try:
+        for path, session in zip(paths, sessions, strict=True):
+            with blamed_on(path):
+                for inputs in feeds.values():
+                    session.run(None, inputs)
+    except CannotRunError as error:
+        raise CannotRunError(f"{str(error).rstrip('.')}; give a --batch or --shape that every model takes") from error
+    return feeds
+
+
+def _random(
+    first: Path, provider: str, batches: Sequence[int], shapes: Mapping[str, Sequence[int]]
+) -> dict[int, Arrays]:
     session = Session(first, Way(provider, not library_problem()))
     own: dict[str, Sequence[Any]] = {one.name: one.shape for one in session.inputs()}
-    fixed = [shape[0] for shape in own.values() if shape and isinstance(shape[0], int)]
-    if fixed and len(fixed) == len(own) and batch not in (1, *fixed):
-        raise OptionError(f"--batch {batch}: {first} has the fixed size {fixed[0]} there")
-    batched = {name: _with_batch(shape, batch) for name, shape in own.items()}
-    return Sampler(session, {**batched, **shapes}, {}).random(0, 1.0).feeds
+    feeds = {}
+    for batch in _sizes(first, own, batches, shapes):
+        batched = {name: _with_batch(shape, batch) for name, shape in own.items()}
+        feeds[batch] = Sampler(session, {**batched, **shapes}, {}).random(0, 1.0).feeds
+    return feeds
 
 
-def _check_inputs(paths: Sequence[Path], provider: str) -> None:
+def _sizes(
+    first: Path, own: Mapping[str, Sequence[Any]], batches: Sequence[int], shapes: Mapping[str, Sequence[int]]
+) -> Sequence[int]:
+    """The batch sizes that will be fed: those asked for, or the one that the model or `shapes` fix.
+
+    Raises:
+        OptionError: a size was asked for that is not the fixed one.
+    """
+    axes = {name: shape[0] for name, shape in {**own, **shapes}.items() if shape}
+    left = {axis for axis in axes.values() if not isinstance(axis, int)}
+    # Beside an input that is left open, only those whose first axis has the same name in the model tell its size.
+    shared = {name for name, shape in own.items() if shape and isinstance(shape[0], str) and shape[0] in left}
+    fixed = {name: axis for name, axis in axes.items() if isinstance(axis, int) and (not left or name in shared)}
+    if left and not fixed:
+        return batches or (1,)
+    name, size = next(iter(fixed.items()), ("", 1))
+    for batch in batches:
+        if batch != size:
+            by, out = (f"--shape {name}", "one of the two") if name in shapes else (first, "--batch")
+            raise OptionError(f"--batch {batch}: {by} has the fixed size {size} there; leave {out} out")
+    return (size,)
+
+
+def _check_inputs(paths: Sequence[Path], sessions: Sequence[Any]) -> None:
     """All models take what the first one takes."""
-    taken = []
-    for path in paths:
-        session = open_session(path, provider, 1)
-        taken.append({one.name: one.type for one in session.get_inputs()})
-        if taken[-1] != taken[0]:
-            own, first = (", ".join(f"{name} {kind}" for name, kind in one.items()) for one in (taken[-1], taken[0]))
+    taken = [{one.name: one.type for one in session.get_inputs()} for session in sessions]
+    for path, inputs in zip(paths, taken, strict=True):
+        if inputs != taken[0]:
+            own, first = (", ".join(f"{name} {kind}" for name, kind in one.items()) for one in (inputs, taken[0]))
             raise OptionError(f"{path} takes {own or 'nothing'}, and {paths[0]} takes {first or 'nothing'}")
 
 
@@ -132,12 +167,22 @@ def _blocks(
         for batch, inputs in feeds.items():
             for number in range(-_WARM_UP, len(range(block, rounds, blocks))):
                 for index in _order(len(paths), number):
-                    started = clock()
-                    sessions[index].run(None, inputs)
+                    with blamed_on(paths[index]):
+                        started = clock()
+                        sessions[index].run(None, inputs)
+                        seconds = clock() - started
                     if number >= 0:
-                        times[batch][index].append(clock() - started)
+                        times[batch][index].append(seconds)
                 progress(int(number >= 0))
     return times, creations
+
+
+def _timings(paths: Sequence[Path], threads: int, times: Mapping[int, Times]) -> list[Timing]:
+    return [
+        Timing(str(path), batch, threads, median(own), ratio(own, each[0]))
+        for batch, each in times.items()
+        for path, own in zip(paths, each, strict=True)
+    ]
 
 
 def _order(models: int, number: int) -> list[int]:

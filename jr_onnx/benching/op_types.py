@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jr_onnx.benching.report import OpTypeTime
-from jr_onnx.benching.sessions import open_session
+from jr_onnx.benching.sessions import blamed_on, open_session
 from jr_onnx.running.ways import Arrays
 
 _RUNS = 3
@@ -19,11 +19,15 @@ def op_type_times(path: Path, provider: str, threads: int, feeds: Arrays) -> tup
     """Seconds a run by op_type, the longest first: means over a few runs, without the first.
 
     Profiling itself takes time, some microseconds a node, which is not in them.
+
+    Raises:
+        CannotRunError: the model is not loaded, or does not run on `feeds`.
     """
     with tempfile.TemporaryDirectory(prefix="jr-onnx-bench-") as folder:
         session = open_session(path, provider, threads, profile=str(Path(folder) / "profile"))
-        for _ in range(_RUNS + 1):
-            session.run(None, dict(feeds))
+        with blamed_on(path):
+            for _ in range(_RUNS + 1):
+                session.run(None, dict(feeds))
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     return summed(events, _RUNS)
 

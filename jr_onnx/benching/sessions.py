@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,18 @@ def open_session(path: Path, provider: str, threads: int, profile: str | None = 
     if profile is not None:
         options.enable_profiling = True
         options.profile_file_prefix = profile
-    try:
+    with blamed_on(path):
         return runtime().session(path, providers=[provider], session_options=options, kernels=not library_problem())
+
+
+@contextmanager
+def blamed_on(path: Path) -> Iterator[None]:
+    """What onnxruntime says within is one line that names the file.
+
+    Raises:
+        CannotRunError: onnxruntime fails.
+    """
+    try:
+        yield
     except session_errors() as error:
         raise CannotRunError(f"{path}: {' '.join(str(error).split())}") from error

@@ -30,7 +30,7 @@ def add_parser(commands: Commands) -> None:
     )
     parser.add_argument("models", metavar="MODEL", type=Path, nargs="+", help="the original, then what to compare")
     parser.add_argument("--provider", metavar="P", default="cpu", help="the execution provider (default: cpu)")
-    parser.add_argument("--batch", metavar="N,N", default="1", help="batch sizes, where the model leaves it open")
+    parser.add_argument("--batch", metavar="N,N", help="batch sizes, where the model leaves it open (default: 1)")
     parser.add_argument("--threads", metavar="N,N", default="1", help="numbers of threads (default: 1)")
     parser.add_argument("--rounds", metavar="N", type=int, default=15, help="runs of each model (default: 15)")
     parser.add_argument(
@@ -42,8 +42,9 @@ def add_parser(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure and print."""
-    batches, threads = counts("--batch", arguments.batch), counts("--threads", arguments.threads)
-    total = steps(len(arguments.models), len(batches), len(threads), arguments.rounds)
+    batches = () if arguments.batch is None else counts("--batch", arguments.batch)
+    threads = counts("--threads", arguments.threads)
+    total = steps(len(arguments.models), max(len(batches), 1), len(threads), arguments.rounds)
     with steps_bar("measure", total) as progress:
         report = bench(
             arguments.models,

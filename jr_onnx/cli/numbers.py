@@ -42,7 +42,7 @@ def number(option: str, text: str) -> float:
 
 
 def counts(option: str, text: str) -> tuple[int, ...]:
-    """The whole numbers of an option like "1,8".
+    """The whole numbers of an option like "1,8", each once.
 
     Raises:
         OptionError: one is none, or is below 1.
@@ -50,7 +50,7 @@ def counts(option: str, text: str) -> tuple[int, ...]:
     parts = text.split(",")
     if not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise OptionError(f"{option} {text}: write it as 1,8")
-    return tuple(map(int, parts))
+    return tuple(dict.fromkeys(map(int, parts)))
 
 
 def shapes(option: str, texts: Sequence[str]) -> dict[str, tuple[int, ...]]:

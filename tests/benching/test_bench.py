@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
 import jr_onnx
-from jr_onnx.benching.bench import _order, steps
-from jr_onnx.benching.op_types import summed
+from jr_onnx.benching.bench import _order, _sizes, steps
+from jr_onnx.benching.op_types import op_type_times, summed
 from jr_onnx.benching.report import ratio
 from jr_onnx.cli.main import main
+from jr_onnx.running.ways import CannotRunError
 
 DIGITS = Path(__file__).parents[2] / "models" / "digits.onnx"
 
@@ -119,16 +121,85 @@ def test_every_file_comes_first_as_often_as_every_other(models: int) -> None:
     assert sorted(first) == sorted(2 * list(range(models)))
 
 
-def test_a_batch_size_that_the_model_fixes_otherwise_is_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def fixed(tmp_path: Path) -> Path:
+    """The digits' model for batches of 4 only."""
     model = onnx.load(DIGITS)
-    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
-    onnx.save(model, tmp_path / "one.onnx")
-    assert main(["bench", str(tmp_path / "one.onnx"), "--batch", "1,8", "--rounds", "2"]) == 2
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
+    onnx.save(model, tmp_path / "four.onnx")
+    return tmp_path / "four.onnx"
+
+
+def test_a_batch_size_that_the_model_fixes_otherwise_is_one_line(
+    fixed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", str(fixed), "--batch", "4,8", "--rounds", "2"]) == 2
     error = capsys.readouterr().err
     assert "--batch 8" in error
     assert error.count("\n") == 1
+
+
+def _batches(report: jr_onnx.BenchReport) -> list[int]:
+    return [one.batch for one in report.timings]
+
+
+def test_the_batch_size_of_a_report_is_the_one_that_the_model_fixes(fixed: Path) -> None:
+    assert _batches(jr_onnx.bench([fixed], rounds=2)) == [4]
+    assert _batches(jr_onnx.bench([fixed, DIGITS], rounds=2)) == [4, 4]
+
+
+def test_the_batch_size_of_a_report_is_the_one_that_a_shape_gives() -> None:
+    shapes = {"image": (3, 1, 8, 8)}
+    assert _batches(jr_onnx.bench([DIGITS], shapes=shapes, rounds=2)) == [3]
+    assert _batches(jr_onnx.bench([DIGITS], shapes=shapes, batches=(3,), rounds=2)) == [3]
+
+
+def test_a_batch_size_other_than_that_of_a_shape_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", str(DIGITS), "--shape", "image=3,1,8,8", "--batch", "3,8", "--rounds", "2"]) == 2
+    error = capsys.readouterr().err
+    assert "--batch 8: --shape image has the fixed size 3" in error
+    assert error.count("\n") == 1
+
+
+def test_a_batch_size_or_number_of_threads_given_twice_is_measured_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _batches(jr_onnx.bench([DIGITS], batches=(2, 2), threads=(1, 1), rounds=2)) == [2]
+    assert main(["bench", str(DIGITS), "--batch", "2,1,2", "--threads", "1,1", "--rounds", "2", "--json"]) == 0
+    assert [one["batch"] for one in json.loads(capsys.readouterr().out)["timings"]] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("own", "shapes", "asked", "fed"),
+    [
+        ({"x": ["N", 8]}, {}, (1, 8), (1, 8)),
+        ({"x": ["N", 8], "table": [16, 8]}, {}, (), (1,)),
+        ({"x": ["N", 8], "steps": ["L", 8]}, {"steps": (5, 8)}, (2,), (2,)),
+        ({"x": ["N", 8], "y": ["N", 8]}, {"y": (5, 8)}, (), (5,)),
+        ({"x": []}, {"x": (5, 8)}, (), (5,)),
+        ({"x": []}, {}, (), (1,)),
+    ],
+)
+def test_the_batch_size_is_that_of_the_inputs_that_leave_it_open_and_of_their_namesakes(
+    own: dict[str, list[str | int]], shapes: dict[str, tuple[int, ...]], asked: tuple[int, ...], fed: tuple[int, ...]
+) -> None:
+    assert _sizes(DIGITS, own, asked, shapes) == fed
+
+
+def test_a_file_that_does_not_run_on_the_inputs_of_the_first_is_one_line_before_anything_is_measured(
+    fixed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told: list[int] = []
+    with pytest.raises(jr_onnx.ModelError, match=r"four\.onnx: .*give a --batch or --shape that every model takes"):
+        jr_onnx.bench([DIGITS, fixed], batches=(4, 8), rounds=2, progress=told.append)
+    assert not told
+    assert main(["bench", str(DIGITS), str(fixed), "--rounds", "2"]) == 2
+    error = capsys.readouterr().err
+    assert "four.onnx" in error
+    assert error.count("\n") == 1
+
+
+def test_the_profile_of_a_run_that_fails_is_an_error_that_names_the_file(fixed: Path) -> None:
+    with pytest.raises(CannotRunError, match=r"four\.onnx"):
+        op_type_times(fixed, "CPUExecutionProvider", 1, {"image": np.zeros((1, 1, 8, 8), np.float32)})
 
 
 def test_files_with_other_inputs_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
