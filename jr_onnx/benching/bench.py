@@ -104,7 +104,9 @@ def _random(
     feeds = {}
     for batch in _sizes(first, own, batches, shapes):
         batched = {name: _with_batch(shape, batch) for name, shape in own.items()}
-        feeds[batch] = Sampler(session, {**batched, **shapes}, {}).random(0, 1.0).feeds
+        feeds[batch] = (
+            Sampler(session, {**batched, **shapes}, {}, advice="; give --shape NAME=D,D").random(0, 1.0).feeds
+        )
     return feeds
 
 

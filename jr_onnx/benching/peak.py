@@ -29,7 +29,8 @@ def peak_memory(path: Path, provider: str, threads: int, feeds: Arrays) -> int:
         command = [sys.executable, "-m", __name__, str(path), provider, str(threads), str(inputs)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise CannotRunError(f"{path}: {done.stderr.strip().splitlines()[-1:] or done.returncode}")
+        said = done.stderr.strip().splitlines()
+        raise CannotRunError(f"{path}: {said[-1] if said else f'exit code {done.returncode}'}")
     return int(done.stdout.split()[-1])
 
 
