@@ -3,8 +3,9 @@
 The attacks that follow the true gradient come first, at each eps from the smallest to the largest, each on the samples
 that those before it left. What they leave goes down two arms, neither of which knows of the other: the attacks that
 adapt, and as a control the true gradient again, with at least as many starts. What the arms find beyond each other
-tells masked gradients from mere effort. The black-box attacks get what is left of all. A perturbation that fools at one
-eps is a perturbation at each larger one too, so it counts there without another attack.
+tells masked gradients from mere effort. The black-box attacks get what is left of all: what they find there counts
+with the attacks that adapt, for theirs is the weaker search, and finds little where gradients lead anywhere. A
+perturbation that fools at one eps is a perturbation at each larger one too, so it counts there without another attack.
 
 Whether a sample is fooled is decided by onnxruntime on the shipped file, on the perturbation brought back into the ball
 and the valid range. NaN or infinity in it, or a gradient that is zero, is a failure of the attack.
@@ -78,8 +79,9 @@ class Campaign:
     @property
     def runs(self) -> tuple[str, ...]:
         """The attacks in their order, with the control before those that adapt."""
-        control = tuple(CONTROL) if self.adaptive else ()
         true = tuple(name for name in self.attacks if not adapts(name))
+        compared = self.adaptive or (true and len(self.attacks) > len(true))
+        control = tuple(CONTROL) if compared else ()
         return (*true, *control, *self.attacks[len(true) :])
 
     @property
@@ -123,10 +125,11 @@ def attack_part(campaign: Campaign, part: Part) -> Arrays:
     Returns:
         correct: bool [n]. by_true, by_all: int16 [eps, n], which run broke the sample at this eps, as an index into
         `campaign.runs`; -1 where none did; `by_true` has the control, and `by_all` all of `by_true`. control, adaptive:
-        bool [eps, n], what these arms broke of what the true gradient left. tried, broke, failed, left: int32
-        [eps, runs]; left counts the samples that no run up to this one broke. noise: float64 [runs, n], the relative
-        noise of the attacks that look for the smallest perturbation, NaN where they found none. kept_index int64 [k],
-        kept float32 [k, ...]: what fooled at the smallest eps, of samples below `KEPT`; labels int64 [n].
+        bool [eps, n], what these arms broke of what the true gradient left; black-box attacks count in `adaptive`.
+        tried, broke, failed, left: int32 [eps, runs]; left counts the samples that no run up to this one broke. noise:
+        float64 [runs, n], the relative noise of the attacks that look for the smallest perturbation, NaN where they
+        found none. kept_index int64 [k], kept float32 [k, ...]: what fooled at the smallest eps, of samples below
+        `KEPT`; labels int64 [n].
     """
     with _one_thread(campaign):
         return _Shard(campaign, part).attacked()
@@ -168,7 +171,7 @@ class _Shard:
             "by_true": true,
             "by_all": by_all,
             "control": (true >= 0) & (base < 0),
-            "adaptive": (adaptive >= 0) & (base < 0),
+            "adaptive": ((adaptive >= 0) & (base < 0)) | ((by_all >= 0) & (true < 0)),
             "noise": self.noise,
             "labels": self.labels,
             "kept_index": self.rows[kept],
@@ -228,7 +231,7 @@ class _Shard:
         if name in CONTROL:
             # No attack that adapts starts more often with either loss. The first start, the image itself, is for
             # nothing: PGD was there before.
-            effort = replace(effort, restarts=1 + effort.restarts * len(self.campaign.adaptive))
+            effort = replace(effort, restarts=1 + effort.restarts * max(1, len(self.campaign.adaptive)))
         pixels, labels = self.pixels[rows], self.labels[rows]
         return run(info.name, target, pixels, labels, [int(seed) for seed in seeds], effort, source=source)
 

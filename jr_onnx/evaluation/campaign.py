@@ -21,6 +21,7 @@ from jr_onnx.dataset import Dataset
 from jr_onnx.differentiable.errors import ParityError, UnsupportedOperatorError
 from jr_onnx.errors import ModelError, OptionError
 from jr_onnx.evaluation.attacking import (
+    CONTROL,
     Arrays,
     Campaign,
     Part,
@@ -265,7 +266,7 @@ def _report(campaign: Campaign, done: Mapping[str, list[Arrays]], seconds: float
         name: model_result(name, shipped.path, campaign, done[name]) for name, shipped in campaign.models.items()
     }
     reference, *others = results.values()
-    effort = campaign.effort
+    effort, controlled = campaign.effort, not CONTROL.keys().isdisjoint(campaign.runs)
     return EvaluationReport(
         models=results,
         eps=campaign.eps,
@@ -280,7 +281,7 @@ def _report(campaign: Campaign, done: Mapping[str, list[Arrays]], seconds: float
             "labels": "given" if campaign.dataset.labels is not None else "the original's answers",
             "versions": _versions(),
         },
-        verdicts={one.name: judge(reference, one, campaign.eps, adaptive=bool(campaign.adaptive)) for one in others},
+        verdicts={one.name: judge(reference, one, campaign.eps, adaptive=controlled) for one in others},
         zeroed={},
         examples=examples(campaign, done),
         seconds=seconds,

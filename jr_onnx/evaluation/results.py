@@ -72,7 +72,7 @@ class ModelResult:
             [eps, samples].
         survives: whether it still is under all attacks: the worst case, [eps, samples].
         control, adaptive: of what the true gradient left before the control: what the control broke, and what the
-            attacks that adapt did, black-box ones left out, [eps, samples].
+            attacks that adapt or need no gradient did, [eps, samples].
         rows: the attacks in the order in which they ran.
         noise: the attacks that look for the smallest perturbation.
     """

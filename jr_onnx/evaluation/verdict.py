@@ -1,6 +1,7 @@
 """What follows from a campaign, in words that claim no more than the numbers do.
 
-MASKING    attacks that adapt break more of the model's samples than the true gradient does with as many starts
+MASKING    attacks that adapt, or need no gradient, break more of the model's samples than the true gradient does with
+           as many starts
 GAIN       in the worst case over all attacks, more samples survive than of the original: an upper bound, no guarantee
 WORSE      fewer do
 NO GAIN    neither is certain, or gradients failed on too many samples for a gain to be believed
@@ -22,6 +23,9 @@ from jr_onnx.text import count, eps_text
 
 Gain = Literal["GAIN", "NO GAIN", "WORSE"]
 
+#: The attacks that follow a gradient of the model that they attack; the control does too, and is no attack of its own.
+OWN_GRADIENT = frozenset(name for name, info in ATTACKS.items() if info.needs_gradient and not info.needs_source)
+
 #: The chance to find a difference where there is none, over all eps together.
 LEVEL = 0.05
 
@@ -42,8 +46,9 @@ class EpsVerdict:
         reference, hardened: share of the samples that survive all attacks.
         true_gradient: share that survives the true gradient, (reference, hardened).
         gain: hardened against reference, in the worst case.
-        masking: of the hardened model, the share lost to attacks that adapt against the share lost to the control,
-            which is the true gradient with at least as many starts, both from what the true gradient left.
+        masking: of the hardened model, the share lost to attacks that adapt or need no gradient against the share lost
+            to the control, which is the true gradient with at least as many starts, both from what the true gradient
+            left.
         unmasked: the difference of the same shares on the original, for comparison.
         failures: the share of its samples on which the gradients failed, of the attack for which they failed least.
         masked, verdict: what follows.
@@ -96,7 +101,8 @@ def judge(reference: ModelResult, hardened: ModelResult, eps: Sequence[float], *
         reference: the original.
         hardened: the model in question, attacked on the same samples at equal effort.
         eps: of the rows of their results.
-        adaptive: whether any attack that adapts was run; without one nothing can be said about masking.
+        adaptive: whether attacks that adapt or need no gradient were run, and the control; without them nothing can be
+            said about masking.
     """
     at = tuple(_at(reference, hardened, index, one, LEVEL / len(eps)) for index, one in enumerate(eps))
     found = {one.verdict for one in at}
@@ -118,9 +124,10 @@ def judge(reference: ModelResult, hardened: ModelResult, eps: Sequence[float], *
 def _at(reference: ModelResult, hardened: ModelResult, index: int, eps: float, level: float) -> EpsVerdict:
     gain = paired_test(reference.survives[index], hardened.survives[index], 1 - level)
     masking = paired_test(hardened.control[index], hardened.adaptive[index], 1 - level)
-    # Where one attack's gradient fails another's may not: the smooth ones have one behind a closed JumpReLU.
-    own = [row for row in hardened.rows if row.eps == eps and row.tried and row.attack in ATTACKS]
-    failures = min((row.failed / row.tried for row in own if ATTACKS[row.attack].needs_gradient), default=0.0)
+    # Where one attack's gradient fails another's may not: the smooth ones have one behind a closed JumpReLU. That of
+    # the original, which transfer follows, says nothing about the hardened model's.
+    own = [row for row in hardened.rows if row.eps == eps and row.tried and row.attack in OWN_GRADIENT]
+    failures = min((row.failed / row.tried for row in own), default=0.0)
     verdict: Gain = "NO GAIN"
     if gain.p_value < level and gain.difference.estimate < 0:
         verdict = "WORSE"
@@ -181,18 +188,19 @@ def _points(result: PairedResult) -> str:
 
 def _masked(one: EpsVerdict) -> str:
     reference, hardened = one.true_gradient
+    # Where no gradient leads anywhere, that the arms found the same is no sign of anything.
+    unknown = "whether there is masking cannot be told, for gradients failed"
+    found = "MASKING" if one.masked else unknown if one.failures > FAILURES else "no masking found"
     return (
         f"eps {eps_text(one.eps)}, true gradient: hardened {hardened:.1%}, original {reference:.1%}; of the hardened "
         f"model's samples, attacks that adapt break more than the true gradient with as many starts by "
-        f"{_points(one.masking)} (on the original {100 * one.unmasked:+.1f}), p = {one.masking.p_value:.2g}: "
-        f"{'MASKING' if one.masked else 'no masking found'}."
+        f"{_points(one.masking)} (on the original {100 * one.unmasked:+.1f}), p = {one.masking.p_value:.2g}: {found}."
     )
 
 
 def _effort(hardened: ModelResult, one: EpsVerdict) -> list[str]:
     """How far the effort went: what the last attack on the model itself still broke, and where gradients failed."""
-    own = (ATTACKS[row.attack] for row in hardened.rows if row.eps == one.eps and row.attack in ATTACKS)
-    last = [info.name for info in own if info.needs_gradient and not info.needs_source][-1:]
+    last = [row.attack for row in hardened.rows if row.eps == one.eps and row.attack in OWN_GRADIENT][-1:]
     said = [
         f"eps {eps_text(one.eps)}, effort: {row.attack}, the last that follows a gradient of the hardened model, broke "
         f"{row.broke} of the {count(row.tried, 'sample')} that it was given, and its gradient failed on {row.failed}."

@@ -145,7 +145,25 @@ def test_no_gain_is_called_where_gradients_failed() -> None:
         row = AttackRow("pgd", False, 0.1, 100, 0, failed, 1.0)
         verdict = judge(result("a", half), result("b", ones, rows=(row,)), (0.1,), adaptive=True)
         assert verdict.words == words
-        assert any("failed on 6.0% of the samples" in line for line in verdict.evidence) == (words == "NO GAIN")
+        assert any("on 6.0% of the samples that it was given" in line for line in verdict.evidence) == (
+            words == "NO GAIN"
+        )
+
+
+def test_the_originals_gradient_does_not_stand_in_for_the_hardened_models() -> None:
+    ones, half = np.ones((1, 100), bool), (np.arange(100) < 50)[None]
+    rows = (AttackRow("pgd", False, 0.1, 100, 0, 100, 1.0), AttackRow("transfer", True, 0.1, 100, 0, 0, 1.0))
+    verdict = judge(result("a", half), result("b", ones, rows=rows), (0.1,), adaptive=True)
+    assert verdict.words == "NO GAIN"
+    assert any("cannot be told, for gradients failed" in line for line in verdict.evidence)
+
+
+def test_what_needs_no_gradient_tells_that_gradients_are_masked() -> None:
+    report = evaluated(masked(), "pgd", "square", eps=0.15)
+    verdict = report.verdicts["hardened"]
+    assert [row.attack for row in report.models["hardened"].rows] == ["pgd", "pgd-control", "margin-control", "square"]
+    assert verdict.words.startswith("MASKING")
+    assert verdict.gain != "GAIN", "no gradient of the hardened model led anywhere"
 
 
 def test_the_headline_tells_how_little_a_few_samples_say() -> None:
