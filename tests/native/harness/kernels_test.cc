@@ -1,4 +1,5 @@
 // Every variant that this machine can run, called directly.
+#include <cstring>
 #include <thread>
 #include <vector>
 
@@ -118,6 +119,45 @@ void test_channels(const Format<Bits>& format, const jr::cpu::Variant& variant, 
   }
 }
 
+// The sum that a machine makes of two values, given as bits.
+template <class Value, class Bits>
+Bits sum_of(Bits a, Bits b) {
+  static_assert(sizeof(Value) == sizeof(Bits));
+  Value left, right;
+  std::memcpy(&left, &a, sizeof left);
+  std::memcpy(&right, &b, sizeof right);
+  const Value sum = left + right;
+  Bits bits;
+  std::memcpy(&bits, &sum, sizeof bits);
+  return bits;
+}
+
+// The kernel of the fused op over [begin, end), in place or not, against Add and then the definition.
+template <class Value, class Bits>
+void test_sums(const Format<Bits>& format, const jr::cpu::Variant& variant, Bits jump) {
+  const Layout layouts[] = {{0, 1, 1}, {1, 1, 1}, {17, 1, 1}, {1000, 1, 1}, {60, 5, 4}, {2 * 3 * 49, 3, 49}};
+  for (const Layout& layout : layouts) {
+    const std::vector<Bits> jumps = mixed(format, layout.channels, jump);
+    const std::vector<Bits> a = mixed(format, layout.count, jump);
+    std::vector<Bits> b = mixed(format, layout.count + 3, jump);
+    b.erase(b.begin(), b.begin() + 3);  // other values beside each other than in a, and no alignment
+    for (const bool in_place : {false, true}) {
+      const int64_t begin = layout.count / 3, end = layout.count - layout.count / 4;
+      std::vector<Bits> y = in_place ? a : std::vector<Bits>(a.size(), 0x5A);
+      const std::vector<Bits> before = y;
+      variant.add_kernel(format.type)(in_place ? y.data() : a.data(), b.data(), jumps.data(), y.data(),
+                                      layout, begin, end);
+      for (int64_t i = 0; i < layout.count; ++i) {
+        const Bits limit = jumps[static_cast<std::size_t>(i / layout.inner % layout.channels)];
+        const bool inside = begin <= i && i < end;
+        const Bits wanted = inside ? format.expected(sum_of<Value>(a[i], b[i]), limit) : before[i];
+        CHECK(inside ? format.same(y[i], wanted) : y[i] == wanted, "%s, sum, element %lld of %lld",
+              variant.name, static_cast<long long>(i), static_cast<long long>(layout.count));
+      }
+    }
+  }
+}
+
 // Threads side by side on one buffer, each with its own range: no element is written by two.
 void test_threads(const jr::cpu::Variant& variant) {
   const int64_t count = 100'003;
@@ -155,6 +195,8 @@ void test_kernels() {
     test_channels(kFloat16, variant, uint16_t{0x3800});
     test_sizes(kBFloat16, variant, uint16_t{0x3F00});
     test_channels(kBFloat16, variant, uint16_t{0x3F00});
+    for (const uint32_t jump : {0x3F000000u, 0u, 0xBF000000u}) test_sums<float>(kFloat32, variant, jump);
+    test_sums<double>(kFloat64, variant, uint64_t{0x3FE0000000000000});
     test_threads(variant);
     std::printf("kernels: %s\n", variant.name);
   }

@@ -71,9 +71,9 @@ void test_many_registrations() {
   }
 }
 
-const CustomOp* op_of(const fake::Options& options, ElementType type) {
+const CustomOp* op_of(const fake::Options& options, ElementType type, const char* name = "JumpReLU") {
   for (const CustomOp* op : options.domains[0]->ops) {
-    if (op->GetInputType(op, 0) == type &&
+    if (op->GetInputType(op, 0) == type && !std::strcmp(op->GetName(op), name) &&
         !std::strcmp(op->GetExecutionProviderType(op), "CPUExecutionProvider")) {
       return op;
     }
@@ -135,6 +135,38 @@ void test_compute(const char* version, uint32_t newest) {
           run.check();
         }
       }
+    }
+  }
+  CHECK(fake::open_shapes() == 0, "%ld shapes were not released", fake::open_shapes());
+}
+
+// AddJumpReLU, float32: B is all 0.25, so that the sums are known without the kernel.
+void test_sums() {
+  fake::Options options;
+  CHECK(registered("1.24.0", 24, &options).empty(), "registration");
+  const CustomOp* const op = op_of(options, ElementType::float32, "AddJumpReLU");
+  CHECK(op->GetInputTypeCount(op) == 3, "A, B and the jump");
+  for (const std::size_t count : {std::size_t{0}, std::size_t{7}, std::size_t{200'003}}) {
+    for (const bool in_place : {false, true}) {
+      std::vector<float> a(count), b(count, 0.25f), y(count);
+      for (std::size_t i = 0; i < count; ++i) a[i] = static_cast<float>(i % 5) / 4 - 0.5f;
+      if (in_place) y = a;
+      float jump = 0.5f;
+      const std::vector<int64_t> dims{static_cast<int64_t>(count)};
+      fake::Call call{
+          {{dims, in_place ? y.data() : a.data()}, {dims, b.data()}, {{}, &jump}}, {}, y.data(), 4};
+      void* kernel = nullptr;
+      CHECK(op->CreateKernelV2(op, nullptr, nullptr, &kernel) == nullptr, "no kernel");
+      auto* const context = reinterpret_cast<jr::ort::KernelContext*>(&call);
+      CHECK(op->KernelComputeV2(kernel, context) == nullptr, "no sum");
+      for (std::size_t i = 0; i < count; ++i) {
+        const float sum = a[i] + 0.25f;
+        CHECK(y[i] == (sum <= jump ? 0.0f : sum), "element %zu", i);
+      }
+      call.inputs[1].dims = {1, static_cast<int64_t>(count)};
+      const std::string message = fake::message_of(op->KernelComputeV2(kernel, context));
+      CHECK(says(message, "A and B differ in shape"), "%s", message.c_str());
+      op->KernelDestroy(kernel);
     }
   }
   CHECK(fake::open_shapes() == 0, "%ld shapes were not released", fake::open_shapes());
@@ -227,6 +259,7 @@ void test_op() {
   test_many_registrations();
   test_compute("1.17.0", 17);
   test_compute("1.31.0", 31);
+  test_sums();
   test_refusals();
   test_failures("1.18.0", 18);
   test_failures("1.26.0", 26);
