@@ -133,7 +133,7 @@ def _one_thread() -> Iterator[None]:
 def _on_dask(work: Work[Part, Done], payload: Any, parts: Sequence[Part], address: str) -> Iterator[tuple[Part, Done]]:
     try:
         from distributed import KilledWorker
-        from distributed.comm import CommClosedError
+        from distributed.comm.core import CommClosedError
     except ImportError as error:
         raise RuntimeMissingError('Dask is not installed; install it with pip install "jr-onnx[dask]"') from error
     try:

@@ -208,6 +208,26 @@ def test_images_are_read_when_they_are_asked_for(folder: Path) -> None:
         data.batch([3])
 
 
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_image_of_16_bits_in_grey_has_its_greys(folder: Path, suffix: str, channels: int) -> None:
+    image = pytest.importorskip("PIL.Image")
+    greys = np.array([[0, 257], [40000, 65535]], np.uint16)
+    for path in (folder / "cat").iterdir():
+        path.unlink()
+    image.fromarray(greys).save(folder / "cat" / f"a.{suffix}")
+    data = load(folder, classifier=Classifier("x", ("N", channels, 2, 2), 1, "y", 2, "NCHW"))
+    assert (data.images[0] == np.array([[0, 1], [156, 255]])).all()
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_an_image_whose_range_nobody_knows_is_refused(folder: Path, dtype: type) -> None:
+    image = pytest.importorskip("PIL.Image")
+    image.fromarray(np.full((4, 4), 7, dtype)).save(folder / "cat" / "0.tif")
+    with pytest.raises(OptionError, match=r"0\.tif: has pixels of 32 bits"):
+        load(folder, size=(4, 4)).batch([0])
+
+
 def test_folders_with_numbers_are_labels(folder: Path) -> None:
     (folder / "cat").rename(folder / "7")
     (folder / "dog").rename(folder / "10")
