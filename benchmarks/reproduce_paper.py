@@ -14,19 +14,20 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import onnx
 
 import jr_onnx
 from jr_onnx.attacks.attack import Effort
-from jr_onnx.cli.numbers import fraction
+from jr_onnx.cli.data import drawn
+from jr_onnx.cli.numbers import fraction, number
 from jr_onnx.cli.progress import stages_bar
 from jr_onnx.dataset import Dataset, load, read_classifier
-from jr_onnx.evaluation.campaign import run_campaign
+from jr_onnx.errors import JrOnnxError, OptionError
+from jr_onnx.evaluation.campaign import checked_eps, run_campaign
 from jr_onnx.evaluation.results import EvaluationReport
 from jr_onnx.evaluation.shipped import judge_of, ship
 from jr_onnx.statistics import proportion_interval
-from jr_onnx.text import table
+from jr_onnx.text import printable, table
 
 PAPER = ("ifgsm", "deepfool-l2", "trust-region")
 WITHIN_EPS = ("pgd", "pgd-margin", "bpda", "smooth-0.1", "smooth-0.25", "smooth-0.5", "transfer", "square")
@@ -37,7 +38,16 @@ Models = Mapping[str, onnx.ModelProto]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run everything and print it as tables."""
+    """Run everything and print it as tables; the exit code."""
+    try:
+        _run(_parser().parse_args(argv))
+    except JrOnnxError as error:
+        print(printable(f"reproduce_paper: {error}"), file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="The paper's experiments, and the attacks that adapt.")
     parser.add_argument("model", type=Path, help="the network with ReLU")
     parser.add_argument("data", help="samples, as `jr-onnx evaluate --data` takes them")
@@ -50,12 +60,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--journal", type=Path, help="a folder, to go on from if this is interrupted")
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args(argv)
+    return parser
+
+
+def _run(given: argparse.Namespace) -> None:
+    eps = checked_eps([fraction("--eps", text) for text in given.eps.split(",")])
     dataset = load(given.data, classifier=read_classifier(given.model))
-    models = {jump: _hardened(given.model, float(jump)) for jump in given.jumps.split(",")}
+    attacked = drawn(dataset, given.samples, given.seed)
+    models = {jump: _hardened(given.model, number("--jumps", jump)) for jump in given.jumps.split(",")}
     _print_clean(models, dataset)
-    rows = np.random.default_rng(given.seed).permutation(len(dataset))[: given.samples].astype(np.int64)
-    attacked = dataset.take(np.sort(rows))
 
     def campaign(attacks: Sequence[str], eps: Sequence[float], effort: Effort) -> EvaluationReport:
         with stages_bar() as bar:
@@ -73,9 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     # All pixels are within 1 of each other: this eps is no bound.
     _print_paper(campaign(PAPER, [1.0], Effort(steps=given.ifgsm_steps)))
-    eps = [fraction("--eps", text) for text in given.eps.split(",")]
     _print_within_eps(campaign(WITHIN_EPS, eps, Effort(steps=given.steps, queries=given.queries)))
-    return 0
 
 
 def _hardened(model: Path, jump: float) -> onnx.ModelProto:
@@ -88,7 +99,7 @@ def _hardened(model: Path, jump: float) -> onnx.ModelProto:
 
 def _print_clean(models: Models, dataset: Dataset) -> None:
     if dataset.labels is None:
-        sys.exit("the data have no labels")
+        raise OptionError(f"{dataset.name}: has no labels")
     rows = []
     for jump, model in models.items():
         judge, right = judge_of(ship(model)), 0

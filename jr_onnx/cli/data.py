@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import sys
+
+import numpy as np
 
 from jr_onnx.cli.numbers import numbers
 from jr_onnx.dataset import Classifier, Dataset, load
 from jr_onnx.errors import OptionError
+from jr_onnx.text import printable
+
+#: The numbers of channels that images have.
+_CHANNELS = (1, 3, 4)
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +37,7 @@ def read_data(arguments: argparse.Namespace, classifier: Classifier) -> Dataset:
     Raises:
         OptionError: they are unfit; the message says why.
     """
-    return load(
+    dataset = load(
         arguments.data,
         classifier=classifier,
         mean=None if arguments.mean is None else numbers("--mean", arguments.mean),
@@ -38,6 +45,33 @@ def read_data(arguments: argparse.Namespace, classifier: Classifier) -> Dataset:
         size=None if arguments.size is None else _size(arguments.size),
         layout=arguments.layout,
     )
+    _warn_of_layout(arguments.layout, dataset)
+    return dataset
+
+
+def drawn(dataset: Dataset, samples: int | None, seed: int) -> Dataset:
+    """So many of the samples, drawn by the seed; all where there are no more, or None is given.
+
+    Raises:
+        OptionError: there are none to draw, or the seed is negative.
+    """
+    if samples is None or samples >= len(dataset):
+        return dataset
+    if samples < 1 or seed < 0:
+        raise OptionError(f"--samples {samples} --seed {seed}: at least one sample, and a seed of at least 0")
+    rows = np.random.default_rng(seed).permutation(len(dataset))[:samples].astype(np.int64)
+    return dataset.take(np.sort(rows))
+
+
+def _warn_of_layout(given: str | None, dataset: Dataset) -> None:
+    """No refusal: signals and feature maps have as many channels as they like."""
+    shape = dataset.images.shape
+    if given is None or len(shape) != 4:
+        return
+    channels, other = (shape[1], shape[3]) if given == "NCHW" else (shape[3], shape[1])
+    if channels not in _CHANNELS and other in _CHANNELS:
+        warning = f"warning: --layout {given} makes {channels} channels of {dataset.name}, not {other}; is it right?"
+        print(printable(warning), file=sys.stderr)
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -8,16 +8,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from jr_onnx.attacks.attack import Effort
 from jr_onnx.attacks.catalogue import ATTACKS
-from jr_onnx.cli.data import add_data_arguments, read_data
-from jr_onnx.cli.long_work import check_plots, command_line, default_journal, interrupted, output_folder_exists
+from jr_onnx.cli.data import add_data_arguments, drawn, read_data
+from jr_onnx.cli.long_work import check_output, check_plots, command_line, default_journal, interrupted, named
 from jr_onnx.cli.numbers import fraction
 from jr_onnx.cli.progress import stages_bar
-from jr_onnx.dataset import Dataset, read_classifier
-from jr_onnx.errors import OptionError
+from jr_onnx.dataset import read_classifier
 from jr_onnx.evaluation.campaign import DEFAULT_ATTACKS, DEFAULT_EFFORT
 from jr_onnx.evaluation.evaluate import evaluate
 from jr_onnx.evaluation.results import EvaluationReport
@@ -51,11 +48,11 @@ def add_parser(commands: Commands) -> None:
     group.add_argument(
         "--journal",
         metavar="DIR",
-        type=Path,
+        type=named,
         help="where finished parts are kept, for a run that is interrupted (default: in the user's cache folder)",
     )
-    parser.add_argument("--report", metavar="FILE.html", type=Path, help="write the report as one HTML page")
-    parser.add_argument("--plots", metavar="DIR", type=Path, help="write the charts as PNG and SVG (jr-onnx[report])")
+    parser.add_argument("--report", metavar="FILE.html", type=named, help="write the report as one HTML page")
+    parser.add_argument("--plots", metavar="DIR", type=named, help="write the charts as PNG and SVG (jr-onnx[report])")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.set_defaults(run=run)
 
@@ -85,10 +82,9 @@ def _add_attack_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate, print, and write the report and the plots if they are asked for."""
-    output_folder_exists(arguments.report, "--report")
-    if arguments.plots is not None:
-        check_plots(arguments.plots)
-    dataset = _drawn(read_data(arguments, read_classifier(arguments.reference)), arguments.samples, arguments.seed)
+    check_output(arguments.report, "--report", (arguments.hardened, arguments.reference, arguments.data))
+    check_plots(arguments.plots)
+    dataset = drawn(read_data(arguments, read_classifier(arguments.reference)), arguments.samples, arguments.seed)
     effort = Effort(steps=arguments.steps, restarts=arguments.restarts, queries=arguments.queries)
     journal = arguments.journal or default_journal()
     finished = 0
@@ -105,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
                 arguments.reference,
                 dataset,
                 eps=[fraction("--eps", text) for text in arguments.eps.split(",")],
-                attacks=tuple(ATTACKS) if arguments.attacks == _ALL else arguments.attacks.split(","),
+                attacks=_attacks(arguments.attacks),
                 effort=effort,
                 seed=arguments.seed,
                 workers=arguments.workers,
@@ -118,6 +114,11 @@ def run(arguments: argparse.Namespace) -> int:
     print(json.dumps(report.to_dict(), indent=2) if arguments.json else "\n".join(_text(report)), flush=True)
     _write(report, arguments)
     return 0
+
+
+def _attacks(text: str) -> tuple[str, ...]:
+    names = tuple(word.strip() for word in text.split(","))
+    return tuple(ATTACKS) if _ALL in names else names
 
 
 def _write(report: EvaluationReport, arguments: argparse.Namespace) -> None:
@@ -134,15 +135,6 @@ def _write(report: EvaluationReport, arguments: argparse.Namespace) -> None:
         written += write_plots(contents(report), arguments.plots)
     for path in written:
         print(printable(f"wrote {path}"), file=sys.stderr if arguments.json else sys.stdout)
-
-
-def _drawn(dataset: Dataset, samples: int | None, seed: int) -> Dataset:
-    if samples is None or samples >= len(dataset):
-        return dataset
-    if samples < 1 or seed < 0:
-        raise OptionError(f"--samples {samples} --seed {seed}: at least one sample, and a seed of at least 0")
-    rows = np.random.default_rng(seed).permutation(len(dataset))[:samples].astype(np.int64)
-    return dataset.take(np.sort(rows))
 
 
 def _text(report: EvaluationReport) -> list[str]:

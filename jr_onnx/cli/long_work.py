@@ -6,9 +6,12 @@ import importlib.util
 import os
 import shlex
 import sys
+from argparse import ArgumentTypeError
+from collections.abc import Iterable
 from pathlib import Path
 
-from jr_onnx.errors import OptionError, RuntimeMissingError
+from jr_onnx.errors import OutputError, RuntimeMissingError
+from jr_onnx.modelfile.atomic import temporary_beside
 from jr_onnx.text import count, printable
 
 _INTERRUPTED = 130
@@ -24,14 +27,42 @@ def command_line() -> str:
     return shlex.join(["jr-onnx", *sys.argv[1:]]) if Path(sys.argv[0]).name == "jr-onnx" else ""
 
 
-def output_folder_exists(path: Path | None, option: str) -> None:
+def named(text: str) -> Path:
+    """The type of an option that names a file or folder; an empty name would be the current folder."""
+    if not text:
+        raise ArgumentTypeError("the name is empty")
+    return Path(text)
+
+
+def check_output(path: Path | None, option: str, inputs: Iterable[str | Path]) -> None:
     """Refuse at once what could not be written after hours of work.
 
+    Args:
+        path: the file that is to be written; None where none is asked for.
+        inputs: what is read, which nothing may take the place of.
+
     Raises:
-        OptionError: the folder is not there, or the name is one of a folder.
+        OutputError: it is an input, is a folder, or nothing can be written there.
     """
-    if path is not None and (path.is_dir() or not path.parent.is_dir()):
-        raise OptionError(f"{option} {path}: {'is a folder' if path.is_dir() else 'no such folder'}; name another file")
+    if path is None:
+        return
+    try:
+        if path.is_dir() or not path.parent.is_dir():
+            raise OutputError(
+                f"{option} {path}: {'is a folder' if path.is_dir() else 'no such folder'}; name another file"
+            )
+        if path.exists() and any(Path(one).exists() and path.samefile(one) for one in inputs):
+            raise OutputError(f"{option} {path}: is what is read; name another file")
+        _try_to_write(path)
+    except OSError as error:
+        raise OutputError(f"{option} {path}: cannot be written: {error.strerror or error}; name another") from error
+
+
+def _try_to_write(path: Path) -> None:
+    """Make a file beside it, as the writing will, and remove it. Permissions tell little: root has them all."""
+    temporary = temporary_beside(path)
+    temporary.touch(exist_ok=False)
+    temporary.unlink()
 
 
 def interrupted(command: str, finished: int, journal: Path) -> int:
@@ -41,14 +72,21 @@ def interrupted(command: str, finished: int, journal: Path) -> int:
     return _INTERRUPTED
 
 
-def check_plots(folder: Path) -> None:
+def check_plots(folder: Path | None) -> None:
     """Refuse at once what could not be drawn after hours of work.
 
     Raises:
-        OptionError: the name is one of a file.
+        OutputError: the name is one of a file, or the folder cannot be made or written to.
         RuntimeMissingError: matplotlib is not installed.
     """
-    if folder.exists() and not folder.is_dir():
-        raise OptionError(f"--plots {folder}: is a file; name a folder")
+    if folder is None:
+        return
+    try:
+        nearest = next(one for one in (folder, *folder.parents) if one.exists())
+        if not nearest.is_dir():
+            raise OutputError(f"--plots {folder}: {nearest} is a file; name a folder")
+        _try_to_write(nearest / folder.name)
+    except OSError as error:
+        raise OutputError(f"--plots {folder}: cannot be written: {error.strerror or error}; name another") from error
     if importlib.util.find_spec("matplotlib") is None:
         raise RuntimeMissingError('--plots needs matplotlib; install it with pip install "jr-onnx[report]"')

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jr_onnx.cli.data import add_data_arguments, read_data
-from jr_onnx.cli.long_work import check_plots, command_line, default_journal, interrupted, output_folder_exists
+from jr_onnx.cli.long_work import check_output, check_plots, command_line, default_journal, interrupted, named
 from jr_onnx.cli.numbers import fraction, number, numbers
 from jr_onnx.cli.progress import stages_bar
 from jr_onnx.conversion import convert
@@ -65,11 +65,11 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the split and the attacks (default: 0)")
     _add_attack_arguments(parser)
     parser.add_argument(
-        "-o", "--output", metavar="OUT", type=Path, help="write the hardened model, if a jump is chosen"
+        "-o", "--output", metavar="OUT", type=named, help="write the hardened model, if a jump is chosen"
     )
-    parser.add_argument("--policy-out", metavar="FILE", type=Path, help="write the jumps, for convert --policy")
-    parser.add_argument("--report", metavar="FILE.html", type=Path, help="write the report as one HTML page")
-    parser.add_argument("--plots", metavar="DIR", type=Path, help="write the charts as PNG and SVG (jr-onnx[report])")
+    parser.add_argument("--policy-out", metavar="FILE", type=named, help="write the jumps, for convert --policy")
+    parser.add_argument("--report", metavar="FILE.html", type=named, help="write the report as one HTML page")
+    parser.add_argument("--plots", metavar="DIR", type=named, help="write the charts as PNG and SVG (jr-onnx[report])")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.set_defaults(run=run)
 
@@ -104,7 +104,7 @@ def _add_attack_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--journal",
         metavar="DIR",
-        type=Path,
+        type=named,
         default=default_journal(),
         help="where finished parts are kept, for a run that is interrupted (default: %(default)s)",
     )
@@ -113,9 +113,9 @@ def _add_attack_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Tune, write what was asked for, and print the report."""
     for option in ("output", "policy_out", "report"):
-        output_folder_exists(getattr(arguments, option), f"--{option.replace('_', '-')}")
-    if arguments.plots is not None:
-        check_plots(arguments.plots)
+        name = f"--{option.replace('_', '-')}"
+        check_output(getattr(arguments, option), name, (arguments.model, arguments.data))
+    check_plots(arguments.plots)
     dataset = read_data(arguments, read_classifier(arguments.model))
     attacks = AttackSettings(
         eps=fraction("--eps", arguments.eps),

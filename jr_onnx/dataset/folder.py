@@ -57,12 +57,23 @@ class ImageFiles:
         height, width = self.size
         try:
             with pillow.open(path) as image:
-                plain = image.convert("L" if self.channels == 1 else "RGB")
+                plain = _in_bytes(image, path).convert("L" if self.channels == 1 else "RGB")
         except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError) as error:
             raise OptionError(f"{path}: not an image that can be read: {' '.join(str(error).split())}") from error
         pixels = np.asarray(ops.fit(plain, (width, height), pillow.Resampling.BILINEAR), np.uint8)
         pixels = pixels.reshape(height, width, self.channels)
         return pixels.transpose(2, 0, 1) if self.layout == "NCHW" else pixels
+
+
+def _in_bytes(image: Any, path: Path) -> Any:
+    """An image of 16 bits in grey with 8: Pillow's own conversion would cut off all that is above 255."""
+    if image.mode in ("I", "F"):
+        raise OptionError(
+            f"{path}: has pixels of 32 bits (Pillow's mode {image.mode}), whose range nobody knows; store 8 or 16 bits"
+        )
+    if not image.mode.startswith("I;16"):
+        return image
+    return _pillow()[0].fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))  # 65535 / 255
 
 
 def read_folder(folder: Path, classes: int | None) -> tuple[tuple[Path, ...], npt.NDArray[np.int64] | None]:

@@ -31,6 +31,9 @@ Source = str | Path | Callable[[], Any] | tuple[Any, Any]
 
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
+#: Pixels are 1 / 255 apart: a smaller std makes inputs that no model was trained on.
+_LEAST_STD = 1e-6
+
 #: How many numbers are looked at at once.
 _BLOCK = 1 << 24
 
@@ -75,8 +78,8 @@ def load(
     scale = _numbers("std", arrays.get("std", 1.0) if std is None else std, channels, name)
     if not ((centre >= 0) & (centre <= 1)).all():
         raise OptionError(f"{name}: mean {_listed(centre)} is not in units of pixels from 0 to 1; divide it by 255?")
-    if not (scale > 0).all():
-        raise OptionError(f"{name}: std {_listed(scale)} must be positive")
+    if not (scale >= _LEAST_STD).all():
+        raise OptionError(f"{name}: std {_listed(scale)} must be positive, and at least {_LEAST_STD:g}")
     pixel_range = (0.0, 255.0) if images.dtype == np.uint8 else (0.0, 1.0)
     return Dataset(images, labels, centre, scale, pixel_range, order, name)
 
@@ -101,21 +104,21 @@ def _read(
             return str(path), {"x": read_npy(path)}
         return str(path), read_npz(path)
     if _FUNCTION.fullmatch(str(source)):
-        return str(source), _returned(_function(str(source))(), str(source))
+        return str(source), _returned(_called(str(source)), str(source))
     raise OptionError(f"{path}: no such file or folder; give an NPZ or NPY file, a folder, or module:function")
 
 
-def _function(name: str) -> Callable[[], Any]:
+def _called(name: str) -> Any:
+    """What a function of the user's gives; whatever it raises is the user's to mend."""
     module, _, attribute = name.partition(":")
-    with _current_folder_first():
-        try:
-            found = getattr(importlib.import_module(module), attribute, None)
-        except ModuleNotFoundError as error:
-            raise OptionError(f"{name}: {error}") from error
-    if not callable(found):
-        raise OptionError(f"{name}: the module has no function '{attribute}'")
-    function: Callable[[], Any] = found
-    return function
+    try:
+        with _current_folder_first():
+            function = getattr(importlib.import_module(module), attribute, None)
+            if callable(function):
+                return function()
+    except Exception as error:
+        raise OptionError(f"{name}: {type(error).__name__}: {_line(error)}") from error
+    raise OptionError(f"{name}: the module has no function '{attribute}'")
 
 
 @contextlib.contextmanager
@@ -136,8 +139,19 @@ def _returned(value: Any, name: str) -> Mapping[str, Any]:
     pair = value if isinstance(value, tuple) else (value, None)
     found = dict(value) if isinstance(value, Mapping) else {"x": pair[0], "y": pair[1]}
     if "x" in found and not isinstance(getattr(found["x"], "dtype", None), np.dtype):  # lists, or tensors of torch
-        found["x"] = np.asarray(found["x"])
+        found["x"] = _array(found["x"], "samples", name)
     return found
+
+
+def _array(given: Any, what: str, name: str) -> npt.NDArray[Any]:
+    try:
+        return np.asarray(given)
+    except Exception as error:  # NumPy's of a ragged list, or whatever the tensors of a library raise
+        raise OptionError(f"{name}: the {what} make no array: {type(error).__name__}: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _shape_of_images(
@@ -166,7 +180,7 @@ def _check_images(images: Images, name: str) -> None:
         raise OptionError(f"{name}: is empty: the samples have the shape {shape_text(shape)}")
     if images.dtype == np.uint8:
         return
-    if images.dtype not in (np.float16, np.float32, np.float64):
+    if images.dtype.newbyteorder("=") not in (np.float16, np.float32, np.float64):
         raise OptionError(f"{name}: the samples are {images.dtype}; store uint8 from 0 to 255, or float from 0 to 1")
     step = max(1, _BLOCK // int(np.prod(shape[1:])))
     for start in range(0, len(images), step):
@@ -187,7 +201,7 @@ def _check_range(block: npt.NDArray[Any], first: int, name: str) -> None:
 def _labels(given: Any, samples: int, classifier: Classifier | None, name: str) -> npt.NDArray[np.int64] | None:
     if given is None:
         return None
-    labels = np.asarray(given)
+    labels = _array(given, "labels", name)
     if labels.shape != (samples,):
         hint = "; one class number a sample is needed (one-hot labels: y.argmax(axis=1))" if labels.ndim != 1 else ""
         raise OptionError(f"{name}: labels of shape {shape_text(labels.shape)} for {samples} samples{hint}")
@@ -206,7 +220,8 @@ def _numbers(what: str, given: Any, channels: int, name: str) -> Floats:
     try:
         numbers = np.atleast_1d(np.asarray(given, np.float32))
     except (TypeError, ValueError) as error:
-        raise OptionError(f"{name}: {what} {given!r} is no list of numbers") from error
+        plain = given.tolist() if isinstance(given, np.ndarray) else given
+        raise OptionError(f"{name}: {what} {plain!r} is no list of numbers") from error
     if numbers.ndim != 1 or numbers.size not in (1, channels):
         wanted = "one number" if channels == 1 else f"one number, or {channels}, one a channel"
         raise OptionError(f"{name}: {what} has the shape {shape_text(numbers.shape)}; give {wanted}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -107,7 +106,7 @@ def run_campaign(
     campaign = Campaign(
         models={name: ship(model) for name, model in models.items()},
         dataset=dataset,
-        eps=_checked_eps(eps),
+        eps=checked_eps(eps),
         attacks=_checked_attacks(attacks),
         effort=_checked_effort(effort or DEFAULT_EFFORT),
         seed=_checked_seed(seed),
@@ -117,26 +116,18 @@ def run_campaign(
     return _report(campaign, done, time.perf_counter() - started)
 
 
-def parse_eps(text: str) -> float:
-    """An eps as people write it: `0.1` or `8/255`.
+def checked_eps(eps: Sequence[float]) -> tuple[float, ...]:
+    """Radii in ascending order, each once.
 
     Raises:
-        OptionError: it is neither.
+        OptionError: there is none, or one is none of a ball of pixels.
     """
-    above, slash, below = text.partition("/")
-    try:
-        value = float(above) / float(below) if slash else float(above)
-    except (ValueError, ZeroDivisionError):
-        raise OptionError(f"eps {text!r} is not a number; write 0.1 or 8/255") from None
-    return _checked_eps([value])[0]
-
-
-def _checked_eps(eps: Sequence[float]) -> tuple[float, ...]:
     if not eps:
         raise OptionError("no eps; give at least one, such as 8/255")
     for one in eps:
-        if not (math.isfinite(one) and 0 < one <= 1):
-            raise OptionError(f"eps {one:g} is not in (0, 1]; it is in pixel units from 0 to 1: write 8/255, not 8")
+        if not 0 < one <= 1:
+            hint = ": write 8/255, not 8" if one > 1 else ""
+            raise OptionError(f"eps {one:g} is not in (0, 1]; it is in pixel units from 0 to 1{hint}")
     return tuple(sorted(set(map(float, eps))))
 
 

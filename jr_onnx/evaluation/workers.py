@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import multiprocessing
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -40,9 +41,9 @@ def run_parts(
         dask: the address of a Dask scheduler, in place of processes here.
 
     Raises:
-        OptionError: the number of workers is below 1, or no scheduler answers at the address.
+        OptionError: the number of workers is below 1, no scheduler answers at the address, or it has no worker.
         RuntimeMissingError: Dask is not installed.
-        WorkerError: workers die again and again at the same work.
+        WorkerError: workers die again and again at the same work, or the scheduler is lost.
     """
     if workers < 1:
         raise OptionError(f"--workers {workers}: at least 1")
@@ -131,25 +132,51 @@ def _one_thread() -> Iterator[None]:
 
 def _on_dask(work: Work[Part, Done], payload: Any, parts: Sequence[Part], address: str) -> Iterator[tuple[Part, Done]]:
     try:
-        from distributed import KilledWorker, as_completed
+        from distributed import KilledWorker
+        from distributed.comm.core import CommClosedError
     except ImportError as error:
         raise RuntimeMissingError('Dask is not installed; install it with pip install "jr-onnx[dask]"') from error
-    with _client(address) as client:
-        with warnings.catch_warnings():
-            # The payload goes to the scheduler as the argument of a task, and not to a worker with `scatter`, as Dask
-            # advises: what was scattered is lost when that worker dies, and every part that needs it with it.
-            warnings.filterwarnings("ignore", message="Sending large graph")
-            shared = client.submit(_same, payload, pure=False)
-        # Not pure: two campaigns are two computations, whatever their arguments look like.
-        futures = {client.submit(work, shared, part, pure=False): part for part in parts}
-        try:
-            for future in as_completed(list(futures), loop=client.loop):  # type: ignore[no-untyped-call]
-                yield futures[future], future.result()
-                future.release()
-        except KilledWorker as error:
-            raise WorkerError(
-                f"{address}: workers of the cluster died again and again at the same work; it may be their memory"
-            ) from error
+    try:
+        with _no_tracebacks(), _client(address) as client:
+            yield from _on_cluster(client, work, payload, parts)
+    except KilledWorker as error:
+        raise WorkerError(
+            f"{address}: workers of the cluster died again and again at the same work; it may be their memory"
+        ) from error
+    except (CancelledError, CommClosedError) as error:
+        raise WorkerError(
+            f"{address}: the scheduler was lost; finished parts are in the journal, if there is one: start the "
+            "scheduler and its workers again, and the same command takes up from there"
+        ) from error
+
+
+def _on_cluster(
+    client: Client, work: Work[Part, Done], payload: Any, parts: Sequence[Part]
+) -> Iterator[tuple[Part, Done]]:
+    from distributed import as_completed
+
+    with warnings.catch_warnings():
+        # The payload goes to the scheduler as the argument of a task, and not to a worker with `scatter`, as Dask
+        # advises: what was scattered is lost when that worker dies, and every part that needs it with it.
+        warnings.filterwarnings("ignore", message="Sending large graph")
+        shared = client.submit(_same, payload, pure=False)
+    # Not pure: two campaigns are two computations, whatever their arguments look like.
+    futures = {client.submit(work, shared, part, pure=False): part for part in parts}
+    for future in as_completed(list(futures), loop=client.loop):  # type: ignore[no-untyped-call]
+        yield futures[future], future.result()
+        future.release()
+
+
+@contextlib.contextmanager
+def _no_tracebacks() -> Iterator[None]:
+    """Dask's client prints one when it loses the scheduler, besides the error that it raises."""
+    logger = logging.getLogger("distributed.client")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _same(payload: Any) -> Any:
@@ -162,7 +189,7 @@ def _client(address: str) -> Client:
     # First a question: a client that met no scheduler hangs, or prints a traceback when it goes, long after its error.
     try:
         with ThreadPoolExecutor(1) as elsewhere:  # a notebook has an event loop in this thread
-            kind = elsewhere.submit(asyncio.run, _who_answers(address)).result()
+            kind, workers = elsewhere.submit(asyncio.run, _who_answers(address)).result()
     except Exception as error:  # whatever Dask makes of what another service says
         raise OptionError(
             f"--dask {address}: no scheduler answers there; start one with `dask scheduler`, and write its address as "
@@ -170,15 +197,17 @@ def _client(address: str) -> Client:
         ) from error
     if kind != "Scheduler":
         raise OptionError(f"--dask {address}: a Dask {kind.lower()} answers there; name the scheduler")
+    if not workers:  # Dask would wait for one without a word
+        raise OptionError(f"--dask {address}: no worker is connected; start one with `dask worker {address}`")
     return Client(address, timeout=5, set_as_default=False)  # type: ignore[no-untyped-call]
 
 
-async def _who_answers(address: str) -> str:
-    """ "Scheduler", or what else of Dask listens there."""
+async def _who_answers(address: str) -> tuple[str, int]:
+    """ "Scheduler", or what else of Dask listens there; and how many workers it has."""
     from distributed import rpc
     from distributed.security import Security
 
     security = Security().get_connection_args("client")  # type: ignore[no-untyped-call]
     async with rpc(address, timeout=5, connection_args=security) as other:  # type: ignore[no-untyped-call]
         answer = await asyncio.wait_for(other.identity(), 8)
-    return str(answer["type"])
+    return str(answer["type"]), len(answer.get("workers", ()))

@@ -41,7 +41,9 @@ def contents(report: TuningReport, command: str = "") -> Contents:
 def _words(report: TuningReport) -> str:
     if report.chosen is not None:
         return f"JUMP {report.chosen.choice.label}"
-    return "NO GAIN" if report.objective == "adaptive" else "NO JUMP"
+    verdict = report.confirmation.verdict if report.confirmation is not None else None
+    gained = verdict is not None and verdict.gain == "GAIN"  # but at a price over the budget
+    return "NO GAIN" if report.objective == "adaptive" and not gained else "NO JUMP"
 
 
 def _facts(report: TuningReport) -> tuple[tuple[str, str], ...]:

@@ -56,6 +56,8 @@ def check_grid(grid: Sequence[float] | None, quantiles: Sequence[float] | None, 
     for jump in grid or ():
         if not (math.isfinite(jump) and jump >= 0):
             raise OptionError(f"grid: jump {jump!r} must be a finite number >= 0")
+    if grid is not None and not any(grid):
+        raise OptionError("grid: no jump above 0, and jump 0 is what the others are compared with")
     for quantile in quantiles or ():
         if not 0 < quantile < 1:
             raise OptionError(f"quantiles: {quantile!r} must be between 0 and 1")

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from jr_onnx.statistics import Interval
 from jr_onnx.tuning.report import Candidate, Confirmation, Objective
+
+if TYPE_CHECKING:
+    from jr_onnx.evaluation.verdict import Verdict
 
 
 def best_of(candidates: Sequence[Candidate], objective: Objective) -> Candidate | None:
@@ -38,27 +42,42 @@ def nothing_found(candidates: Sequence[Candidate], max_drop: float) -> str:
 
 
 def outcome(confirmation: Confirmation, max_drop: float) -> tuple[str, bool]:
-    """What the test part says of the best candidate, in a sentence, and whether it is worth having."""
+    """What the test part says of the best candidate, in a sentence, and whether it is worth having.
+
+    A drop over the budget that may be chance is a warning; over it with the whole interval, nothing is chosen.
+    """
     jump, clean = confirmation.choice.label, f"clean accuracy on the test part {_share(confirmation.clean)}"
-    drop = 100 * confirmation.drop.estimate
-    if drop > max_drop + 1e-9:
-        clean += f", which loses {drop:.1f} points and so more than the budget of {max_drop:g}"
     if confirmation.verdict is None:
-        return f"jump {jump} is the largest within the budget ({clean}); no robustness was measured", True
-    (at,) = confirmation.verdict.at
+        sentence = f"jump {jump} is the largest within the budget on the tuning part ({clean})"
+        sentence += "; no robustness was measured"
+    else:
+        numbers = _under_attack(confirmation.verdict)
+        if confirmation.verdict.gain != "GAIN":
+            return f"no measurable robustness gain: jump {jump} seemed best, but {numbers}", False
+        sentence = f"jump {jump}: {numbers}, {clean}; an upper bound over these attacks, no guarantee"
+    drop, budget = confirmation.drop, max_drop / 100 + 1e-9
+    loses = f"on the test part it loses {_loss(drop)}, more than the budget of {max_drop:g}"
+    if drop.low > budget:
+        return f"no jump is chosen: jump {jump} is within the budget on the tuning part, but {loses}", False
+    return (f"{sentence}. Warning: {loses}" if drop.estimate > budget else sentence), True
+
+
+def _under_attack(verdict: Verdict) -> str:
+    (at,) = verdict.at
     numbers = (
         f"in the worst case {at.hardened:.1%} of the test part are right against {at.reference:.1%} at jump 0 "
         f"(difference {_points(at.gain.difference)})"
     )
-    if confirmation.verdict.masking:
-        numbers += "; the true gradient shows more than there is (gradient masking)"
-    if confirmation.verdict.gain == "GAIN":
-        return f"jump {jump}: {numbers}, {clean}; an upper bound over these attacks, no guarantee", True
-    return f"no measurable robustness gain: jump {jump} seemed best, but {numbers}", False
+    return f"{numbers}; the true gradient shows more than there is (gradient masking)" if verdict.masking else numbers
 
 
 def _share(interval: Interval) -> str:
     return f"{interval.estimate:.1%} ({interval.low:.1%} to {interval.high:.1%})"
+
+
+def _loss(interval: Interval) -> str:
+    lost, low, high = (round(100 * share, 1) + 0.0 for share in (interval.estimate, interval.low, interval.high))
+    return f"{lost:.1f} points ({low:.1f} to {high:.1f})"
 
 
 def _points(interval: Interval) -> str:

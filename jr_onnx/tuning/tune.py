@@ -26,6 +26,9 @@ from jr_onnx.tuning.runs import open_model
 from jr_onnx.tuning.selection import best_of, nothing_found, outcome
 from jr_onnx.tuning.stages import StageProgress, Stages
 
+#: In each part of the data. Even of so few, one sample is ten points of accuracy.
+_FEWEST = 10
+
 
 def tune(
     model: str | Path | onnx.ModelProto,
@@ -50,7 +53,8 @@ def tune(
         model: a classifier, a file or in memory. If it was hardened before, its jumps are replaced.
         data: samples, with labels or without (then agreement with the original model counts); see
             `jr_onnx.dataset.load`.
-        max_drop: how many percentage points of clean accuracy a candidate may lose against jump 0.
+        max_drop: how many percentage points of clean accuracy a candidate may lose against jump 0. On the samples that
+            confirm the choice a larger loss is a warning, unless all of its interval is larger: then nothing is chosen.
         grid: jumps to try, the same at all sites.
         quantiles: jumps to try as quantiles of the positive activations, between 0 and 1, at jump 0. Without a grid
             these are tried, by default `jr_onnx.tuning.grid.QUANTILES`.
@@ -71,12 +75,12 @@ def tune(
     """
     started = time.perf_counter()
     check_grid(grid, quantiles, per_layer)
-    _check_options(objective, max_drop, seed)
+    settings = (attacks or AttackSettings()) if objective == "adaptive" else None
+    _check_options(objective, max_drop, seed, settings)
     classifier = read_classifier(model)
     dataset = _dataset(data, classifier)
-    tuning, test = split(dataset, 1 - test_share, seed)
+    tuning, test = _parts(dataset, 1 - test_share, seed)
     hardened = harden(model, clip=clip)
-    settings = (attacks or AttackSettings()) if objective == "adaptive" else None
     stages = Stages(model, classifier, hardened, max_drop / 100, settings, clip, seed, progress)
     choices = stages.choices(grid, quantiles, per_layer, tuning)
     with open_model(hardened, classifier) as session:
@@ -109,15 +113,18 @@ def tune(
     )
 
 
-def _check_options(objective: Objective, max_drop: float, seed: int) -> None:
+def _check_options(objective: Objective, max_drop: float, seed: int, settings: AttackSettings | None) -> None:
     if objective not in OBJECTIVES:
         raise OptionError(f"unknown objective {objective!r}; it is {' or '.join(OBJECTIVES)}")
     if not max_drop >= 0:
         raise OptionError(f"a drop of at most {max_drop:g} points makes no sense; give a number >= 0")
     if seed < 0:
         raise OptionError(f"seed {seed}: at least 0")
-    if objective == "adaptive":
+    if settings is not None:
         check_attack_extra()
+        from jr_onnx.evaluation.campaign import checked_eps  # with it comes onnxruntime
+
+        checked_eps([settings.eps])
 
 
 def _dataset(data: Dataset | Source, classifier: Classifier) -> Dataset:
@@ -127,6 +134,16 @@ def _dataset(data: Dataset | Source, classifier: Classifier) -> Dataset:
     if data.labels is not None:
         classifier.check_labels(int(data.labels.max()), data.name)
     return data
+
+
+def _parts(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
+    tuning, test = split(dataset, fraction, seed)
+    if min(len(tuning), len(test)) < _FEWEST:
+        raise OptionError(
+            f"{dataset.name}: {count(len(tuning), 'sample')} to choose on and {len(test)} to confirm on; {_FEWEST} of "
+            "each are the least, and some hundred show more"
+        )
+    return tuning, test
 
 
 def _notes(hardened: Hardened, candidates: Sequence[Candidate]) -> Iterator[str]:

@@ -68,6 +68,16 @@ def test_floats_are_pixels_already(dtype: type, classifier: Classifier) -> None:
     assert_same_bits(data.batch([0, 3]), x[[0, 3]].astype(np.float32))
 
 
+@pytest.mark.parametrize("dtype", [">f4", ">f8", "<f4"])
+def test_floats_in_any_byte_order_are_read(dtype: str, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).random((6, 2, 4, 5)).astype(dtype)
+    np.savez(tmp_path / "d.npz", x=x, y=LABELS.astype(">i8"))
+    data = load(tmp_path / "d.npz")
+    assert_same_bits(data.batch([0, 3]), x[[0, 3]].astype(np.float32))
+    assert data.labels is not None
+    assert data.labels.dtype.isnative
+
+
 def test_the_channels_last_have_their_mean_last() -> None:
     data = load((np.full((6, 4, 5, 2), 255, np.uint8), LABELS), layout="NHWC", mean=(0, 0.5))
     assert data.normalise(data.batch([0]))[0, 0, 0].tolist() == [1, 0.5]
@@ -134,11 +144,18 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         "def digits():\n    return np.zeros((4, 3), np.uint8), np.array([0, 1, 2, 0])\n"
         "number = 3\n"
         "def three():\n    return 1, 2, 3\n"
+        "def ragged():\n    return [[1, 2], [3]], [0, 1]\n"
+        "def ragged_labels():\n    return np.zeros((2, 3), np.uint8), [[0], [1, 2]]\n"
+        "def breaks():\n    raise KeyError('the\\nthird')\n"
+        "def late():\n    import my_helper\n    return my_helper.x\n"
     )
+    (tmp_path / "my_slip.py").write_text("def x(:\n")
+    (tmp_path / "my_helper.py").write_text("import numpy as np\nx = np.zeros((4, 3), np.uint8)\n")
     monkeypatch.chdir(tmp_path)
     before = list(sys.path)
     yield
-    sys.modules.pop("my_samples", None)
+    for name in ("my_samples", "my_helper"):
+        sys.modules.pop(name, None)
     assert sys.path == before
 
 
@@ -157,11 +174,21 @@ def test_a_function_of_a_module_in_the_current_folder_gives_samples() -> None:
         ("my_samples:number", "the module has no function 'number'"),
         ("no_such_module:x", "No module named 'no_such_module'"),
         ("my_samples:three", "gives 3 values"),
+        ("my_samples:ragged", "the samples make no array: ValueError: "),
+        ("my_samples:ragged_labels", "the labels make no array: ValueError: "),
+        ("my_samples:breaks", r"KeyError: 'the\\nthird'"),
+        ("my_slip:x", "SyntaxError: "),
     ],
 )
 def test_a_function_that_gives_no_samples_is_refused(source: str, complaint: str) -> None:
-    with pytest.raises(OptionError, match=complaint):
+    with pytest.raises(OptionError, match=f"^{source}: .*{complaint}") as caught:
         load(source)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.usefixtures("module")
+def test_a_function_may_import_from_the_current_folder_when_it_is_called() -> None:
+    assert load("my_samples:late").images.shape == (4, 3)
 
 
 # --- a folder of images -----------------------------------------------------------------------------------------------
@@ -206,6 +233,26 @@ def test_images_are_read_when_they_are_asked_for(folder: Path) -> None:
     assert data.batch([0, 2]).shape == (2, 3, 4, 4)
     with pytest.raises(OptionError, match=r"dog/b.png: not an image"):
         data.batch([3])
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_image_of_16_bits_in_grey_has_its_greys(folder: Path, suffix: str, channels: int) -> None:
+    image = pytest.importorskip("PIL.Image")
+    greys = np.array([[0, 257], [40000, 65535]], np.uint16)
+    for path in (folder / "cat").iterdir():
+        path.unlink()
+    image.fromarray(greys).save(folder / "cat" / f"a.{suffix}")
+    data = load(folder, classifier=Classifier("x", ("N", channels, 2, 2), 1, "y", 2, "NCHW"))
+    assert (data.images[0] == np.array([[0, 1], [156, 255]])).all()
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_an_image_whose_range_nobody_knows_is_refused(folder: Path, dtype: type) -> None:
+    image = pytest.importorskip("PIL.Image")
+    image.fromarray(np.full((4, 4), 7, dtype)).save(folder / "cat" / "0.tif")
+    with pytest.raises(OptionError, match=r"0\.tif: has pixels of 32 bits"):
+        load(folder, size=(4, 4)).batch([0])
 
 
 def test_folders_with_numbers_are_labels(folder: Path) -> None:

@@ -65,12 +65,20 @@ def test_unfit_samples_and_labels(x: Any, y: Any, complaint: str) -> None:
         (0.5, (0.1, 0.2), "give one number"),
         (np.nan, 1, "mean nan is not finite"),
         (0.5, np.inf, "std inf is not finite"),
-        ("half", 1, "no list of numbers"),
+        (0.5, 1e-40, "at least 1e-06"),
+        ("half", 1, "mean 'half' is no list of numbers"),
     ],
 )
 def test_unfit_mean_and_std(mean: Any, std: Any, complaint: str) -> None:
     with pytest.raises(OptionError, match=complaint):
         load((X, Y), mean=mean, std=std)
+
+
+@pytest.mark.parametrize("what", ["mean", "std"])
+def test_a_mean_or_std_in_a_file_that_is_no_number_is_named(tmp_path: Path, what: str) -> None:
+    np.savez(tmp_path / "d.npz", x=X, y=Y, **{what: np.array(["a"])})
+    with pytest.raises(OptionError, match=rf"{what} \['a'\] is no list of numbers"):
+        load(tmp_path / "d.npz")
 
 
 def test_a_file_without_samples_names_what_it_has(tmp_path: Path) -> None:

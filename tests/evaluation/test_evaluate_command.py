@@ -17,6 +17,8 @@ import pytest
 from evaluation_models import DIGITS, IMAGES, with_jump
 
 import jr_onnx
+from jr_onnx.attacks.catalogue import ATTACKS
+from jr_onnx.cli.evaluate import _attacks
 from jr_onnx.cli.main import main
 from jr_onnx.evaluation.zeroed import zeroed_layers
 
@@ -39,6 +41,11 @@ def test_it_prints_a_table_and_ends_with_the_verdict(capsys: pytest.CaptureFixtu
     assert re.match(r"8/255 +square +\d+\.\d% +\d+\.\d%$", lines[2])
     assert re.match(r"0\.1 +square +\d+\.\d% +\d+\.\d%$", lines[3])
     assert re.match(r"(MASKING, )?(GAIN|NO GAIN|WORSE): [A-Z].*\.$", lines[-1])
+
+
+def test_attacks_may_be_named_with_blanks_and_all_stands_for_every_one() -> None:
+    assert _attacks("square, pgd") == ("square", "pgd")
+    assert _attacks("square, all") == _attacks("all") == tuple(ATTACKS)
 
 
 def test_json_is_the_report_of_the_api(capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,7 +79,12 @@ def test_the_page_and_the_plots_are_written(folder: Path, capsys: pytest.Capture
     ("arguments", "complaint"),
     [
         (["--eps", "8"], "write 8/255, not 8"),
+        (["--eps", "0"], "eps 0 is not in (0, 1]; it is in pixel units from 0 to 1\n"),
+        (["--eps", "-1"], "eps -1 is not in (0, 1]; it is in pixel units from 0 to 1\n"),
+        (["--eps", "nan"], "eps nan is not in (0, 1]; it is in pixel units from 0 to 1\n"),
         (["--eps", "8/0"], "divides by 0"),
+        (["--eps", "0.1", "--attacks", "square, magic"], "there is no attack 'magic'"),
+        (["--eps", "0.1", "--report", "hard.onnx"], "--report hard.onnx: is what is read"),
         (["--eps", "small"], "'small' is not a number"),
         (["--eps", "0.1", "--attacks", "magic"], "there is no attack 'magic'"),
         (["--eps", "0.1", "--samples", "0"], "--samples 0"),
@@ -153,7 +165,7 @@ def test_plots_that_cannot_be_written_are_refused_before_the_attacks(
     (folder / "plots").touch()
     assert main(["evaluate", "hard.onnx", *QUICK, "--eps", "0.1", "--plots", "plots"]) == 2
     captured = capsys.readouterr()
-    assert captured.err.splitlines() == ["jr-onnx evaluate: --plots plots: is a file; name a folder"]
+    assert captured.err.splitlines() == ["jr-onnx evaluate: --plots plots: plots is a file; name a folder"]
     assert not captured.out
 
 

@@ -47,6 +47,11 @@ def complain(_: None, part: int) -> int:
     raise OptionError(f"part {part} is unfit")
 
 
+def slow(_: None, part: int) -> int:
+    time.sleep(0.2)
+    return part
+
+
 def threads(_: None, __: int) -> str | None:
     return os.environ.get("OMP_NUM_THREADS")
 
@@ -107,6 +112,63 @@ def test_no_scheduler_at_the_address_is_one_line() -> None:
     pytest.importorskip("distributed", reason="needs Dask: pip install 'jr-onnx[dask]'")
     with pytest.raises(JrOnnxError, match="no scheduler answers there"):
         list(run_parts(square, 0, PARTS, dask="tcp://127.0.0.1:9"))
+
+
+@pytest.fixture
+def scheduler() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """One without workers, in a process of its own: its address, and the process."""
+    pytest.importorskip("distributed", reason="needs Dask: pip install 'jr-onnx[dask]'")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    options = ("--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
+    with dask("scheduler", *options) as process:
+        for _ in range(300):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            time.sleep(0.1)
+        yield f"tcp://127.0.0.1:{port}", process
+
+
+@contextlib.contextmanager
+def dask(what: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", f"distributed.cli.dask_{what}", *arguments]
+    path = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}  # to this module's functions
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=path) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+
+
+def test_a_scheduler_without_workers_is_refused_and_not_waited_for(
+    scheduler: tuple[str, subprocess.Popen[bytes]],
+) -> None:
+    address, _ = scheduler
+    with pytest.raises(OptionError, match=f"no worker is connected; start one with `dask worker {address}`"):
+        list(run_parts(square, 0, PARTS, dask=address))
+
+
+def test_a_scheduler_that_is_killed_is_one_line_and_says_where_the_finished_parts_are(
+    scheduler: tuple[str, subprocess.Popen[bytes]], capfd: pytest.CaptureFixture[str]
+) -> None:
+    address, process = scheduler
+    with dask("worker", address, "--no-dashboard", "--no-nanny", "--nthreads", "1"):
+        parts = started(address)
+        process.kill()
+        with pytest.raises(WorkerError, match="the scheduler was lost; finished parts are in the journal"):
+            list(parts)
+    assert capfd.readouterr().err == ""
+
+
+def started(address: str) -> Iterator[tuple[int, int]]:
+    """The parts after the first, which is done as soon as there is a worker."""
+    for _ in range(300):
+        parts = run_parts(slow, None, PARTS, dask=address)
+        with contextlib.suppress(OptionError):
+            next(parts)
+            return parts
+        time.sleep(0.1)
+    raise TimeoutError("no worker connects")
 
 
 @pytest.mark.parametrize("greeting", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])

@@ -97,6 +97,7 @@ def test_quantiles_of_a_site_that_cannot_be_seen_are_refused() -> None:
         ((0.1,), (0.1,), False, "either a grid of jumps or quantiles"),
         ((0.1,), None, True, "jumps of each layer's own come from quantiles"),
         ((), None, False, "the grid is empty"),
+        ((0.0,), None, False, "no jump above 0"),
         (None, (), False, "the quantiles is empty"),
         ((-0.1,), None, False, "finite number >= 0"),
         ((np.inf,), None, False, "finite number >= 0"),
@@ -224,7 +225,7 @@ def test_masking_and_a_budget_that_the_test_part_exceeds_are_in_the_sentence() -
     sentence, gained = outcome(confirmation(20, 40, "GAIN", masking=True, drop=0.03), 1.0)
     assert gained
     assert "gradient masking" in sentence
-    assert "loses 3.0 points and so more than the budget of 1" in sentence
+    assert sentence.endswith(". Warning: on the test part it loses 3.0 points (-2.0 to 8.0), more than the budget of 1")
     sentence, _ = outcome(confirmation(20, 40, "GAIN", drop=0.01), 1.0)
     assert "masking" not in sentence
     assert "budget" not in sentence
@@ -233,4 +234,17 @@ def test_masking_and_a_budget_that_the_test_part_exceeds_are_in_the_sentence() -
 def test_without_attacks_the_sentence_claims_no_robustness() -> None:
     sentence, gained = outcome(replace(confirmation(20, 20, "NO GAIN"), verdict=None), 1.0)
     assert gained
+    assert "is the largest within the budget on the tuning part" in sentence
     assert sentence.endswith("no robustness was measured")
+
+
+@pytest.mark.parametrize("attacked", [False, True])
+def test_a_loss_on_the_test_part_that_is_no_chance_is_no_choice(attacked: bool) -> None:
+    for drop, chosen in ((0.055, True), (0.065, False)):  # at best 0.5 and 1.5 points
+        found = confirmation(20, 40, "GAIN", drop=drop)
+        sentence, gained = outcome(found if attacked else replace(found, verdict=None), 1.0)
+        assert gained is chosen
+        assert sentence.startswith("no jump is chosen: jump 0.5 is within the budget on the tuning part, but") is (
+            not chosen
+        )
+        assert "more than the budget of 1" in sentence

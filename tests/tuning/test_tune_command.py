@@ -33,7 +33,7 @@ def test_it_prints_every_candidate_and_the_outcome(tmp_path: Path) -> None:
     assert lines[3].endswith("chosen")
     assert lines[4].endswith("over budget")
     assert lines[-1].startswith("jump 0.5 is the largest within the budget")
-    assert lines[-1].endswith("no robustness was measured")
+    assert "no robustness was measured. Warning: on the test part it loses 3.3 points (0.0 to 7.4)" in lines[-1]
 
 
 def test_it_writes_the_model_and_the_policy_that_convert_takes(tmp_path: Path) -> None:
@@ -72,6 +72,22 @@ def test_it_prints_json_for_a_program(tmp_path: Path) -> None:
     assert report["candidates"][1]["jump"] == 0.1
     assert report["chosen"] == 1
     assert done.err == f"wrote {hard} (4 sites)\n"
+
+
+def test_an_output_without_permission_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "touch", denied)  # root, as whom tests may run, is denied little
+    said = refusal(tmp_path, *CLEAN, "--report", tmp_path / "r.html")
+    assert said.startswith(f"--report {tmp_path / 'r.html'}: cannot be written: Permission denied")
+
+
+def test_a_layout_that_the_shape_speaks_against_is_warned_of_in_one_line(tmp_path: Path) -> None:
+    done = Outcome(tmp_path, (*CLEAN, "--grid", "0.1", "--layout", "NHWC"))
+    assert done.code == 0
+    assert done.err == f"warning: --layout NHWC makes 8 channels of {TEST}, not 1; is it right?\n"
+    assert Outcome(tmp_path, (*CLEAN, "--grid", "0.1", "--layout", "NCHW")).err == ""
 
 
 def test_a_std_can_be_a_fraction(tmp_path: Path) -> None:
@@ -144,7 +160,15 @@ def regression(tmp_path: Path) -> Path:
         (("--data", TEST, "--eps", "8/0"), "--eps: '8/0' divides by 0"),
         (("--data", TEST, "--steps", "0"), "steps: 0 must be at least 1"),
         (("--data", TEST, "-o", "no/such/hard.onnx"), "--output no/such/hard.onnx: no such folder"),
+        (("--data", TEST, "-o", DIGITS), f"--output {DIGITS}: is what is read"),
+        (("--data", TEST, "-o", ""), "the name is empty"),
         (("--data", TEST, "--report", MODELS), "is a folder"),
+        (("--data", TEST, "--report", TEST), "is what is read"),
+        (("--data", TEST, "--report", "/proc/x.html"), "--report /proc/x.html: cannot be written"),
+        (("--data", TEST, "--report", ""), "the name is empty"),
+        (("--data", TEST, "--policy-out", "x" * 300), "cannot be written: File name too long"),
+        (("--data", TEST, "--plots", TEST / "sub"), f"{TEST} is a file; name a folder"),
+        (("--data", TEST, "--plots", "/proc/plots"), "--plots /proc/plots: cannot be written"),
     ],
 )
 def test_a_mistake_is_one_line(tmp_path: Path, arguments: tuple[object, ...], complaint: str) -> None:

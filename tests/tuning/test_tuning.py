@@ -153,6 +153,20 @@ def test_options_that_make_no_sense(options: dict[str, Any], complaint: str) -> 
         tune(DIGITS, TEST, **{"objective": "clean", **options})
 
 
+def test_parts_of_a_few_samples_are_refused() -> None:
+    data = np.load(TEST)
+    few = load((data["x"][:20], data["y"][:20]))
+    assert tune(DIGITS, few, objective="clean", grid=(0.1,)).tested_on == 10
+    with pytest.raises(OptionError, match=r"data: 16 samples to choose on and 4 to confirm on; 10 of each"):
+        tune(DIGITS, few, objective="clean", test_share=0.2)
+
+
+def test_an_eps_that_makes_no_sense_is_refused_before_anything_is_measured() -> None:
+    settings = attacks()
+    with pytest.raises(OptionError, match="write 8/255, not 8"):
+        tune("no.onnx", "no.npz", attacks=replace(settings, eps=8))
+
+
 def test_data_that_were_loaded_for_another_model_are_refused() -> None:
     data = np.load(TEST)
     with pytest.raises(OptionError, match="the model takes"):
