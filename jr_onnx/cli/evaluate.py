@@ -18,6 +18,8 @@ from jr_onnx.dataset import read_classifier
 from jr_onnx.evaluation.campaign import DEFAULT_ATTACKS, DEFAULT_EFFORT
 from jr_onnx.evaluation.evaluate import evaluate
 from jr_onnx.evaluation.results import EvaluationReport
+from jr_onnx.inspection import find_sites
+from jr_onnx.sites.matchers import SiteKind
 from jr_onnx.text import eps_text, printable, table
 
 if TYPE_CHECKING:
@@ -85,6 +87,9 @@ def run(arguments: argparse.Namespace) -> int:
     check_output(arguments.report, "--report", (arguments.hardened, arguments.reference, arguments.data))
     check_plots(arguments.plots)
     dataset = drawn(read_data(arguments, read_classifier(arguments.reference)), arguments.samples, arguments.seed)
+    if not any(site.kind is SiteKind.HARDENED for site in find_sites(arguments.hardened)):
+        note = f"note: {arguments.hardened} holds no JumpReLU; were the two files swapped?"
+        print(printable(note), file=sys.stderr)
     effort = Effort(steps=arguments.steps, restarts=arguments.restarts, queries=arguments.queries)
     journal = arguments.journal or default_journal()
     finished = 0
