@@ -18,8 +18,8 @@ Indices = npt.NDArray[np.int64]
 #: Stands for a probability of 0 in a logarithm; below all that a float32 can hold.
 _LEAST = 1e-50
 
-#: Stands for infinity; the difference of two of these is still finite.
-_MOST = float(np.finfo(np.float64).max) / 4
+#: Stands for infinity; the sum over all classes is still finite.
+_MOST = 1e300
 
 
 class Search:
