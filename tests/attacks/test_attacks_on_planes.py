@@ -15,6 +15,7 @@ from support import Array, make_model, node, value
 
 from jr_onnx.attacks.attack import Effort, Target, run
 from jr_onnx.attacks.search import margin_of, relative_noise
+from jr_onnx.attacks.square import _window
 from jr_onnx.dataset import Classifier
 
 GENERATOR = np.random.default_rng(11)
@@ -164,6 +165,18 @@ def test_vectors_that_are_no_images_can_be_attacked() -> None:
         outcome = run(name, flat, x, labels, range(5), Effort(eps=0.9, steps=50, queries=200))
         assert outcome.images.shape == x.shape
         assert right(flat, outcome.images, labels).sum() <= 2
+
+
+@pytest.mark.parametrize("height, width", [(1, 64), (64, 1), (2, 100), (8, 8), (28, 28), (3, 4), (1, 1), (224, 200)])
+def test_windows_of_square_have_the_share_that_is_due_whatever_the_shape(height: int, width: int) -> None:
+    shares = [(0.0, 0.8), (0.002, 0.4), (0.01, 0.2), (0.03, 0.1), (0.9, 0.8 / 512)]
+    for spent, share in shares:
+        tall, wide = _window(spent, height, width)
+        assert 1 <= tall <= height
+        assert 1 <= wide <= width
+        area = share * height * width
+        assert abs(tall * wide - area) <= max((tall + wide) / 2, 1)  # each length is rounded
+        assert tall == wide or height != width
 
 
 @pytest.mark.parametrize("name", ["pgd", "ifgsm", "deepfool-l2", "deepfool-linf", "trust-region", "square"])
