@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -47,12 +48,12 @@ class Search:
         self.queries = np.zeros(len(images), np.int64)
         self.margins = np.full(len(images), np.inf)
 
-    @property
+    @cached_property
     def low(self) -> Images:
         """The lowest value that each pixel may take."""
         return self._bound(-self.effort.eps)
 
-    @property
+    @cached_property
     def high(self) -> Images:
         """The highest value that each pixel may take."""
         return self._bound(self.effort.eps)
@@ -66,9 +67,13 @@ class Search:
         """The indices of the images that are still in the right class."""
         return np.flatnonzero(~self.done)
 
-    def count(self, index: Indices) -> None:
-        """A forward pass for each of the images `index`."""
-        np.add.at(self.queries, index, 1)
+    def count(self, index: Indices, passes: int = 1) -> None:
+        """Forward passes for each of the images `index`."""
+        np.add.at(self.queries, index, passes)
+
+    def fail(self, index: Indices) -> None:
+        """A gradient could not be used, for each of the images `index`."""
+        self.failed[index] = True
 
     def judge(self, index: Indices, candidates: Images) -> npt.NDArray[np.bool_]:
         """Ask onnxruntime which candidates, of the images `index`, are put in a wrong class; keep the best ones.
