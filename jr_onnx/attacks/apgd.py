@@ -43,13 +43,13 @@ def auto_pgd(search: Search, view: View) -> None:
         loss_type="difference_logits_ratio" if classes > 2 else None,
         verbose=False,
     )
-    search.queries[index] += 2 * search.effort.steps * search.effort.restarts
+    search.count(index, 2 * search.effort.steps * search.effort.restarts)
     _, slope = view.gradient(view.tensor(search.images[index]), view.tensor(search.labels[index]), cross_entropy)
-    search.failed[index[~usable(slope).cpu().numpy()]] = True
+    search.fail(index[~usable(slope).cpu().numpy()])
     with _global_numbers(search):
         found = attack.generate(search.images[index], search.labels[index])
     finite = np.isfinite(found).reshape(len(index), -1).all(1)
-    search.failed[index[~finite]] = True
+    search.fail(index[~finite])
     search.judge(index[finite], np.clip(found[finite], search.low[index[finite]], search.high[index[finite]]))
 
 

@@ -32,19 +32,19 @@ def ascend(search: Search, view: View, losses: Sequence[Loss], *, foreign: bool 
         foreign: the gradients are another model's, whose scores do not tell when to ask onnxruntime: ask at each step.
     """
     step = view.tensor(np.asarray(2.5 * search.effort.eps / search.effort.steps, np.float32))
-    _climb(search, view, _Starts(search.left(), search.images, losses[:1]), step, foreign)
-    runs = [losses[run % len(losses)] for run in range(1, search.effort.restarts * len(losses))]
+    _climb(search, view, _from_the_images(search, losses[0]), step, foreign)
+    runs = [run % len(losses) for run in range(1, search.effort.restarts * len(losses))]
     while runs and len(index := search.left()):
         together = max(1, _AT_ONCE // search.images[index].size)
-        now, runs = sorted(runs[:together], key=losses.index), runs[together:]
+        now, runs = sorted(runs[:together]), runs[together:]
         images = np.concatenate([_random_start(search, index) for _ in now])
-        _climb(search, view, _Starts(np.tile(index, len(now)), images, now), step, foreign)
+        starts = _Starts(np.tile(index, len(now)), images, losses, np.repeat(now, len(index)))
+        _climb(search, view, starts, step, foreign)
 
 
 def signed_steps(search: Search, view: View, loss: Loss) -> None:
     """IFGSM as the authors of JumpReLU take it: signed steps of one size in normalised space, until fooled."""
-    starts = _Starts(search.left(), search.images, [loss])
-    _climb(search, view, starts, search.effort.step * view.std, False)
+    _climb(search, view, _from_the_images(search, loss), search.effort.step * view.std, False)
 
 
 def _random_start(search: Search, index: Indices) -> Images:
@@ -61,28 +61,33 @@ class _Starts:
     Attributes:
         index: [n], the image that each start is for; an image may have several.
         images: [n, C, ...].
-        losses: which to climb; the first has the first n / len(losses) starts, and so on.
+        losses: those that are climbed.
+        loss_of: [n], which of them each start climbs; ascending, so that each loss is called once a step.
     """
 
     index: Indices
     images: Images
     losses: Sequence[Loss]
+    loss_of: Indices
+
+
+def _from_the_images(search: Search, loss: Loss) -> _Starts:
+    index = search.left()
+    return _Starts(index, search.images, [loss], np.zeros_like(index))
 
 
 def _climb(search: Search, view: View, starts: _Starts, step: Tensor, foreign: bool) -> None:
     """Steps from every start; an image leaves when it is done, and a start when its gradient is no use."""
-    index, x = starts.index, view.tensor(starts.images)
+    index, loss_of, x = starts.index, starts.loss_of, view.tensor(starts.images)
     low, high, labels = (view.tensor(values[index]) for values in (search.low, search.high, search.labels))
-    climbed = len(starts.losses)
-    loss_of = np.repeat(np.arange(climbed), len(index) // climbed)
     for _ in range(search.effort.steps):
         if not len(index):
             return
         search.count(index)
-        loss = _side_by_side(starts.losses, np.bincount(loss_of, minlength=climbed).tolist())
+        loss = _side_by_side(starts.losses, np.bincount(loss_of, minlength=len(starts.losses)).tolist())
         logits, slope = view.gradient(x, labels, loss)
         going = usable(slope)
-        search.failed[index[~going.cpu().numpy()]] = True
+        search.fail(index[~going.cpu().numpy()])
         asked = np.ones(len(index), np.bool_) if foreign else maybe_wrong(logits, labels).cpu().numpy()
         search.judge(index[asked], to_images(x)[asked])
         going &= view.tensor(~search.done[index])

@@ -143,7 +143,7 @@ def _drop_unusable(
 ) -> tuple[Indices, Tensor, tuple[Tensor, ...]]:
     """Count the images whose gradient is no use as failures, and go on with the others."""
     kept = good.cpu().numpy()
-    search.failed[index[~kept]] = True
+    search.fail(index[~kept])
     return index[kept], x[good], tuple(values[good] for values in rest)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ Indices = npt.NDArray[np.int64]
 
 #: Stands for a probability of 0 in a logarithm; below all that a float32 can hold.
 _LEAST = 1e-50
+
+#: Stands for infinity; the sum over all classes is still finite.
+_MOST = 1e300
 
 
 class Search:
@@ -44,12 +48,12 @@ class Search:
         self.queries = np.zeros(len(images), np.int64)
         self.margins = np.full(len(images), np.inf)
 
-    @property
+    @cached_property
     def low(self) -> Images:
         """The lowest value that each pixel may take."""
         return self._bound(-self.effort.eps)
 
-    @property
+    @cached_property
     def high(self) -> Images:
         """The highest value that each pixel may take."""
         return self._bound(self.effort.eps)
@@ -63,9 +67,13 @@ class Search:
         """The indices of the images that are still in the right class."""
         return np.flatnonzero(~self.done)
 
-    def count(self, index: Indices) -> None:
-        """A forward pass for each of the images `index`."""
-        np.add.at(self.queries, index, 1)
+    def count(self, index: Indices, passes: int = 1) -> None:
+        """Forward passes for each of the images `index`."""
+        np.add.at(self.queries, index, passes)
+
+    def fail(self, index: Indices) -> None:
+        """A gradient could not be used, for each of the images `index`."""
+        self.failed[index] = True
 
     def judge(self, index: Indices, candidates: Images) -> npt.NDArray[np.bool_]:
         """Ask onnxruntime which candidates, of the images `index`, are put in a wrong class; keep the best ones.
@@ -91,23 +99,29 @@ class Search:
 
 
 def margin_of(logits: Array, labels: Labels) -> npt.NDArray[np.float64]:
-    """The score of the right class less the best of the others; infinite where a score is NaN or infinite.
+    """The score of the right class less the best of the others; infinite where a score is NaN.
 
-    Negative is a success. A tie is none: whatever breaks it may break it the other way elsewhere. Nor is NaN. Of a row
-    of probabilities the logarithms are compared: where the right class has 1 in float32, its rivals still differ.
+    Negative is a success: the answer is another class, as `Classifier.predictions` has it. An infinite score counts
+    like any other, a NaN is no answer, and a tie goes to the lowest number: that is what a deployment of the file
+    does, and how clean accuracy counts. A tie that is lost so has the smallest margin below 0.
+
+    Of a row of probabilities the logarithms are compared: where the right class has 1 in float32, its rivals still
+    differ.
 
     Args:
         logits: [N, classes], or probabilities: from 0 to 1, with a sum of 1 to a thousandth.
         labels: [N], the right classes.
     """
-    scores = logits.astype(np.float64)
+    scores = np.clip(logits.astype(np.float64), -_MOST, _MOST)
     likely = ((scores >= 0) & (scores <= 1)).all(1) & (np.abs(scores.sum(1) - 1) <= 1e-3)
     scores[likely] = np.log(np.maximum(scores[likely], _LEAST))
     rows = np.arange(len(labels))
     own = scores[rows, labels]
     scores[rows, labels] = -np.inf
     margins = own - scores.max(1)
-    return np.where(np.isfinite(logits).all(1), margins, np.inf)
+    lost = logits.argmax(1) != labels
+    margins[lost] = np.minimum(margins[lost], -np.finfo(np.float64).tiny)
+    return np.where(np.isnan(logits).any(1), np.inf, margins)
 
 
 def relative_noise(target: Target, images: Images, attacked: Images, norm: str) -> npt.NDArray[np.float64]:

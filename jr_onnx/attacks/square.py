@@ -32,7 +32,8 @@ def square(search: Search) -> None:
         if query == 0:
             tried = planes[index] + eps * _signs(search, index, (planes.shape[1], 1, planes.shape[3]))
         else:
-            place, signs = _squares(search, index, planes.shape, _side(query / search.effort.queries, planes.shape))
+            window = _window(query / search.effort.queries, *planes.shape[2:])
+            place, signs = _squares(search, index, planes.shape, window)
             tried = np.where(place, planes[index] + eps * signs, current[index])
         tried = np.clip(tried, low[index], high[index])
         candidates = (np.moveaxis(tried, 1, -1) if last else tried).reshape(len(index), *images.shape[1:])
@@ -50,9 +51,15 @@ def _planes(images: Images, channels_last: bool) -> Images:
     return images.reshape(len(images), channels, -1, images.shape[-1])
 
 
-def _side(spent: float, shape: tuple[int, ...]) -> int:
-    share = _SHARE / 2 ** sum(spent > limit for limit in _HALVINGS)
-    return max(round(math.sqrt(share * shape[2] * shape[3])), 1)
+def _window(spent: float, height: int, width: int) -> tuple[int, int]:
+    """A square of the share that is due; where the plane is too low or too narrow for it, a rectangle of that share."""
+    area = _SHARE / 2 ** sum(spent > limit for limit in _HALVINGS) * height * width
+    side = max(round(math.sqrt(area)), 1)
+    if height <= side and height < width:
+        return height, max(round(area / height), 1)
+    if width <= side and width < height:
+        return max(round(area / width), 1), width
+    return side, side
 
 
 def _signs(search: Search, index: Indices, shape: tuple[int, ...]) -> Images:
@@ -60,11 +67,12 @@ def _signs(search: Search, index: Indices, shape: tuple[int, ...]) -> Images:
     return np.where(_uniform(search, index, shape) < 0.5, np.float32(-1), np.float32(1))
 
 
-def _squares(search: Search, index: Indices, shape: tuple[int, ...], side: int) -> tuple[npt.NDArray[np.bool_], Images]:
-    """A square for each image: where it is, [n, 1, H, W], and the sign that each channel of it gets, [n, C, 1, 1]."""
+def _squares(
+    search: Search, index: Indices, shape: tuple[int, ...], window: tuple[int, int]
+) -> tuple[npt.NDArray[np.bool_], Images]:
+    """A window for each image: where it is, [n, 1, H, W], and the sign that each channel of it gets, [n, C, 1, 1]."""
     inside = []
-    for drawn, extent in zip(_uniform(search, index, (2,)).T, shape[2:], strict=True):
-        length = min(side, extent)
+    for drawn, extent, length in zip(_uniform(search, index, (2,)).T, shape[2:], window, strict=True):
         first = (drawn * (extent - length + 1)).astype(np.int64)[:, None]
         at = np.arange(extent)
         inside.append((at >= first) & (at < first + length))

@@ -17,6 +17,9 @@ from jr_onnx.differentiable.backward import Backward
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
+#: Stands for infinity, which has no gradient that could be used.
+_MOST = 1e30
+
 #: How far apart the logits of an image may lie in the cross-entropy; farther than those of networks usually do.
 _SPREAD = 64.0
 
@@ -27,9 +30,10 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     It rises with the cross-entropy, so its gradient has the same direction and the same signs. But it keeps its size
     where the right class has a probability of 1 in floating point, and the cross-entropy's gradient is 0. Logits that
     lie very far apart are brought nearer, each image's by a factor of its own: otherwise only one rival would count,
-    and this would be the margin.
+    and this would be the margin. A class that is masked, at minus infinity, does not count in that.
     """
-    spread = (logits.amax(1) - logits.amin(1)).detach()
+    counts = logits.detach().abs() < _MOST
+    spread = logits.detach().masked_fill(~counts, -_MOST).amax(1) - logits.detach().masked_fill(~counts, _MOST).amin(1)
     own, others = _own_and_others(logits / (spread / _SPREAD).clamp(min=1)[:, None], labels)
     return others.logsumexp(1) - own
 
@@ -66,8 +70,9 @@ class View(torch.nn.Module):
         self.mean, self.std = map(self.tensor, normalisation(target, rank))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pixels [N, C, ...] -> logits [N, classes]."""
-        return self.copy((x - self.mean) / self.std, jumps=self.jumps, backward=self.backward_of_jump)  # type: ignore[no-any-return]
+        """Pixels [N, C, ...] -> logits [N, classes], all finite or NaN."""
+        scores = self.copy((x - self.mean) / self.std, jumps=self.jumps, backward=self.backward_of_jump)
+        return _unsaturated(scores).clamp(-_MOST, _MOST)
 
     def tensor(self, array: npt.NDArray[np.generic]) -> Tensor:
         """An array on the device of the copy."""
@@ -79,6 +84,17 @@ class View(torch.nn.Module):
         logits = self(x)
         (slope,) = torch.autograd.grad(loss(logits, labels).sum(), x)
         return logits.detach(), slope
+
+
+def _unsaturated(scores: Tensor) -> Tensor:
+    """The logarithms of the rows that are probabilities, as `margin_of` compares them.
+
+    The copy leaves out a Softmax at the end of the file; this is for what stands in its place, such as LogSoftmax and
+    Exp. ART refuses probabilities, and their differences have no gradient where one of them is 1.
+    """
+    likely = ((scores >= 0) & (scores <= 1)).all(1) & ((scores.sum(1) - 1).abs() <= 1e-3)
+    tiny = torch.finfo(scores.dtype).tiny
+    return torch.where(likely[:, None], scores.clamp(min=tiny).log(), scores)
 
 
 def usable(gradient: Tensor) -> Tensor:

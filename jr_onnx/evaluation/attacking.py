@@ -246,7 +246,7 @@ class _Shard:
             sent = np.clip(sent, np.maximum(pixels - eps, 0), np.minimum(pixels + eps, 1))
         answers = self.judge.answers(sent, self.dataset)
         moved = (sent != pixels).reshape(len(sent), -1).any(axis=1)
-        return sent, finite & moved & (answers != self.labels[rows])
+        return sent, finite & moved & (answers >= 0) & (answers != self.labels[rows])  # -1, for NaN, is no answer
 
 
 def _column(values: npt.NDArray[np.bool_], rank: int) -> npt.NDArray[np.bool_]:

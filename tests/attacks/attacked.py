@@ -85,24 +85,38 @@ def right(target: Target, images: Array, labels: Array) -> Array:
     return np.asarray(target.session_run(images)).argmax(1) == labels
 
 
-def with_head(kind: str, scale: float = 40.0, jump: float = 0.0) -> Target:
-    """The digits classifier with its logits scaled, and behind them nothing ("logits"), or Softmax and perhaps another
-    node; the copy computes in single precision, as `evaluate` has it."""
+#: What may stand behind the logits of the digits classifier.
+HEADS = {
+    "logits": (),
+    "softmax": ("Softmax",),
+    "softmax, identity": ("Softmax", "Identity"),
+    "softmax, flatten": ("Softmax", "Flatten"),
+    "log of softmax": ("Softmax", "Log"),
+    "softmax, clipped": ("Softmax", "Clip"),
+    "exp of log softmax": ("LogSoftmax", "Exp"),
+    "class 0 masked": ("Where",),
+}
+
+
+def head_model(kind: str, scale: float = 40.0, jump: float = 0.0) -> onnx.ModelProto:
+    """The digits classifier with its logits scaled, and behind them one of `HEADS`."""
     model = onnx.ModelProto()
     model.CopyFrom(digits_model(jump))
     (output,) = model.graph.output
-    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(scale), "scale"))
-    behind = {
-        "logits": [],
-        "softmax": ["Softmax"],
-        "softmax, identity": ["Softmax", "Identity"],
-        "softmax, flatten": ["Softmax", "Flatten"],
-    }[kind]
+    constants = {"scale": np.float32(scale), "least": np.float32(1e-7), "none": np.float32(-np.inf)}
+    constants["mask"] = np.arange(10) == 0
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in constants.items())
     last = output.name
-    for op_type in ["Mul", *behind]:
+    for op_type in ("Mul", *HEADS[kind]):
         following = f"{op_type} of {last}"
-        inputs = [last, "scale"] if op_type == "Mul" else [last]
+        inputs = {"Mul": [last, "scale"], "Clip": [last, "least"], "Where": ["mask", "none", last]}.get(op_type, [last])
         model.graph.node.append(onnx.helper.make_node(op_type, inputs, [following]))
         last = following
     output.name = last
+    return model
+
+
+def with_head(kind: str, scale: float = 40.0, jump: float = 0.0) -> Target:
+    """That model as a target; the copy computes in single precision, as `evaluate` has it."""
+    model = head_model(kind, scale, jump)
     return dataclasses.replace(target_of(model), differentiable=DifferentiableModel.from_onnx(model))

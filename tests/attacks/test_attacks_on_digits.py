@@ -14,12 +14,15 @@ pytest.importorskip("art", reason="adversarial-robustness-toolbox is not install
 
 from attacked import IMAGES, LABELS, digits, right, with_head, without_gradient
 from support import Array
+from torch import Tensor
 
 from jr_onnx import OptionError
 from jr_onnx.attacks import descent
 from jr_onnx.attacks.attack import AttackOutcome, Effort, run
 from jr_onnx.attacks.catalogue import ATTACKS
 from jr_onnx.attacks.search import Search, margin_of
+from jr_onnx.attacks.view import View, cross_entropy, margin
+from jr_onnx.differentiable.backward import RELU
 
 EACH_ATTACK = pytest.mark.parametrize("name", ATTACKS)
 WHITE_BOX = [name for name, info in ATTACKS.items() if info.needs_gradient]
@@ -81,6 +84,19 @@ def test_starts_side_by_side_break_what_starts_one_after_another_break(
     broken = [~right(digits(0.4), outcome.images, LABELS[:N]) for outcome in (together, alone)]
     np.testing.assert_array_equal(*broken)
     assert 0 < broken[0].sum() < N
+
+
+def test_starts_side_by_side_call_each_loss_once_a_step() -> None:
+    calls: list[int] = []
+
+    def counted(logits: Tensor, labels: Tensor) -> Tensor:
+        calls.append(len(logits))
+        return margin(logits, labels)
+
+    effort = Effort(eps=0.001, steps=3, restarts=4)  # too weak to end before its steps do
+    search = Search(ATTACKS["pgd"], digits(), IMAGES[:2], LABELS[:2], np.arange(2), effort)
+    descent.ascend(search, View(digits(), RELU, 4), [counted, cross_entropy])
+    assert calls == [2] * 3 + [6] * 3  # the first start alone, then the three others together
 
 
 def test_of_several_candidates_for_an_image_the_one_that_came_nearest_is_kept() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import onnx
 import pytest
@@ -13,6 +15,8 @@ from support import Array, make_model, node, value
 
 from jr_onnx.attacks.attack import Effort, Target, run
 from jr_onnx.attacks.search import margin_of, relative_noise
+from jr_onnx.attacks.square import _window
+from jr_onnx.dataset import Classifier
 
 GENERATOR = np.random.default_rng(11)
 WEIGHTS, BIAS = GENERATOR.normal(size=(5, 9)), GENERATOR.normal(size=5)
@@ -116,10 +120,23 @@ def test_channels_have_their_own_mean_and_deviation() -> None:
     np.testing.assert_allclose(relative_noise(channels, images, attacked, "linf"), [0.125 / 0.9], rtol=1e-5)
 
 
-def test_a_margin_is_negative_only_where_another_class_is_strictly_ahead() -> None:
-    logits = np.asarray([[1.0, 2.0], [2.0, 2.0], [np.nan, 5.0], [np.inf, 0.0], [3.0, 1.0]])
-    margins = margin_of(logits, np.zeros(5, np.int64))
-    assert margins.tolist() == [-1.0, 0.0, np.inf, np.inf, 2.0]
+def test_a_margin_is_negative_exactly_where_the_answer_is_another_class() -> None:
+    """The answer as `Classifier.predictions` has it, so that clean accuracy and attacks count the same."""
+    scores = [-np.inf, -1e300, -3.0, 0.0, 1.0, 1e300, np.inf, np.nan]
+    logits = np.asarray(list(itertools.product(scores, repeat=3)))
+    answers = Classifier("x", ("N", 9), onnx.TensorProto.DOUBLE, "y", 3, "NCHW").predictions(logits)
+    for label in range(3):
+        margins = margin_of(logits, np.full(len(logits), label))
+        np.testing.assert_array_equal(margins < 0, (answers != label) & (answers >= 0))
+        np.testing.assert_array_equal(np.isinf(margins), answers < 0)
+
+
+def test_margins_of_infinite_scores_are_in_order() -> None:
+    logits = np.asarray([[np.inf, 0], [1, -np.inf], [3, 1], [-np.inf, -np.inf], [-np.inf, 0], [-np.inf, np.inf]])
+    margins = margin_of(logits, np.zeros(6, np.int64))
+    assert margins[2:4].tolist() == [2.0, 0.0]
+    assert (np.diff(margins) <= 0).all()
+    assert margins[-1] < margins[-2]
 
 
 def test_probabilities_have_their_margin_in_logarithms() -> None:
@@ -130,6 +147,7 @@ def test_probabilities_have_their_margin_in_logarithms() -> None:
     np.testing.assert_allclose(margin_of(shares, np.zeros(3, np.int64)), [37.0, 20.0, -40.0], rtol=1e-5)
     ties = np.asarray([[0.5, 0.5], [0.0, 0.0]], np.float32)
     assert margin_of(ties, np.zeros(2, np.int64)).tolist() == [0.0, 0.0]
+    assert (margin_of(ties, np.ones(2, np.int64)) < 0).all()
 
 
 def test_vectors_that_are_no_images_can_be_attacked() -> None:
@@ -147,6 +165,18 @@ def test_vectors_that_are_no_images_can_be_attacked() -> None:
         outcome = run(name, flat, x, labels, range(5), Effort(eps=0.9, steps=50, queries=200))
         assert outcome.images.shape == x.shape
         assert right(flat, outcome.images, labels).sum() <= 2
+
+
+@pytest.mark.parametrize("height, width", [(1, 64), (64, 1), (2, 100), (8, 8), (28, 28), (3, 4), (1, 1), (224, 200)])
+def test_windows_of_square_have_the_share_that_is_due_whatever_the_shape(height: int, width: int) -> None:
+    shares = [(0.0, 0.8), (0.002, 0.4), (0.01, 0.2), (0.03, 0.1), (0.9, 0.8 / 512)]
+    for spent, share in shares:
+        tall, wide = _window(spent, height, width)
+        assert 1 <= tall <= height
+        assert 1 <= wide <= width
+        area = share * height * width
+        assert abs(tall * wide - area) <= max((tall + wide) / 2, 1)  # each length is rounded
+        assert tall == wide or height != width
 
 
 @pytest.mark.parametrize("name", ["pgd", "ifgsm", "deepfool-l2", "deepfool-linf", "trust-region", "square"])

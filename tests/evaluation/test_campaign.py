@@ -27,6 +27,7 @@ from jr_onnx.evaluation.attacking import Campaign, Part, attack_part
 from jr_onnx.evaluation.campaign import run_campaign
 from jr_onnx.evaluation.results import EvaluationReport
 from jr_onnx.evaluation.shards import sample_seeds, shards
+from jr_onnx.evaluation.shipped import Judge
 
 pytest.importorskip("torch", reason="the attacks that follow gradients need torch")
 pytest.importorskip("art", reason="the attacks need adversarial-robustness-toolbox")
@@ -204,6 +205,22 @@ def test_a_candidate_outside_the_ball_is_brought_back_before_it_is_judged(monkey
     monkeypatch.setattr(attacking, "run", far)
     report = run(40, attacks=("pgd",), eps=(1e-6,))
     for model in report.models.values():
+        assert np.array_equal(model.survives[0], model.correct)
+
+
+def test_an_answer_of_nan_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    def inverted(_: str, __: object, images: Any, *___: object, **____: object) -> AttackOutcome:
+        none = np.zeros(len(images))
+        return AttackOutcome(1 - images, none > 0, none.astype(np.int64), none)
+
+    answers = Judge.answers
+
+    def dark_only(self: Judge, pixels: Any, dataset: Dataset) -> Any:
+        return np.where(pixels[:, 0, 0, 0] > 0.5, -1, answers(self, pixels, dataset))  # no sample's corner is bright
+
+    monkeypatch.setattr(Judge, "answers", dark_only)
+    monkeypatch.setattr(attacking, "run", inverted)
+    for model in run(40, attacks=("pgd",), eps=(1.0,)).models.values():
         assert np.array_equal(model.survives[0], model.correct)
 
 
