@@ -87,9 +87,6 @@ def run(arguments: argparse.Namespace) -> int:
     check_output(arguments.report, "--report", (arguments.hardened, arguments.reference, arguments.data))
     check_plots(arguments.plots)
     dataset = drawn(read_data(arguments, read_classifier(arguments.reference)), arguments.samples, arguments.seed)
-    if not any(site.kind is SiteKind.HARDENED for site in find_sites(arguments.hardened)):
-        note = f"note: {arguments.hardened} holds no JumpReLU; were the two files swapped?"
-        print(printable(note), file=sys.stderr)
     effort = Effort(steps=arguments.steps, restarts=arguments.restarts, queries=arguments.queries)
     journal = arguments.journal or default_journal()
     finished = 0
@@ -156,5 +153,7 @@ def _text(report: EvaluationReport) -> list[str]:
             for one, other in zip(reference.noise, hardened.noise, strict=True)
         ]
         lines += ["", *table(("smallest noise, mean", reference.name, hardened.name), noise)]
+    if hardened.path and not any(site.kind is SiteKind.HARDENED for site in find_sites(hardened.path)):
+        lines += ["", f"note: {hardened.path} holds no JumpReLU; were the two files swapped?"]
     lines += ["", *verdict.evidence, "", f"{verdict.words}: {verdict.headline}"]
     return [printable(line) for line in lines]

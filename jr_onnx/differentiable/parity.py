@@ -65,7 +65,7 @@ def check_parity(
     finite = np.isfinite(expected)
     if not np.array_equal(finite, np.isfinite(given)):
         raise ParityError("the differentiable copy and onnxruntime disagree on which outputs are finite")
-    absolute = float(np.abs(given - expected)[finite].max(initial=0.0))
+    absolute = float(np.abs(given[finite] - expected[finite]).max(initial=0.0))
     relative = absolute / max(float(np.abs(expected)[finite].max(initial=0.0)), float(np.finfo(np.float32).tiny))
     agreement = float(np.mean(given.argmax(-1) == expected.argmax(-1)))
     if relative > tolerance:

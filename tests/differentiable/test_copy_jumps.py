@@ -234,6 +234,25 @@ def test_what_goes_into_a_softmax_at_the_end_is_what_forward_gives(behind: list[
     np.testing.assert_allclose(copy.outputs(x).detach().numpy(), run(model, {"image": IMAGES})[0], 1e-4, 1e-6)
 
 
+def test_the_logarithm_of_a_softmax_at_the_end_is_left_out_too() -> None:
+    model = onnx.load(DIGITS)
+    tail = [
+        node("Softmax", "logits", "p"),
+        node("Identity", "p", "q"),
+        node("Log", "q", "l"),
+        node("Flatten", "l", "s"),
+    ]
+    model.graph.node.extend(tail)
+    model.graph.output[0].name = "s"
+    copy, plain, x = (
+        DifferentiableModel.from_onnx(model),
+        DifferentiableModel.from_onnx(DIGITS),
+        torch.from_numpy(IMAGES),
+    )
+    torch.testing.assert_close(copy(x), plain(x))
+    torch.testing.assert_close(copy.outputs(x), torch.log_softmax(plain(x), -1), rtol=1e-4, atol=1e-4)
+
+
 def test_a_softmax_over_planes_is_left_out_and_its_axis_is_kept_in_the_outputs() -> None:
     """[N, classes, 1, 1], Softmax over the classes, Flatten: as fully convolutional networks end."""
     nodes = [node("GlobalAveragePool", "x", "a"), node("Softmax", "a", "p", axis=1), node("Flatten", "p", "y")]
