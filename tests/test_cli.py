@@ -430,3 +430,12 @@ def test_a_reader_that_has_had_enough_is_no_error(model: Path) -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait() == 0
+
+
+def test_an_argument_that_a_command_does_not_have_points_to_that_commands_help(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["convert", "model.onnx", "--jump", "0.5", "--samples", "40"])
+    said = "jr-onnx convert: unrecognized arguments: --samples 40 (see jr-onnx convert --help)\n"
+    assert capsys.readouterr().err == said

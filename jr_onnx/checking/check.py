@@ -38,7 +38,7 @@ from jr_onnx.checking.running import CPU, Request, check_running
 from jr_onnx.checking.structure import compare
 from jr_onnx.checking.validity import check_external, check_validity, has_external
 from jr_onnx.errors import ModelError, OptionError
-from jr_onnx.metadata import POLICY, TARGET
+from jr_onnx.metadata import MADE_FOR, POLICY, TARGET, hardened_metadata
 from jr_onnx.modelfile.external import data_files
 from jr_onnx.modelfile.source import Source, open_model
 from jr_onnx.policy import Jump, JumpReluPolicy, as_jump
@@ -109,6 +109,11 @@ def check(
     with contextlib.ExitStack() as stack:
         theirs = stack.enter_context(open_model(hardened))
         ours = None if original is None else stack.enter_context(open_model(original))
+        if ours is not None and MADE_FOR in hardened_metadata(theirs.skeleton):
+            raise ModelError(
+                f"{hardened if isinstance(hardened, str | Path) else 'it'}: was optimised for one machine; check the "
+                "hardened model that it was made from against the original, and this one by itself"
+            )
         work = _Work(ours, theirs, asked)
         work.check_structure()
         if run:

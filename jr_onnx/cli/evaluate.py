@@ -18,8 +18,6 @@ from jr_onnx.dataset import read_classifier
 from jr_onnx.evaluation.campaign import DEFAULT_ATTACKS, DEFAULT_EFFORT
 from jr_onnx.evaluation.evaluate import evaluate
 from jr_onnx.evaluation.results import EvaluationReport
-from jr_onnx.inspection import find_sites
-from jr_onnx.sites.matchers import SiteKind
 from jr_onnx.text import eps_text, printable, table
 
 if TYPE_CHECKING:
@@ -153,7 +151,5 @@ def _text(report: EvaluationReport) -> list[str]:
             for one, other in zip(reference.noise, hardened.noise, strict=True)
         ]
         lines += ["", *table(("smallest noise, mean", reference.name, hardened.name), noise)]
-    if hardened.path and not any(site.kind is SiteKind.HARDENED for site in find_sites(hardened.path)):
-        lines += ["", f"note: {hardened.path} holds no JumpReLU; were the two files swapped?"]
     lines += ["", *verdict.evidence, "", f"{verdict.words}: {verdict.headline}"]
     return [printable(line) for line in lines]

@@ -49,7 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
     given = sys.argv[1:] if arguments is None else arguments
     # The modules of the other commands are not imported, which would take longer than many a conversion.
-    parsed = build_parser(given[0] if given and given[0] in COMMANDS else None).parse_args(given)
+    parser = build_parser(given[0] if given and given[0] in COMMANDS else None)
+    parsed, unknown = parser.parse_known_args(given)
+    if unknown:
+        command = f"jr-onnx {parsed.command}"  # whose help has its arguments
+        parser.exit(USAGE_ERROR, f"{command}: unrecognized arguments: {' '.join(unknown)} (see {command} --help)\n")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names may have characters that the terminal has not
     try:

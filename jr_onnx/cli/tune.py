@@ -177,11 +177,16 @@ def _written(report: TuningReport, arguments: argparse.Namespace) -> Iterator[st
         return
     if arguments.policy_out is not None:
         with atomic_file(arguments.policy_out) as file:
-            file.write(policy_text(report.policy, printable(report.sentence)).encode())
+            file.write(policy_text(report.policy, _comment(report, arguments.clip)).encode())
         yield f"wrote {arguments.policy_out}"
     if arguments.output is not None:
         done = convert(arguments.model, policy=report.policy, output=arguments.output, clip=arguments.clip)
         yield f"wrote {done.output} ({count(len(done.sites), 'site')})"
+
+
+def _comment(report: TuningReport, clip: bool) -> str:
+    lines = [printable(report.sentence), *(["for jr-onnx convert --clip"] if clip else [])]
+    return "\n".join(lines)
 
 
 def _text(report: TuningReport) -> list[str]:

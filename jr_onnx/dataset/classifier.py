@@ -23,6 +23,18 @@ Layout = Literal["NCHW", "NHWC"]
 _CHANNELS = (1, 3)
 
 
+#: How many times more often than by guessing a model must be right for its labels to be believed.
+GUESSING = 2
+
+
+def guessing(accuracy: float, classes: int) -> str:
+    """What to say of a model that is hardly ever right."""
+    return (
+        f"The original is right on {accuracy:.1%} of the samples, which guessing among {classes} classes might be too: "
+        "are the order of the classes, --mean and --std those that it was trained with?"
+    )
+
+
 @dataclass(frozen=True)
 class Classifier:
     """The outside of a classifier.

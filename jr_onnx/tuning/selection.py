@@ -41,12 +41,13 @@ def nothing_found(candidates: Sequence[Candidate], max_drop: float) -> str:
     )
 
 
-def outcome(confirmation: Confirmation, max_drop: float) -> tuple[str, bool]:
+def outcome(confirmation: Confirmation, max_drop: float, labels: bool = True) -> tuple[str, bool]:
     """What the test part says of the best candidate, in a sentence, and whether it is worth having.
 
     A drop over the budget that may be chance is a warning; over it with the whole interval, nothing is chosen.
     """
-    jump, clean = confirmation.choice.label, f"clean accuracy on the test part {_share(confirmation.clean)}"
+    right = "clean accuracy" if labels else "agreement with the original"
+    jump, clean = confirmation.choice.label, f"{right} on the test part {_share(confirmation.clean)}"
     if confirmation.verdict is None:
         sentence = f"jump {jump} is the largest within the budget on the tuning part ({clean})"
         sentence += "; no robustness was measured"

@@ -14,6 +14,7 @@ from pathlib import Path
 import onnx
 
 from jr_onnx.dataset import Classifier, Dataset, load, read_classifier, split
+from jr_onnx.dataset.classifier import GUESSING, guessing
 from jr_onnx.dataset.loading import Source
 from jr_onnx.errors import OptionError
 from jr_onnx.text import count
@@ -88,7 +89,9 @@ def tune(
         best = best_of(candidates, objective)
         confirmation = None if best is None else stages.confirmation(session, test, candidates[0], best)
     sentence, gained = (
-        (nothing_found(candidates, max_drop), False) if confirmation is None else outcome(confirmation, max_drop)
+        (nothing_found(candidates, max_drop), False)
+        if confirmation is None
+        else outcome(confirmation, max_drop, dataset.labels is not None)
     )
     chosen = best if gained else None
     return TuningReport(
@@ -108,7 +111,7 @@ def tune(
         chosen=chosen,
         policy=None if chosen is None else policy_of(chosen.choice, hardened.fixed),
         sentence=sentence,
-        notes=tuple(_notes(hardened, candidates)),
+        notes=tuple(_notes(hardened, candidates, classifier.classes if dataset.labels is not None else None)),
         seconds=time.perf_counter() - started,
     )
 
@@ -146,7 +149,9 @@ def _parts(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Datas
     return tuning, test
 
 
-def _notes(hardened: Hardened, candidates: Sequence[Candidate]) -> Iterator[str]:
+def _notes(hardened: Hardened, candidates: Sequence[Candidate], classes: int | None) -> Iterator[str]:
+    if classes is not None and candidates[0].clean.estimate <= GUESSING / classes:
+        yield guessing(candidates[0].clean.estimate, classes)
     if hardened.fixed:
         listed = ", ".join(hardened.fixed)
         yield f"RNN, GRU and LSTM keep their Relu, for an activation's jump cannot be tried at run time: {listed}"

@@ -67,10 +67,34 @@ def test_json_is_the_report_of_the_api(capsys: pytest.CaptureFixture[str]) -> No
     assert {**told, "seconds": 0} == {**expected, "seconds": 0}
 
 
-def test_a_hardened_model_without_a_jump_relu_is_remarked_on(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    reference = ["--reference", str(folder / "hard.onnx"), *QUICK[2:]]
+def test_a_hardened_model_without_a_jump_relu_is_remarked_on(capsys: pytest.CaptureFixture[str]) -> None:
+    reference = ["--reference", "hard.onnx", *QUICK[2:]]
     assert main(["evaluate", str(DIGITS), *reference, "--eps", "0.1"]) == 0
-    assert f"note: {DIGITS} holds no JumpReLU; were the two files swapped?" in capsys.readouterr().out
+    assert "holds no JumpReLU: were the two files swapped?" in capsys.readouterr().out
+
+
+def test_a_model_made_from_another_original_is_remarked_on(capsys: pytest.CaptureFixture[str]) -> None:
+    other = ["--reference", str(DIGITS.with_name("digits_robust.onnx")), *QUICK[2:]]
+    assert main(["evaluate", "hard.onnx", *other, "--eps", "0.1"]) == 0
+    assert "made from another model than this original" in capsys.readouterr().out
+    assert main(["evaluate", "hard.onnx", *QUICK, "--eps", "0.1"]) == 0
+    assert "another model" not in capsys.readouterr().out
+
+
+def test_labels_that_fit_no_better_than_guesses_are_remarked_on(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = np.load(IMAGES)
+    np.savez(folder / "mixed.npz", x=images["x"], y=(images["y"] + 1) % 10)
+    mixed = [*QUICK[:3], "mixed.npz", *QUICK[4:]]
+    assert main(["evaluate", "hard.onnx", *mixed, "--eps", "0.1"]) == 0
+    assert "which guessing among 10 classes might be too" in capsys.readouterr().out
+
+
+def test_an_optimised_model_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    jr_onnx.optimize("hard.onnx", output="fast.onnx")
+    assert main(["evaluate", "fast.onnx", *QUICK, "--eps", "0.1"]) == 2
+    assert "fast.onnx: was optimised for one machine; evaluate the hardened model" in capsys.readouterr().err
 
 
 def test_the_page_and_the_plots_are_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -63,3 +63,15 @@ def test_a_mistake_is_one_line_and_writes_nothing(
     assert said in error
     assert error.count("\n") == 1
     assert sorted((path.name, path.read_bytes()) for path in folder.iterdir()) == before
+
+
+def test_an_optimised_model_is_not_checked_against_the_original(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    original = residual_net(tmp_path / "net.onnx")
+    jr_onnx.convert(original, jump=0.3, output=tmp_path / "hard.onnx")
+    jr_onnx.optimize(tmp_path / "hard.onnx", output=tmp_path / "fast.onnx")
+    assert main(["check", str(original), str(tmp_path / "fast.onnx")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "was optimised for one machine; check the hardened model that it was made from against the original" in line
+    assert main(["check", str(tmp_path / "fast.onnx")]) == 0
