@@ -19,6 +19,11 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
+def one_line(error: Exception) -> str:
+    """What an error of another library says, which may be long and of many lines, in one."""
+    return " ".join(str(error).split())
+
+
 def count(number: int, noun: str) -> str:
     """ "1 file", "2 files"."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

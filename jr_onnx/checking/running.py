@@ -35,6 +35,7 @@ from jr_onnx.running.ways import (
     runtime,
 )
 from jr_onnx.sites.survey import Site
+from jr_onnx.text import one_line
 
 #: The execution provider that onnxruntime always has; on it alone nothing can fall back or be copied.
 CPU = "CPUExecutionProvider"
@@ -115,7 +116,7 @@ def _runnable(hardened: Hardened, result: RunResult) -> Runnable | None:
         return runnable(hardened.source, hardened.side.sites.values())
     except (DecodeError, EncodeError, ValueError, RuntimeError) as error:
         # Over 2 GB, or with functions that onnx does not inline.
-        result.not_run("values of the sites, for which functions are inlined", " ".join(str(error).split()))
+        result.not_run("values of the sites, for which functions are inlined", one_line(error))
         return None
 
 

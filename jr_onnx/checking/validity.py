@@ -17,6 +17,7 @@ from jr_onnx.forms.table import DOMAIN, OP_TYPE
 from jr_onnx.modelfile.external import DataFile, data_files
 from jr_onnx.modelfile.source import Source
 from jr_onnx.modelfile.tensors import all_tensors
+from jr_onnx.text import one_line
 
 #: How onnx says that what it judges follows from data that are in another file, or too large to be read.
 _NEEDS_DATA = "external tensors"
@@ -54,7 +55,7 @@ def _error_of(judge: Callable[[], object]) -> str:
     try:
         judge()
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
-        return " ".join(str(error).split())[:500]
+        return one_line(error)[:500]
     return ""
 
 

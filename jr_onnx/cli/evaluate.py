@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 from jr_onnx.attacks.attack import Effort
 from jr_onnx.attacks.catalogue import ATTACKS
 from jr_onnx.cli.data import add_data_arguments, drawn, read_data
-from jr_onnx.cli.long_work import check_output, check_plots, command_line, default_journal, interrupted, named
+from jr_onnx.cli.long_work import (
+    add_report_arguments,
+    add_scale_arguments,
+    check_output,
+    check_plots,
+    command_line,
+    interrupted,
+)
 from jr_onnx.cli.numbers import fraction
 from jr_onnx.cli.progress import stages_bar
 from jr_onnx.dataset import read_classifier
@@ -40,20 +47,8 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--reference", metavar="ORIGINAL", type=Path, required=True, help="the model it was made from")
     add_data_arguments(parser)
     _add_attack_arguments(parser)
-    group = parser.add_argument_group("scale")
-    group.add_argument("--workers", metavar="N", type=int, default=1, help="processes on this machine (default: 1)")
-    group.add_argument(
-        "--dask", metavar="SCHEDULER", help="the address of a Dask scheduler, in place of processes here"
-    )
-    group.add_argument(
-        "--journal",
-        metavar="DIR",
-        type=named,
-        help="where finished parts are kept, for a run that is interrupted (default: in the user's cache folder)",
-    )
-    parser.add_argument("--report", metavar="FILE.html", type=named, help="write the report as one HTML page")
-    parser.add_argument("--plots", metavar="DIR", type=named, help="write the charts as PNG and SVG (jr-onnx[report])")
-    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    add_scale_arguments(parser.add_argument_group("scale"))
+    add_report_arguments(parser)
     parser.set_defaults(run=run)
 
 
@@ -86,7 +81,6 @@ def run(arguments: argparse.Namespace) -> int:
     check_plots(arguments.plots)
     dataset = drawn(read_data(arguments, read_classifier(arguments.reference)), arguments.samples, arguments.seed)
     effort = Effort(steps=arguments.steps, restarts=arguments.restarts, queries=arguments.queries)
-    journal = arguments.journal or default_journal()
     finished = 0
     try:
         with stages_bar() as bar:
@@ -106,11 +100,11 @@ def run(arguments: argparse.Namespace) -> int:
                 seed=arguments.seed,
                 workers=arguments.workers,
                 dask=arguments.dask,
-                journal=journal,
+                journal=arguments.journal,
                 progress=progress,
             )
     except KeyboardInterrupt:
-        return interrupted("evaluate", finished, journal)
+        return interrupted("evaluate", finished, arguments.journal)
     print(json.dumps(report.to_dict(), indent=2) if arguments.json else "\n".join(_text(report)), flush=True)
     _write(report, arguments)
     return 0

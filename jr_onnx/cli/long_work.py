@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
-import os
 import shlex
 import sys
 from argparse import ArgumentTypeError
 from collections.abc import Iterable
 from pathlib import Path
 
+from jr_onnx.cache_folder import cache_folder
 from jr_onnx.errors import OutputError, RuntimeMissingError
 from jr_onnx.modelfile.atomic import temporary_beside
 from jr_onnx.text import count, printable
@@ -17,9 +18,26 @@ from jr_onnx.text import count, printable
 _INTERRUPTED = 130
 
 
-def default_journal() -> Path:
-    """Where programs keep what can be made again (XDG base directory specification)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jr-onnx"
+def add_scale_arguments(group: argparse._ArgumentGroup) -> None:
+    """Who does the work, and where finished parts are kept."""
+    group.add_argument("--workers", metavar="N", type=int, default=1, help="processes on this machine (default: 1)")
+    group.add_argument(
+        "--dask", metavar="SCHEDULER", help="the address of a Dask scheduler, in place of processes here"
+    )
+    group.add_argument(
+        "--journal",
+        metavar="DIR",
+        type=named,
+        default=cache_folder(),
+        help="where finished parts are kept, for a run that is interrupted (default: %(default)s)",
+    )
+
+
+def add_report_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is written for people and programs to read."""
+    parser.add_argument("--report", metavar="FILE.html", type=named, help="write the report as one HTML page")
+    parser.add_argument("--plots", metavar="DIR", type=named, help="write the charts as PNG and SVG (jr-onnx[report])")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
 def command_line() -> str:

@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jr_onnx.cli.data import add_data_arguments, read_data
-from jr_onnx.cli.long_work import check_output, check_plots, command_line, default_journal, interrupted, named
+from jr_onnx.cli.long_work import (
+    add_report_arguments,
+    add_scale_arguments,
+    check_output,
+    check_plots,
+    command_line,
+    interrupted,
+    named,
+)
 from jr_onnx.cli.numbers import fraction, number, numbers
 from jr_onnx.cli.progress import stages_bar
 from jr_onnx.conversion import convert
@@ -68,9 +76,7 @@ def add_parser(commands: Commands) -> None:
         "-o", "--output", metavar="OUT", type=named, help="write the hardened model, if a jump is chosen"
     )
     parser.add_argument("--policy-out", metavar="FILE", type=named, help="write the jumps, for convert --policy")
-    parser.add_argument("--report", metavar="FILE.html", type=named, help="write the report as one HTML page")
-    parser.add_argument("--plots", metavar="DIR", type=named, help="write the charts as PNG and SVG (jr-onnx[report])")
-    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    add_report_arguments(parser)
     parser.set_defaults(run=run)
 
 
@@ -97,17 +103,7 @@ def _add_attack_arguments(parser: argparse.ArgumentParser) -> None:
         default=settings.samples,
         help=f"samples of each part that are attacked, at most (default: {settings.samples})",
     )
-    group.add_argument("--workers", metavar="N", type=int, default=1, help="processes on this machine (default: 1)")
-    group.add_argument(
-        "--dask", metavar="SCHEDULER", help="the address of a Dask scheduler, in place of processes here"
-    )
-    group.add_argument(
-        "--journal",
-        metavar="DIR",
-        type=named,
-        default=default_journal(),
-        help="where finished parts are kept, for a run that is interrupted (default: %(default)s)",
-    )
+    add_scale_arguments(group)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jr_onnx.errors import OptionError
+from jr_onnx.text import one_line
 
 _HEADERS: Mapping[tuple[int, int], Callable[[Any], tuple[tuple[int, ...], bool, np.dtype[Any]]]] = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -69,4 +70,4 @@ def _mapped(path: Path, member: zipfile.ZipInfo, file: Any) -> npt.NDArray[Any]:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(error) or type(error).__name__

@@ -24,11 +24,13 @@ _CHANNELS = (1, 3)
 
 
 #: How many times more often than by guessing a model must be right for its labels to be believed.
-GUESSING = 2
+_GUESSING = 2
 
 
-def guessing(accuracy: float, classes: int) -> str:
-    """What to say of a model that is hardly ever right."""
+def guessing(accuracy: float, classes: int | None) -> str:
+    """What to say of a model that is hardly ever right; empty where it is often, or the classes are not known."""
+    if classes is None or accuracy > _GUESSING / classes:
+        return ""
     return (
         f"The original is right on {accuracy:.1%} of the samples, which guessing among {classes} classes might be too: "
         "are the order of the classes, --mean and --std those that it was trained with?"

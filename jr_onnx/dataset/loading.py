@@ -25,6 +25,7 @@ from jr_onnx.dataset.classifier import Classifier, Layout, shape_text
 from jr_onnx.dataset.dataset import Dataset, Floats, Images
 from jr_onnx.dataset.folder import ImageFiles, read_folder
 from jr_onnx.errors import OptionError
+from jr_onnx.text import one_line
 
 #: Where samples come from.
 Source = str | Path | Callable[[], Any] | tuple[Any, Any]
@@ -117,7 +118,7 @@ def _called(name: str) -> Any:
             if callable(function):
                 return function()
     except Exception as error:
-        raise OptionError(f"{name}: {type(error).__name__}: {_line(error)}") from error
+        raise OptionError(f"{name}: {type(error).__name__}: {one_line(error)}") from error
     raise OptionError(f"{name}: the module has no function '{attribute}'")
 
 
@@ -147,11 +148,7 @@ def _array(given: Any, what: str, name: str) -> npt.NDArray[Any]:
     try:
         return np.asarray(given)
     except Exception as error:  # NumPy's of a ragged list, or whatever the tensors of a library raise
-        raise OptionError(f"{name}: the {what} make no array: {type(error).__name__}: {_line(error)}") from error
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
+        raise OptionError(f"{name}: the {what} make no array: {type(error).__name__}: {one_line(error)}") from error
 
 
 def _shape_of_images(

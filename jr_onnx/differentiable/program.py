@@ -25,6 +25,7 @@ from jr_onnx.marks import FORM, PREFIX, mark_of, set_marks
 from jr_onnx.modelfile.source import open_file
 from jr_onnx.sites.jumps import step_of
 from jr_onnx.sites.matchers import attribute_of, operator_name
+from jr_onnx.text import one_line
 
 #: Where a node says what its path was before functions were inlined.
 _PATH = f"{PREFIX}path"
@@ -85,7 +86,7 @@ def read_model(model: onnx.ModelProto | str | Path) -> onnx.ModelProto:
         try:
             return onnx.load(path)
         except (OSError, ValueError, DecodeError, onnx.checker.ValidationError) as error:
-            raise ModelError(" ".join(str(error).split())) from error
+            raise ModelError(one_line(error)) from error
 
 
 def flatten(model: onnx.ModelProto) -> onnx.ModelProto:

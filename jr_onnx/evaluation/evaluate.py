@@ -10,7 +10,7 @@ import onnx
 
 from jr_onnx.attacks.attack import Effort
 from jr_onnx.dataset import Dataset, load, read_classifier
-from jr_onnx.dataset.classifier import GUESSING, guessing
+from jr_onnx.dataset.classifier import guessing
 from jr_onnx.dataset.loading import Source
 from jr_onnx.errors import ModelError
 from jr_onnx.evaluation.campaign import DEFAULT_ATTACKS, run_campaign
@@ -90,5 +90,5 @@ def _doubts(hardened: str | Path | onnx.ModelProto, reference: str | Path | onnx
 def _doubts_about_data(dataset: Dataset, classes: int | None, accuracy: float) -> Iterator[str]:
     if dataset.labels is None:
         yield "The data have no labels: the original's answers stand for them, and clean accuracy is agreement with it."
-    elif classes is not None and accuracy <= GUESSING / classes:
-        yield guessing(accuracy, classes)
+    elif said := guessing(accuracy, classes):
+        yield said

@@ -19,6 +19,7 @@ from jr_onnx.modelfile.external import data_files
 from jr_onnx.modelfile.source import open_file
 from jr_onnx.runtime.library import register
 from jr_onnx.runtime.sessions import CPU, import_onnxruntime
+from jr_onnx.text import one_line
 
 #: A model with more bytes than this is opened where it lies; a smaller one travels to the workers.
 _TRAVELS = 1 << 30
@@ -89,7 +90,7 @@ class Judge:
             given = shipped.data if shipped.data is not None else str(shipped.path)
             self._session: Any = ort.InferenceSession(given, options, providers=[CPU])
         except Exception as error:  # onnxruntime's errors have no common class of their own
-            said = " ".join(str(error).split())
+            said = one_line(error)
             raise ModelError(f"{shipped.path or 'the model'}: onnxruntime cannot load it: {said}") from error
 
     @cached_property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import shutil
 import stat
 import tempfile
@@ -12,6 +11,7 @@ import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
+from jr_onnx.cache_folder import cache_folder
 from jr_onnx.errors import ModelError, OutputError
 from jr_onnx.modelfile.atomic import atomic_file
 from jr_onnx.modelfile.external import data_files
@@ -117,12 +117,3 @@ def _whole(kept: Path) -> bool:
         return _checksum_file(kept).read_text(encoding="ascii") == _checksum(kept)
     except (OSError, ValueError, ModelError):
         return False
-
-
-def cache_folder() -> Path:
-    """`jr-onnx` in the user's cache folder; safe to delete. A relative XDG_CACHE_HOME does not count.
-
-    Source: XDG Base Directory Specification.
-    """
-    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (named if named.is_absolute() else Path.home() / ".cache") / "jr-onnx"

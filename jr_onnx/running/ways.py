@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jr_onnx.errors import JrOnnxError
+from jr_onnx.text import one_line
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -58,7 +59,7 @@ def library_problem() -> str:
     try:
         runtime().library_path()
     except (ImportError, JrOnnxError, AttributeError) as error:
-        return " ".join(str(error).split())
+        return one_line(error)
     return ""
 
 
@@ -152,5 +153,5 @@ def session_errors() -> tuple[type[Exception], ...]:
 
 
 def _line(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    text = one_line(error)
     return text if len(text) <= 300 else f"{text[:297]}..."

@@ -14,7 +14,7 @@ from pathlib import Path
 import onnx
 
 from jr_onnx.dataset import Classifier, Dataset, load, read_classifier, split
-from jr_onnx.dataset.classifier import GUESSING, guessing
+from jr_onnx.dataset.classifier import guessing
 from jr_onnx.dataset.loading import Source
 from jr_onnx.errors import OptionError
 from jr_onnx.text import count
@@ -150,8 +150,8 @@ def _parts(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Datas
 
 
 def _notes(hardened: Hardened, candidates: Sequence[Candidate], classes: int | None) -> Iterator[str]:
-    if classes is not None and candidates[0].clean.estimate <= GUESSING / classes:
-        yield guessing(candidates[0].clean.estimate, classes)
+    if said := guessing(candidates[0].clean.estimate, classes):
+        yield said
     if hardened.fixed:
         listed = ", ".join(hardened.fixed)
         yield f"RNN, GRU and LSTM keep their Relu, for an activation's jump cannot be tried at run time: {listed}"

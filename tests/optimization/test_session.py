@@ -15,8 +15,9 @@ import pytest
 from optimized import images, residual_net, run
 
 import jr_onnx
+from jr_onnx.cache_folder import cache_folder
 from jr_onnx.optimization import cache, machine
-from jr_onnx.optimization.cache import cache_folder, cached
+from jr_onnx.optimization.cache import cached
 from jr_onnx.optimization.optimize import optimize_file
 from jr_onnx.optimization.verification import NotOptimizedError
 
