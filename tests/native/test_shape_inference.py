@@ -1,4 +1,4 @@
-"""What onnxruntime knows of shapes around the op: with the kernels, never other than by the function body."""
+"""Shapes that are not known: with the kernels a model gives what the function body gives, and declares nothing untrue."""
 
 from __future__ import annotations
 
