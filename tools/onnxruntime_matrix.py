@@ -2,9 +2,9 @@
 
     python tools/onnxruntime_matrix.py [--versions 1.17.0 newest] [--library PATH] [--keep FOLDER]
 
-Each version must register the kernels, run them and give the bits of the definition and, where a shape is not known, those
-of the function body; versions below 1.17 must refuse the kernels with the message that says so. Exit code: 0, or 1 if any
-version does not.
+Each version must register the kernels and run them. They must give the bits of the definition and, where a shape is not
+known, those of the function body. Versions below 1.17 must refuse the kernels with the message that says so.
+Exit code: 0, or 1 if any version does not.
 """
 
 from __future__ import annotations

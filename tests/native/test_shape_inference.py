@@ -1,4 +1,4 @@
-"""Shapes that are not known: with the kernels a model gives what the function body gives, and declares nothing untrue."""
+"""Shapes that are not known: with the kernels a model gives what the body gives, and declares nothing untrue."""
 
 from __future__ import annotations
 
