@@ -86,7 +86,7 @@ def chain(op: str, element_type: int, size: int, depth: int, channels: int = 0) 
 def share_memory() -> None:
     """One arena for all sessions, so that they run in turn in the same memory.
 
-    Else the fastest pages decide: the same chain of Relus in four sessions differed by 11% from one to the other.
+    Else the fastest pages decide: the same chain in four sessions differed by 11% from one to the other.
     """
     info = onnxruntime.OrtMemoryInfo(
         "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
