@@ -12,6 +12,8 @@ from typing import Any, Literal, get_args
 from jr_onnx.conversion import check_output
 from jr_onnx.errors import ModelError, OptionError
 from jr_onnx.forms.function import is_for_cuda
+from jr_onnx.forms.table import JUMP_RELU
+from jr_onnx.graph.scopes import all_scopes
 from jr_onnx.graph.structure import check_structure
 from jr_onnx.metadata import MADE_FOR, hardened_metadata
 from jr_onnx.modelfile.atomic import atomic_file
@@ -25,6 +27,7 @@ from jr_onnx.optimization.machine import made_for, this_machine
 from jr_onnx.optimization.original import Recovered, original_of, recoverable, ways_to_sites
 from jr_onnx.optimization.replant import Place, places, replant
 from jr_onnx.optimization.verification import verify
+from jr_onnx.sites.survey import survey
 
 Level = Literal["basic", "extended", "all"]
 Provider = Literal["cpu", "cuda"]
@@ -210,11 +213,17 @@ def _why_not(one: Recovered, place: Place | None) -> str:
     return "onnxruntime computes in another type there" if place.element_types - {one.site.element_type} else ""
 
 
+def _called_with(hardened: Source) -> set[int]:
+    """The element types of the nodes jr_onnx::JumpReLU."""
+    sites = survey(hardened.skeleton, tuple(all_scopes(hardened.skeleton)), clip=False).sites
+    return {site.element_type for site in sites if site.hardened is not None and site.hardened.form is JUMP_RELU}
+
+
 def _write(work: _Work, hardened: Source, path: Path, level: str, goal: Path, force: bool, progress: Progress) -> str:
     """Write the file, after it was compared with the hardened one; why it could not be compared."""
     half = any(one.jump.itemsize == 2 for one in work.sites)
     with open_unnamed(work.path) as laid_out, contextlib.ExitStack() as stack:
-        edit = replant(laid_out.skeleton, work.sites, work.places)
+        edit = replant(laid_out.skeleton, work.sites, work.places, _called_with(hardened))
         record = {MADE_FOR: this_machine(level).to_json()}
         edit.metadata = {**hardened_metadata(hardened.skeleton), **record}
         data = data_files(laid_out.skeleton, work.path.parent)
@@ -222,7 +231,7 @@ def _write(work: _Work, hardened: Source, path: Path, level: str, goal: Path, fo
         tried = work.path.with_name("optimised.onnx")  # where its external data are, if it has any
         with tried.open("wb") as file:
             write_pieces(file, pieces, laid_out.opened, lambda _: None)
-        unverified = verify(path, tried, half=half)
+        unverified = verify(hardened, path, tried, half=half)
         if data:
             stack.enter_context(placed(data, "copy", work.path, goal, force, progress))
         target = stack.enter_context(atomic_file(goal))

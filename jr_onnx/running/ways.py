@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jr_onnx.errors import JrOnnxError
+from jr_onnx.errors import JrOnnxError, RuntimeMissingError
 from jr_onnx.text import one_line
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -46,12 +46,14 @@ def onnxruntime() -> Any:
     """The package.
 
     Raises:
-        CannotRunError: it is not installed.
+        RuntimeMissingError: it is not installed.
     """
     try:
         return importlib.import_module("onnxruntime")
     except ImportError as error:
-        raise CannotRunError(f"onnxruntime is not installed ({error}); pip install 'jr-onnx[cpu]'") from error
+        raise RuntimeMissingError(
+            f"onnxruntime is not installed ({one_line(error)}); pip install onnxruntime, or onnxruntime-gpu for CUDA"
+        ) from error
 
 
 def library_problem() -> str:

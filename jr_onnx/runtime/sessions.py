@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from jr_onnx.errors import ModelError, OptionError, RuntimeMissingError
 from jr_onnx.modelfile.source import open_file
 from jr_onnx.optimization.machine import made_for, this_machine
+from jr_onnx.running import ways
 from jr_onnx.runtime.library import build_info, register
 from jr_onnx.runtime.placements import record_placement
 
@@ -51,7 +52,7 @@ def session(
         ModelError: the model was optimised for another machine, or is none that can be optimised.
         OptionError: other providers than the CPU, with `optimize` or for a model that was optimised for the CPU.
     """
-    ort = import_onnxruntime()
+    ort = ways.onnxruntime()
     if optimize and providers is None:
         providers = [CPU]
     if optimize:
@@ -119,16 +120,6 @@ def _made_for_here(path: Path) -> bool:
             f"here: jr-onnx optimize MODEL --level {made.level} -o {path}"
         )
     return True
-
-
-def import_onnxruntime() -> Any:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise RuntimeMissingError(
-            'onnxruntime is not installed; install it with pip install "jr-onnx[cpu]", or "jr-onnx[gpu]" for CUDA'
-        ) from error
-    return onnxruntime
 
 
 def default_providers(ort: Any, kernels: bool) -> list[str]:
