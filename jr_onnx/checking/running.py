@@ -28,6 +28,7 @@ from jr_onnx.running.ways import (
     CannotRunError,
     Session,
     Way,
+    has_use_for_kernels,
     levels,
     library_problem,
     onnxruntime,
@@ -136,7 +137,7 @@ def _ways(hardened: Hardened, request: Request, result: RunResult) -> list[Way]:
         except CannotRunError as error:
             result.not_run(f"on {provider}", error)
             continue
-        ways += [Way(name, library) for library in libraries]
+        ways += [Way(name, library) for library in libraries if not library or has_use_for_kernels(name)]
     return ways
 
 

@@ -221,7 +221,6 @@ def _called_with(hardened: Source) -> set[int]:
 
 def _write(work: _Work, hardened: Source, path: Path, level: str, goal: Path, force: bool, progress: Progress) -> str:
     """Write the file, after it was compared with the hardened one; why it could not be compared."""
-    half = any(one.jump.itemsize == 2 for one in work.sites)
     with open_unnamed(work.path) as laid_out, contextlib.ExitStack() as stack:
         edit = replant(laid_out.skeleton, work.sites, work.places, _called_with(hardened))
         record = {MADE_FOR: this_machine(level).to_json()}
@@ -231,7 +230,7 @@ def _write(work: _Work, hardened: Source, path: Path, level: str, goal: Path, fo
         tried = work.path.with_name("optimised.onnx")  # where its external data are, if it has any
         with tried.open("wb") as file:
             write_pieces(file, pieces, laid_out.opened, lambda _: None)
-        unverified = verify(hardened, path, tried, half=half)
+        unverified = verify(hardened, path, tried)
         if data:
             stack.enter_context(placed(data, "copy", work.path, goal, force, progress))
         target = stack.enter_context(atomic_file(goal))

@@ -16,21 +16,20 @@ class NotOptimizedError(ModelError):
     """The optimised form is not what the hardened model is, or onnxruntime does not run it."""
 
 
-def verify(hardened: Source, path: Path, optimised: Path, *, half: bool) -> str:
+def verify(hardened: Source, path: Path, optimised: Path) -> str:
     """Compare all outputs; why that could not be done, or an empty string.
 
     The hardened model runs by its function, the optimised one by the kernels: a fault of theirs is one of both else.
 
     Args:
         path: of the hardened model.
-        half: some JumpReLUs are of a 16-bit type.
 
     Raises:
         NotOptimizedError: onnxruntime does not load or run the optimised model, or its outputs are others.
     """
     first = path, Way(_PROVIDER, False)
     second = optimised, Way(_PROVIDER, not library_problem(), BASIC)
-    made = compare(hardened.skeleton, first, second, half=half, called="its optimised form")
+    made = compare(hardened.skeleton, first, second, called="its optimised form")
     if made.differs:
         raise NotOptimizedError(
             f"{made.differs}; nothing was written; give --level extended, or run the hardened model as it is, and "

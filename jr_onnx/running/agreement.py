@@ -12,14 +12,18 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from jr_onnx.element_types import BFLOAT16, FLOAT16
+from jr_onnx.graph.scopes import all_scopes
 from jr_onnx.running.randomness import why_random
 from jr_onnx.running.samples import Sampler
 from jr_onnx.running.ways import Arrays, CannotRunError, Session, Way
+from jr_onnx.sites.survey import survey
 
 #: Scales of the random inputs: at 1 as after normalisation; at the others more values pass the jumps.
 _SCALES = (1.0, 1.0, 1.0, 8.0, 64.0)
 
-#: The difference allowed, over the largest output: sums in another order differ by some units in the last place.
+#: The difference allowed, over the largest output, and with JumpReLUs of 16-bit types: sums in another order differ by
+#: some units in the last place.
 _TOLERANCE, _HALF_TOLERANCE = 1e-3, 5e-2
 
 #: The share of an output's elements that may differ by more. Rounding carries an element now and then over its jump,
@@ -42,18 +46,15 @@ class Agreement:
     unknown: str = ""
 
 
-def compare(
-    model: onnx.ModelProto, first: tuple[Path, Way], second: tuple[Path, Way], *, half: bool, called: str
-) -> Agreement:
+def compare(hardened: onnx.ModelProto, first: tuple[Path, Way], second: tuple[Path, Way], *, called: str) -> Agreement:
     """Compare all outputs of what should be the same; one of them is in memory at a time.
 
     What is wrong is so for every input. That an element upstream is carried over its jump, and changes all outputs a
     little, is an accident of one: the median over the inputs counts.
 
     Args:
-        model: the first, or its skeleton.
+        hardened: the first, or its skeleton.
         first: the one that is right.
-        half: some JumpReLUs are of a 16-bit type.
         called: how messages call the second.
 
     Raises:
@@ -61,7 +62,7 @@ def compare(
     """
     feeds: list[Arrays] = []
     expected: list[_Outputs] = []
-    unknown = why_random(model)
+    unknown = why_random(hardened)
     try:
         feeds, expected = _run(*first)
     except CannotRunError as error:
@@ -78,7 +79,13 @@ def compare(
         return Agreement(f"onnxruntime does not run {called}: {error}")
     if unknown:
         return Agreement(unknown=unknown)
-    return Agreement(_difference(expected, found, _HALF_TOLERANCE if half else _TOLERANCE, called))
+    return Agreement(_difference(expected, found, _tolerance(hardened), called))
+
+
+def _tolerance(hardened: onnx.ModelProto) -> float:
+    sites = survey(hardened, tuple(all_scopes(hardened)), clip=False).sites
+    half = any(site.element_type in (FLOAT16, BFLOAT16) for site in sites if site.hardened is not None)
+    return _HALF_TOLERANCE if half else _TOLERANCE
 
 
 def _run(path: Path, way: Way) -> tuple[list[Arrays], list[_Outputs]]:

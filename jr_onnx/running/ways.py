@@ -26,6 +26,10 @@ DISABLED, BASIC, EXTENDED, LAYOUT, ALL = (
 )
 
 
+#: The execution providers that run node by node; that of Azure, which many builds list, takes no node of ONNX's.
+_NODE_BY_NODE = frozenset({"CPUExecutionProvider", "CUDAExecutionProvider", "AzureExecutionProvider"})
+
+
 class CannotRunError(Exception):
     """Something could not be run; the message says why, in one line."""
 
@@ -63,6 +67,15 @@ def library_problem() -> str:
     except (ImportError, JrOnnxError, AttributeError) as error:
         return one_line(error)
     return ""
+
+
+def has_use_for_kernels(provider: str) -> bool:
+    """Whether the kernel library makes a model faster there.
+
+    The others (OpenVINO, TensorRT, CoreML, QNN, ...) compile subgraphs, and would have to stop before each JumpReLU.
+    Without the library, onnxruntime puts the nodes of its function there, which they compile with all others.
+    """
+    return provider in _NODE_BY_NODE
 
 
 def runtime() -> Any:

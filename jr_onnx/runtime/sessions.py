@@ -41,7 +41,8 @@ def session(
         providers: the execution providers to use, the preferred first. Where one of them does not start, that is an
             error: the session does not quietly run elsewhere. None: CUDA where it works, and the CPU.
         session_options: options of your own; the library is registered in them.
-        kernels: False runs the function body that the model carries instead: the same values, slower.
+        kernels: False runs the function body that the model carries instead: the same values, slower. So do providers
+            that compile subgraphs (OpenVINO, TensorRT, CoreML, ...), for which the kernels would cut them to pieces.
         library: the kernels of another build than the installed one, as for `register`.
         profile: record where each node runs, for `jr_onnx.placement`. This makes the session slower.
         optimize: run what `jr_onnx.optimize` makes of the model for this machine's CPU. It is kept in the user's cache
@@ -65,7 +66,8 @@ def session(
     installed = kernels and library is None  # of another build it is not known what it was built with
     wanted = list(default_providers(ort, installed) if providers is None else providers)
     names = [provider if isinstance(provider, str) else provider[0] for provider in wanted]
-    _check_providers(ort, names, installed)
+    kernels = kernels and all(map(ways.has_use_for_kernels, names))
+    _check_providers(ort, names, installed and kernels)
     options = session_options or ort.SessionOptions()
     if kernels:
         register(options, library)
