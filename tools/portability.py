@@ -198,12 +198,13 @@ def _text(value: np.float32) -> str:
 PROVIDERS = """
 ## Which execution providers of onnxruntime get the kernels
 
-`jr_onnx.session` registers the kernel library for CPU and CUDA alone, which run node by node. Others (OpenVINO, TensorRT,
-CoreML, QNN, MIGraphX, ...) compile subgraphs: with the library registered they stop before each JumpReLU, which then runs on
-the CPU. Without it, onnxruntime puts the nodes of the function there, and they are compiled with all others. Tried with
-onnxruntime-openvino 1.24.1 and ResNet-20 (batch 2, one thread): one subgraph, as of the original; with the library 10
-subgraphs, and 19 JumpReLU and 10 Conv on the CPU, in two to four times the time. The others have not been tried. In a program
-of your own, and in Triton with an accelerator of that kind (`jr-onnx deploy --no-library`), leave the library out likewise.
+`jr_onnx.session` registers the kernel library for CPU and CUDA alone, which run node by node. Others (OpenVINO,
+TensorRT, CoreML, QNN, MIGraphX, ...) compile subgraphs: with the library registered they stop before each JumpReLU,
+which then runs on the CPU. Without it, onnxruntime puts the nodes of the function there, and they are compiled with
+all others. Tried with onnxruntime-openvino 1.24.1 and ResNet-20 (batch 2, one thread): one subgraph, as of the
+original; with the library 10 subgraphs, and 19 JumpReLU and 10 Conv on the CPU, in two to four times the time. The
+others have not been tried. In a program of your own, and in Triton with an accelerator of that kind (`jr-onnx deploy
+--no-library`), leave the library out likewise.
 """
 
 
