@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import shutil
 import stat
 import tempfile
 import time
@@ -14,9 +13,9 @@ from pathlib import Path
 from jr_onnx.cache_folder import cache_folder
 from jr_onnx.errors import ModelError, OutputError
 from jr_onnx.modelfile.external import data_files
-from jr_onnx.modelfile.source import about, open_file, open_unnamed
+from jr_onnx.modelfile.source import open_file
 from jr_onnx.optimization.machine import made_for, this_machine
-from jr_onnx.optimization.optimize import Level, optimize_file
+from jr_onnx.optimization.optimize import Level, optimize
 from jr_onnx.optimization.verification import NotOptimizedError
 from jr_onnx.version import __version__
 
@@ -57,7 +56,7 @@ def cached(path: Path) -> Path:
 
 
 def _made(path: Path, level: Level) -> tuple[Path, str]:
-    """Optimise a copy, which is one state of the model, whatever happens to the file meanwhile.
+    """Make the optimised form of one state of the model; where another comes meanwhile, nothing is kept.
 
     Returns:
         The folder in the cache, and why its model was not compared with the hardened one; empty if it was.
@@ -69,10 +68,13 @@ def _made(path: Path, level: Level) -> tuple[Path, str]:
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written ({error.strerror}); set XDG_CACHE_HOME") from error
     with making as private:
-        copied, made = Path(private) / "copied", Path(private) / "made"
-        kept = _copy(path, copied, level)
+        made = Path(private) / "made"
         made.mkdir(0o700)
-        report = optimize_file(copied / path.name, made / _MODEL, called=path, level=level)
+        time.sleep(_TICK)  # so that whoever writes to the files from here on changes their timestamps
+        kept = _kept(path, level)
+        report = optimize(path, output=made / _MODEL, level=level)
+        if _kept(path, level) != kept:
+            raise OutputError("it was written to meanwhile")
         with contextlib.suppress(OSError):  # who may not read the model may not read this either
             (made / _MODEL).chmod(stat.S_IMODE(path.stat().st_mode))
         (made / _STAMP).write_text(_stamp(made / _MODEL), encoding="ascii")
@@ -85,23 +87,6 @@ def _made(path: Path, level: Level) -> tuple[Path, str]:
                 if not _whole(kept):  # else another process was first
                     raise
     return kept, report.unverified
-
-
-def _copy(path: Path, folder: Path, level: Level) -> Path:
-    """Copy a model with its external data; where the optimised form of just this state is kept."""
-    time.sleep(_TICK)  # so that whoever writes to the files from here on changes their timestamps
-    kept = _kept(path, level)
-    folder.mkdir()
-    copy = folder / path.name
-    shutil.copyfile(path, copy)
-    with about(path), open_unnamed(copy) as source:
-        for data in data_files(source.skeleton, path.parent):
-            beside = folder / data.location
-            beside.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(data.path, beside)
-    if _kept(path, level) != kept:
-        raise OutputError(f"{path}: was written to while it was read")
-    return kept
 
 
 def _kept(path: Path, level: Level) -> Path:

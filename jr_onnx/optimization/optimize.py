@@ -20,7 +20,7 @@ from jr_onnx.modelfile.atomic import atomic_file
 from jr_onnx.modelfile.copying import Progress, write_pieces
 from jr_onnx.modelfile.external import data_files, default_mode, placed
 from jr_onnx.modelfile.rewrite import rewrite
-from jr_onnx.modelfile.source import Source, about, open_bytes, open_unnamed
+from jr_onnx.modelfile.source import Source, open_bytes, open_file, open_unnamed
 from jr_onnx.optimization.adds import fuse_adds
 from jr_onnx.optimization.layout import LEVELS, lay_out
 from jr_onnx.optimization.machine import made_for, this_machine
@@ -102,24 +102,10 @@ def optimize(
     """
     path = Path(model)
     goal = Path(output) if output is not None else path.with_name(path.name.removesuffix(".onnx") + ENDING)
-    return optimize_file(path, goal, called=path, provider=provider, level=level, force=force, progress=progress)
-
-
-def optimize_file(
-    path: Path,
-    goal: Path,
-    *,
-    called: Path,
-    provider: Provider = "cpu",
-    level: Level = "all",
-    force: bool = False,
-    progress: Progress = lambda _: None,
-) -> OptimizationReport:
-    """`optimize`, of a file that errors call by another name."""
     started = time.perf_counter()
     if provider not in PROVIDERS or level not in LEVELS or (provider == "cuda" and level != "all"):
         raise OptionError(f"give cpu with one of the levels {', '.join(LEVELS)}, or cuda without a level")
-    with about(called), open_unnamed(path) as source:
+    with open_file(path) as source:
         check_structure(source.skeleton)
         if made_for(source.skeleton) is not None:
             raise ModelError("is optimised already; optimise the hardened model that it was made from")
@@ -135,7 +121,7 @@ def optimize_file(
             made = _for_cuda(source, path, goal, force, progress)
         else:
             made = _for_cpu(source, path, goal, level, force, progress)
-    return replace(made, source=called, seconds=time.perf_counter() - started)
+    return replace(made, seconds=time.perf_counter() - started)
 
 
 _NOTHING = "has no JumpReLU; harden it first with jr-onnx convert"
