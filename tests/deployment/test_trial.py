@@ -63,7 +63,8 @@ def test_kernels_that_give_other_values_are_left_out(
     report = deploy(model, server, tmp_path / "out")
     assert not report.library
     (warning,) = report.warnings
-    assert "the kernels are left out: output 'y' of the model with the kernels differs by" in warning
+    assert warning.startswith("the kernels are left out")
+    assert "output 'y' of the model with the kernels differs by" in warning
     assert warning in (report.output / "README.md").read_text()
     texts = [file for file in report.output.rglob("*") if file.suffix in {".pbtxt", ".json"}]
     assert not any("jr_onnx_ops" in file.read_text() for file in texts)
@@ -81,10 +82,8 @@ def test_kernels_that_do_not_load_are_left_out_and_the_command_says_so(
     monkeypatch.setattr(runtime, "register", fails)
     outcome = Outcome(tmp_path, ("deploy", model, "--server", "kserve", "-o", tmp_path / "out"))
     assert outcome.code == 0
-    assert (
-        "warning: the kernels are left out: onnxruntime does not load the model with the kernels: libcudart"
-        in outcome.out
-    )
+    (warning,) = (line for line in outcome.out.splitlines() if line.startswith("warning: the kernels are left out"))
+    assert "onnxruntime does not load the model with the kernels: libcudart" in warning
     assert "a warning says why" in outcome.out
     assert "jr_onnx_ops.so" not in outcome.new
 
