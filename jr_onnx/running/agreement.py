@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,10 +90,18 @@ def _tolerance(hardened: onnx.ModelProto) -> float:
 
 
 def _run(path: Path, way: Way) -> tuple[list[Arrays], list[_Outputs]]:
+    """The random inputs that a model runs on, and its outputs."""
     session = Session(path, way)
     sampler = Sampler(session, {}, {}, advice="")
-    feeds = [sampler.random(number, scale).feeds for number, scale in enumerate(_SCALES)]
-    return feeds, [session.run(one) for one in feeds]
+    feeds: list[Arrays] = []
+    outputs: list[_Outputs] = []
+    for number, scale in enumerate(_SCALES):
+        one = sampler.random(number, scale).feeds
+        # An index in floating point is out of range at a large scale; the sampler has seen that the model runs on one.
+        with contextlib.suppress(CannotRunError):
+            outputs.append(session.run(one))
+            feeds.append(one)
+    return feeds, outputs
 
 
 def _difference(expected: Sequence[_Outputs], found: Sequence[_Outputs], tolerance: float, called: str) -> str:

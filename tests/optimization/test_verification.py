@@ -77,6 +77,26 @@ def test_where_no_inputs_can_be_made_up_the_report_says_so(tmp_path: Path) -> No
     assert "'word'" in report.unverified
 
 
+def test_inputs_that_the_model_does_not_run_on_are_left_out_of_the_comparison(tmp_path: Path) -> None:
+    """An index in floating point: at a large scale it is out of range."""
+    table = np.random.default_rng(0).standard_normal((9, 4)).astype(np.float32)
+    nodes = [
+        onnx.helper.make_node("Cast", ["x"], ["index"], to=TensorProto.INT64),
+        onnx.helper.make_node("Gather", ["table", "index"], ["row"]),
+        onnx.helper.make_node("Relu", ["row"], ["y"], "relu"),
+    ]
+    value = onnx.helper.make_tensor_value_info
+    initializers = [onnx.numpy_helper.from_array(table, "table")]
+    graph = onnx.helper.make_graph(
+        nodes, "g", [value("x", TensorProto.FLOAT, [6])], [value("y", TensorProto.FLOAT, [6, 4])], initializers
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "net.onnx")
+    jr_onnx.convert(tmp_path / "net.onnx", jump=0.3, output=tmp_path / "hard.onnx")
+    report = jr_onnx.optimize(tmp_path / "hard.onnx", output=tmp_path / "fast.onnx")
+    assert report.unverified == ""
+
+
 def test_half_precision_stays_where_onnxruntime_computes_in_float(tmp_path: Path) -> None:
     net = Net(TensorProto.FLOAT16)
     original = net.save(tmp_path / "net.onnx", net.conv(net.relu(net.conv(net.relu("x")))))
