@@ -12,7 +12,7 @@ from pathlib import Path
 
 from jr_onnx.cache_folder import cache_folder
 from jr_onnx.errors import OutputError, RuntimeMissingError
-from jr_onnx.modelfile.atomic import temporary_beside
+from jr_onnx.modelfile.atomic import place_of, temporary_beside
 from jr_onnx.text import count, printable
 
 _INTERRUPTED = 130
@@ -71,7 +71,9 @@ def check_output(path: Path | None, option: str, inputs: Iterable[str | Path]) -
             )
         if path.exists() and any(Path(one).exists() and path.samefile(one) for one in inputs):
             raise OutputError(f"{option} {path}: is what is read; name another file")
-        _try_to_write(path)
+        place = place_of(path)
+        if place is not None:  # what is no file is written to as it is
+            _try_to_write(place)
     except OSError as error:
         raise OutputError(f"{option} {path}: cannot be written: {error.strerror or error}; name another") from error
 

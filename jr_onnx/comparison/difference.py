@@ -28,6 +28,7 @@ class Kind(Enum):
     IR_VERSION = "IR version"
     JUMP = "jump"
     EXTERNAL = "external data"
+    DATA_FILE = "name of a data file"
     OTHER = "other"
 
 

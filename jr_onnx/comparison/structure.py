@@ -158,7 +158,8 @@ def _tensor(subject: str, ours: onnx.TensorProto, theirs: onnx.TensorProto, *, i
     elif fields & _PAYLOADS:
         yield Difference(Kind.WEIGHTS, f"the bytes of {subject}", "", "")
     if fields & _PLACE:
-        yield Difference(Kind.EXTERNAL, f"where the data of {subject} lie", _place(ours), _place(theirs))
+        kind = Kind.EXTERNAL if _range(ours) != _range(theirs) else Kind.DATA_FILE
+        yield Difference(kind, f"where the data of {subject} lie", _place(ours), _place(theirs))
     rest = fields - _PAYLOADS - _SHAPE - _PLACE
     if rest:
         yield Difference(Kind.OTHER, f"{subject}: its {', '.join(sorted(rest))}", "", "")
@@ -172,6 +173,12 @@ def _values(ours: onnx.TensorProto, theirs: onnx.TensorProto) -> tuple[str, str]
         return "", ""
     place = next((i for i in range(min(len(one), len(other))) if one[i] != other[i]), 0)
     return repr(float(one[place])), repr(float(other[place]))
+
+
+def _range(tensor: onnx.TensorProto) -> tuple[int, dict[str, str]]:
+    """Where the data lie in their file, whatever that is called."""
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    return tensor.data_location, {key: value for key, value in entries.items() if key != "location"}
 
 
 def _place(tensor: onnx.TensorProto) -> str:

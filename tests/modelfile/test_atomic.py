@@ -298,7 +298,8 @@ def test_the_input_is_overwritten_with_force_only(how: str, model: Path, capsys:
 
     assert main(["convert", str(model), "--jump", "0.5", "-o", str(output), "--force"]) == 0
     assert [node.op_type for node in onnx.load(output).graph.node] == ["Add", "JumpReLU"]
-    assert (model.read_bytes() == before) == ("link" in how)
+    assert (model.read_bytes() == before) == (how == "hard link")  # a symbolic link is followed
+    assert output.is_symlink() == (how == "symbolic link")
 
 
 def test_the_default_output_is_replaced_without_force(model: Path) -> None:
