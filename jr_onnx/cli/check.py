@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import traceback
 import zlib
@@ -20,7 +21,8 @@ from jr_onnx.checking.formats import FORMATS, WRITERS
 from jr_onnx.checking.pairs import Pair, pairs_of
 from jr_onnx.checking.running import CPU
 from jr_onnx.cli.numbers import number, shapes
-from jr_onnx.errors import JrOnnxError, ModelError, OptionError, OutputError
+from jr_onnx.cli.outputs import check_output
+from jr_onnx.errors import JrOnnxError, ModelError, OptionError
 from jr_onnx.modelfile.atomic import atomic_file
 from jr_onnx.policy import read_policy
 
@@ -135,23 +137,13 @@ def _pairs(arguments: argparse.Namespace) -> Sequence[Pair]:
 def _check_outputs(arguments: argparse.Namespace, pairs: Sequence[Pair]) -> None:
     read = (*arguments.models, *(path for pair in pairs for path in pair), arguments.policy, arguments.data)
     inputs = [path for path in read if path is not None]
-    seen: set[Path] = set()
+    seen: set[str] = set()
     for output in arguments.output:
-        if not output.parent.is_dir():
-            raise OutputError(f"{output.parent}: no such folder; make it, or choose another --output")
-        if any(_same(output, path) for path in inputs):
-            raise OptionError(f"--output {output}: is a file that is read; choose another name")
-        if output.resolve() in seen:
+        check_output(output, "--output", inputs)
+        place = os.path.realpath(output)
+        if place in seen:
             raise OptionError(f"--output {output}: is given twice; give each format a file of its own")
-        seen.add(output.resolve())
-
-
-def _same(one: Path, other: Path) -> bool:
-    """Whether two paths are one file, by whatever names."""
-    try:
-        return one.samefile(other)
-    except OSError:  # one of them is not there
-        return one.resolve() == other.resolve()
+        seen.add(place)
 
 
 def _check_no_run(arguments: argparse.Namespace) -> None:

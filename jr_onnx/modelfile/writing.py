@@ -136,6 +136,7 @@ def _brought(
 ) -> Iterator[None]:
     """Bring the data files beside `output`; if the context ends with an exception, take away what was brought."""
     made: list[Path] = []
+    before = _identity(output)
     try:
         for place in (place for place in data if place.brought):
             target = output.parent / place.location
@@ -148,10 +149,24 @@ def _brought(
                 ) from error
         yield
     except BaseException:
-        with contextlib.suppress(OSError):
-            for path in reversed(made):
-                path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
+        # The last that can fail is to have the model's name on the disk: then it is there, and needs its data.
+        if _identity(output) == before:
+            _remove(made)
         raise
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _remove(made: list[Path]) -> None:
+    with contextlib.suppress(OSError):
+        for path in reversed(made):
+            path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _missing(path: Path, folder: Path) -> list[Path]:
@@ -182,12 +197,13 @@ def _replaced_data(data: tuple[DataPlace, ...], output: Path) -> set[Path]:
 
 def _remove_unnamed(data: set[Path], output: Path) -> None:
     """Remove data files that no model in the folder names. One that cannot be read may name any."""
-    for model in {output, *output.parent.glob("*.onnx")} if data else ():
-        named = _named(model)
-        data -= data if named is None else {output.parent / location for location in named}
-    for path in data:
-        with contextlib.suppress(OSError):
-            path.unlink()
+    with contextlib.suppress(OSError):
+        for model in {output, *output.parent.glob("*.onnx")} if data else ():
+            named = _named(model)
+            if named is None:
+                return
+            data = data - {output.parent / location for location in named}
+        _remove(list(data))
 
 
 def _named(model: Path) -> set[str] | None:

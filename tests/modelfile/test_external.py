@@ -294,6 +294,22 @@ def test_a_conversion_that_fails_takes_away_what_it_brought(
     assert files_in(other) == {"mine", "mine/something.txt"}
 
 
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), KeyboardInterrupt()])
+def test_a_failure_once_the_model_has_its_name_takes_nothing_away(
+    error: BaseException, source: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        real(descriptor)
+        if (other / "hardened.onnx").exists():
+            raise error
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert convert(source, "-o", other / "hardened.onnx") in (2, 130)
+    assert onnx.load(other / "hardened.onnx").graph.initializer[0].raw_data == WEIGHTS
+
+
 @pytest.mark.parametrize("mode", EXTERNAL_MODES)
 def test_a_dry_run_brings_nothing(mode: str, source: Path, other: Path) -> None:
     output = source.with_name("hardened.onnx") if mode == "share" else other / "hardened.onnx"
