@@ -36,7 +36,7 @@ def convert(
     model: str | Path | onnx.ModelProto,
     *,
     jump: Jump | None = None,
-    policy: JumpReluPolicy | None = None,
+    policy: JumpReluPolicy | str | Path | None = None,
     output: str | Path | None = None,
     target: Target = "custom-op",
     include: Sequence[str] = (),
@@ -59,7 +59,7 @@ def convert(
         model: a file, or a model in memory (which stays as it is; the hardened one is in the report).
         jump: the jump of every site, finite and >= 0; rounded once to each site's element type. One number a channel,
             as a tuple, where every site's value is [N, C, ...] with that many channels.
-        policy: jumps by rules, instead of one jump.
+        policy: jumps by rules, or the YAML file that has them, instead of one jump.
         output: the file to write; by default the input's name with the ending .jumprelu.onnx. Files only.
         target: "custom-op" (jr_onnx::JumpReLU with its function body), "subgraph" (Relu*Greater), "standard"
             (ThresholdedRelu) or "hard-sigmoid" (Relu*HardSigmoid); where a form does not fit a site, the report says

@@ -6,14 +6,9 @@ import argparse
 import os
 import sys
 import traceback
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
-
-import numpy as np
-import numpy.typing as npt
 
 from jr_onnx.checking.check import check, unreadable
 from jr_onnx.checking.findings import FAIL_ON, CheckReport
@@ -163,7 +158,7 @@ def _reports(arguments: argparse.Namespace, pairs: Sequence[Pair]) -> tuple[Chec
         "exclude": arguments.exclude,
         "clip": arguments.clip,
         "jump_input": arguments.jump_input,
-        "data": None if arguments.data is None else _arrays(arguments.data),
+        "data": arguments.data,
         "samples": _SAMPLES if arguments.samples is None else arguments.samples,
         "shapes": shapes("--shape", arguments.shape),
         "providers": tuple(arguments.provider or [CPU]),
@@ -182,24 +177,6 @@ def _one_of_many(original: Path | None, hardened: Path, **options: Any) -> Check
         return check(original, hardened, **options)
     except ModelError as error:
         return unreadable(hardened, error)
-
-
-def _arrays(path: Path) -> Mapping[str, npt.NDArray[Any]]:
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            raise OptionError(
-                f"--data {path}: a single array; save it by the input's name with numpy.savez(FILE, x=array)"
-            )
-        with loaded as file:
-            arrays = {name: file[name] for name in file.files}
-    except OSError as error:
-        raise OptionError(f"--data {path}: {error.strerror or error}") from error
-    except (ValueError, EOFError, NotImplementedError, BadZipFile, zlib.error) as error:
-        raise OptionError(f"--data {path}: not an NPZ file of plain arrays: {error}") from error
-    if not any(array.size for array in arrays.values()):
-        raise OptionError(f"--data {path}: holds no sample; save an array for each input of the model in it")
-    return arrays
 
 
 def _write(text: str, output: Path | None) -> None:
