@@ -197,9 +197,10 @@ class _Work:
             why = "there is no plan to compare with"
             self.not_checked.append(NotChecked("the rest of the structure", why, rules.NEEDS_ORIGINAL))
             return
-        self.findings += compare(expected.side, read.side)
+        others = list(compare(expected.side, read.side))
+        self.findings += others
         self.findings += compare_inline(
-            expected.buffer, expected.buffer.read, self.hardened.buffer, reader_of(self.hardened)
+            expected.buffer, expected.buffer.read, self.hardened.buffer, reader_of(self.hardened), same=not others
         )
         self.checked += [
             f"plan: {count(len(expected.plan.sites), 'site')}",
