@@ -16,7 +16,7 @@ from jr_onnx.forms.table import Target
 from jr_onnx.graph.structure import check_structure
 from jr_onnx.lowering.edits import ModelEdit
 from jr_onnx.lowering.lower import Lowering
-from jr_onnx.metadata import MADE_FOR, hardened_metadata, provenance
+from jr_onnx.metadata import MADE_FOR, hardened_metadata, origin_digest, provenance
 from jr_onnx.modelfile.atomic import atomic_file
 from jr_onnx.modelfile.copying import Progress, write_pieces
 from jr_onnx.modelfile.external import DataFile, ExternalMode, data_files, default_mode, placed
@@ -121,7 +121,7 @@ def _prepare(source: Source, options: Options) -> _Work:
     data = data_files(skeleton, source.path.parent) if source.path is not None else ()
     plan = make_plan(skeleton, options)
     edit = Lowering(skeleton, plan, options).edit()
-    edit.metadata = provenance(options, len(plan.sites), source.digest, edit.jump_input)
+    edit.metadata = provenance(options, len(plan.sites), origin_digest(skeleton, source.digest), edit.jump_input)
     return _Work(source, data, plan, edit, rewrite(source, edit))
 
 

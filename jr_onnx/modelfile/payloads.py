@@ -44,7 +44,9 @@ def with_labels(buffer: Buffer, payloads: Mapping[str, Payload]) -> onnx.ModelPr
     """
     # Hexadecimal digits are small varints too, and 64 of them are floats and doubles: any field can hold them.
     digests = {one.start: hashlib.sha256(label.encode()).hexdigest().encode() for label, one in payloads.items()}
-    return onnx.ModelProto.FromString(skeleton_of(buffer, digests.__getitem__))
+    model = onnx.ModelProto()
+    model.ParseFromString(skeleton_of(buffer, digests.__getitem__))
+    return model
 
 
 def _walk(buffer: Buffer, start: int, end: int, message: str, label: str) -> Iterator[tuple[str, Payload]]:
