@@ -118,7 +118,7 @@ def _prepare(source: Source, options: Options) -> _Work:
         raise ModelError("was optimised for one machine; convert the model that it was made from, and optimise again")
     if is_for_cuda(skeleton):
         raise ModelError("is optimised for CUDA; convert the model that it was made from, and optimise again")
-    data = data_files(skeleton, source.path.parent) if source.path is not None else ()
+    data = data_files(skeleton, source.path) if source.path is not None else ()
     plan = make_plan(skeleton, options)
     edit = Lowering(skeleton, plan, options).edit()
     edit.metadata = provenance(options, len(plan.sites), origin_digest(skeleton, source.digest), edit.jump_input)
@@ -140,6 +140,11 @@ def check_output(output: Path, source: Path, data: tuple[DataFile, ...], force: 
             raise OutputError(f"{output}: is no regular file; choose another output with -o")
         if output.exists() and output.samefile(source) and not force:
             raise OutputError(f"{output}: is the input itself; choose another output with -o, or add --force")
+        if any(file.outside for file in data) and output.parent.samefile(source.parent):
+            raise OutputError(
+                f"{output}: the model's external data are links out of this folder, as in Hugging Face's cache; "
+                "choose another folder with -o"
+            )
         for file in data:
             if output == output.parent / file.location or (output.exists() and output.samefile(file.path)):
                 raise OutputError(f"{output}: is where the model's external data lies; choose another output with -o")

@@ -190,7 +190,7 @@ class _Work:
 
     def _check_pair(self, original: Source, read: Hardened, *, external_is_sound: bool) -> None:
         if original.path is not None:
-            data_files(original.skeleton, original.path.parent)
+            data_files(original.skeleton, original.path)
         self.findings += check_record(read)
         expected = self._expected(original, read)
         if expected is None:
