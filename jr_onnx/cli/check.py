@@ -203,8 +203,11 @@ def _arrays(path: Path) -> Mapping[str, npt.NDArray[Any]]:
             arrays = {name: file[name] for name in file.files}
     except OSError as error:
         raise OptionError(f"--data {path}: {error.strerror or error}") from error
-    except (ValueError, EOFError, NotImplementedError, BadZipFile, zlib.error) as error:
+    except (ValueError, EOFError, RuntimeError, BadZipFile, zlib.error) as error:  # RuntimeError: it is encrypted
         raise OptionError(f"--data {path}: not an NPZ file of plain arrays: {error}") from error
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):  # NumPy gives the bytes of what is no array
+            raise OptionError(f"--data {path}: '{name}' is not an array in it; save it with numpy.savez(FILE, x=array)")
     if not any(array.size for array in arrays.values()):
         raise OptionError(f"--data {path}: holds no sample; save an array for each input of the model in it")
     return arrays

@@ -7,6 +7,7 @@ stderr; 3 internal error (`check`); 130 interrupted. A bug keeps its traceback.
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import io
 import os
@@ -22,6 +23,10 @@ USAGE_ERROR, INTERRUPTED = 2, 130
 
 #: Each is a module of this package with `add_parser`.
 COMMANDS = ("convert", "inspect", "check", "diff", "tune", "evaluate", "deploy", "optimize", "bench", "info")
+
+
+#: What writing to a full disk, past a quota or to a broken device ends with; of a file, it would have a name.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -66,10 +71,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"jr-onnx {parsed.command}: interrupted, nothing was written", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read the output has had enough; keep the interpreter from complaining about it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _close_stdout()  # whoever read the output has had enough
         return 0
+    except OSError as error:
+        if error.filename is not None or error.errno not in _FULL:
+            raise
+        _close_stdout()
+        print(f"jr-onnx {parsed.command}: the output cannot be written: {error.strerror}", file=sys.stderr)
+        return USAGE_ERROR
     return code
+
+
+def _close_stdout() -> None:
+    """Keep the interpreter from complaining at exit of what it cannot write."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":
