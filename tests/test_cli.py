@@ -432,7 +432,7 @@ def test_a_standard_output_that_cannot_be_written_is_one_line_and_no_finding(
     with Path("/dev/full").open("wb") as full:
         command = [sys.executable, *unbuffered, "-m", "jr_onnx", *arguments, str(model)]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    said = f"jr-onnx {arguments[0]}: standard output: cannot be written: No space left on device\n"
+    said = f"jr-onnx {arguments[0]}: the output cannot be written: No space left on device\n"
     assert (done.returncode, done.stderr) == (2, said)
 
 

@@ -38,10 +38,11 @@ from jr_onnx.checking.payloads import compare_external, compare_inline
 from jr_onnx.checking.running import CPU, Request, check_running
 from jr_onnx.checking.structure import compare
 from jr_onnx.checking.validity import check_external, check_validity, has_external
+from jr_onnx.comparison.side import read_side
 from jr_onnx.dataset.arrays import read_inputs
 from jr_onnx.errors import ModelError, OptionError
 from jr_onnx.metadata import MADE_FOR, POLICY, TARGET, hardened_metadata
-from jr_onnx.modelfile.external import data_files
+from jr_onnx.modelfile.external import data_files, locations_of, without_locations
 from jr_onnx.modelfile.source import Source, open_model
 from jr_onnx.policy import Jump, JumpReluPolicy, as_jump, as_policy
 from jr_onnx.sites.jumps import numbers_of
@@ -197,16 +198,20 @@ class _Work:
 
     def _check_pair(self, original: Source, read: Hardened, *, external_is_sound: bool) -> None:
         if original.path is not None:
-            data_files(original.skeleton, original.path.parent)
+            data_files(original.skeleton, original.path)
         self.findings += check_record(read)
         expected = self._expected(original, read)
         if expected is None:
             why = "there is no plan to compare with"
             self.not_checked.append(NotChecked("the rest of the structure", why, rules.NEEDS_ORIGINAL))
             return
-        self.findings += compare(expected.side, read.side)
+        ours, theirs = expected.side, read.side
+        if locations_of(ours.model) != locations_of(theirs.model):  # what their files are called is not compared
+            ours, theirs = (read_side(without_locations(side.model)) for side in (ours, theirs))
+        others = list(compare(ours, theirs))
+        self.findings += others
         self.findings += compare_inline(
-            expected.buffer, expected.buffer.read, self.hardened.buffer, reader_of(self.hardened)
+            expected.buffer, expected.buffer.read, self.hardened.buffer, reader_of(self.hardened), same=not others
         )
         self.checked += [
             f"plan: {count(len(expected.plan.sites), 'site')}",

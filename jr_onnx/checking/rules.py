@@ -332,7 +332,7 @@ _TABLE = (
         LOADING,
         "loading",
         "error",
-        "onnxruntime does not load the hardened model at one of its optimisation levels.",
+        "onnxruntime does not load the hardened model at one of its optimisation levels, or does not run it.",
         "It cannot be served so.",
         "Upgrade onnxruntime, or convert with --target subgraph.",
     ),

@@ -37,8 +37,6 @@ _RULES: Mapping[Kind, str] = {
 def compare(expected: Side, hardened: Side) -> Iterator[Finding]:
     """All differences between the two skeletons, as findings."""
     for difference in differences(expected, hardened):
-        if difference.kind is Kind.DATA_FILE:
-            continue  # the data themselves are compared, whatever their file is called
         message = difference.sentence("the plan")
         if difference.kind is Kind.SITE_NOT_CONVERTED:
             message = f"is a {difference.theirs} still"

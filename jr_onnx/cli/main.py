@@ -7,6 +7,7 @@ stderr; 3 internal error (`check`); 130 interrupted, 143 by SIGTERM. A bug keeps
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import io
 import os
@@ -25,6 +26,10 @@ USAGE_ERROR, INTERRUPTED = 2, 130
 
 #: Each is a module of this package with `add_parser`.
 COMMANDS = ("convert", "inspect", "check", "diff", "tune", "evaluate", "deploy", "optimize", "bench", "info")
+
+
+#: What writing to a full disk, past a quota or to a broken device ends with; of a file, it would have a name.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -74,14 +79,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"jr-onnx {parsed.command}: interrupted, nothing was written", file=sys.stderr)
         code = INTERRUPTED
     except BrokenPipeError:
-        _forget_stdout()  # whoever read the output has had enough
+        _close_stdout()  # whoever read the output has had enough
         return 0
     except OSError as error:
-        if not _stdout_fails():
+        if error.filename is not None or error.errno not in _FULL:
             raise
-        _forget_stdout()
-        text = f"jr-onnx {parsed.command}: standard output: cannot be written: {error.strerror}"
-        print(text, file=sys.stderr)
+        _close_stdout()
+        print(f"jr-onnx {parsed.command}: the output cannot be written: {error.strerror}", file=sys.stderr)
         return USAGE_ERROR
     return 128 + received[0] if received and code == INTERRUPTED else code
 
@@ -108,16 +112,8 @@ def _ended_by_signals(received: list[int]) -> Iterator[None]:
             signal.signal(one, signal.SIG_DFL)
 
 
-def _stdout_fails() -> bool:
-    try:
-        print(flush=True)
-    except OSError:
-        return True
-    return False
-
-
-def _forget_stdout() -> None:
-    """Keep the interpreter from complaining about standard output at exit."""
+def _close_stdout() -> None:
+    """Keep the interpreter from complaining at exit of what it cannot write."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

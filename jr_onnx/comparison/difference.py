@@ -28,7 +28,6 @@ class Kind(Enum):
     IR_VERSION = "IR version"
     JUMP = "jump"
     EXTERNAL = "external data"
-    DATA_FILE = "name of a data file"
     OTHER = "other"
 
 

@@ -8,7 +8,7 @@ import onnx
 from google.protobuf.message import Message
 
 from jr_onnx.comparison.difference import Difference, Kind
-from jr_onnx.comparison.fields import differing_fields, in_one_only, type_text
+from jr_onnx.comparison.fields import differing_fields, in_one_only, tensor_text, type_text
 from jr_onnx.comparison.nodes import NodesComparison, is_converted
 from jr_onnx.comparison.side import Side
 from jr_onnx.forms.table import DOMAIN
@@ -158,8 +158,7 @@ def _tensor(subject: str, ours: onnx.TensorProto, theirs: onnx.TensorProto, *, i
     elif fields & _PAYLOADS:
         yield Difference(Kind.WEIGHTS, f"the bytes of {subject}", "", "")
     if fields & _PLACE:
-        kind = Kind.EXTERNAL if _range(ours) != _range(theirs) else Kind.DATA_FILE
-        yield Difference(kind, f"where the data of {subject} lie", _place(ours), _place(theirs))
+        yield Difference(Kind.EXTERNAL, f"where the data of {subject} lie", _place(ours), _place(theirs))
     rest = fields - _PAYLOADS - _SHAPE - _PLACE
     if rest:
         yield Difference(Kind.OTHER, f"{subject}: its {', '.join(sorted(rest))}", "", "")
@@ -167,6 +166,8 @@ def _tensor(subject: str, ours: onnx.TensorProto, theirs: onnx.TensorProto, *, i
 
 def _values(ours: onnx.TensorProto, theirs: onnx.TensorProto) -> tuple[str, str]:
     """The first value that differs, of both."""
+    if onnx.TensorProto.EXTERNAL in (ours.data_location, theirs.data_location):
+        return _place(ours), _place(theirs)
     try:
         one, other = (onnx.numpy_helper.to_array(tensor).ravel() for tensor in (ours, theirs))
     except (ValueError, TypeError, RuntimeError):
@@ -175,15 +176,8 @@ def _values(ours: onnx.TensorProto, theirs: onnx.TensorProto) -> tuple[str, str]
     return repr(float(one[place])), repr(float(other[place]))
 
 
-def _range(tensor: onnx.TensorProto) -> tuple[int, dict[str, str]]:
-    """Where the data lie in their file, whatever that is called."""
-    entries = {entry.key: entry.value for entry in tensor.external_data}
-    return tensor.data_location, {key: value for key, value in entries.items() if key != "location"}
-
-
 def _place(tensor: onnx.TensorProto) -> str:
-    entries = [f"{entry.key}={entry.value}" for entry in tensor.external_data]
-    return ", ".join(entries) or "in the model file"
+    return tensor_text(tensor) if tensor.data_location == onnx.TensorProto.EXTERNAL else "in the model file"
 
 
 def _interface(

@@ -126,7 +126,7 @@ def optimize_file(
                 "the blocked layout depends on vector instructions, and this system does not list them; give --level "
                 "extended"
             )
-        place = check_output(goal, path, data_files(source.skeleton, path.parent), force)
+        place = check_output(goal, path, data_files(source.skeleton, path), force)
         if provider == "cuda":
             made = _for_cuda(source, path, place, force, progress)
         else:
@@ -143,7 +143,7 @@ def _for_cuda(source: Source, path: Path, goal: Path, force: bool, progress: Pro
         raise ModelError(_NOTHING)
     edit.metadata = hardened_metadata(source.skeleton)
     mode = default_mode(path, goal)
-    data = data_places(data_files(source.skeleton, path.parent), mode, path, goal, force)
+    data = data_places(data_files(source.skeleton, path), mode, path, goal, force)
     pieces = rewrite(source, edit, new_locations(source, data))
     write_model(source, pieces, goal, data, mode, force=force, progress=progress)
     return OptimizationReport(path, goal, "cuda", "all", fused + len(left), 0, 0, 0, fused, left, "it is for CUDA", 0.0)
@@ -218,7 +218,7 @@ def _write(work: _Work, hardened: Source, path: Path, level: str, goal: Path, fo
         with tried.open("wb") as file:
             write_pieces(file, rewrite(laid_out, edit), laid_out.opened, lambda _: None)
         unverified = verify(path, tried, half=half)
-        data = data_places(data_files(laid_out.skeleton, work.path.parent), "copy", work.path, goal, force)
+        data = data_places(data_files(laid_out.skeleton, work.path), "copy", work.path, goal, force)
         pieces = rewrite(laid_out, edit, new_locations(laid_out, data))
         write_model(laid_out, pieces, goal, data, "copy", force=force, progress=progress)
     return unverified

@@ -232,7 +232,7 @@ class Workspace:
             if source.path is None:
                 goal.write_bytes(join(source.buffer, pieces))
                 return goal
-            files = data_files(source.skeleton, source.path.parent)
+            files = data_files(source.skeleton, source.path)
             mode = default_mode(source.path, goal)
             data = data_places(files, mode, source.path, goal, force=False)
             write_model(source, pieces, goal, data, mode, force=False, progress=_silent)

@@ -220,7 +220,7 @@ def test_github_annotations_keep_to_one_line_each(folder: Path, capsys: pytest.C
     next(node for node in model.graph.node if node.name == "two").name = "100%\n::error::x"
     onnx.save(model, folder / "a,b.onnx")
     lines = written("github", "a.onnx", "a,b.onnx", "--no-run", capsys=capsys).splitlines()
-    assert lines[0].startswith("::error file=a%2Cb.onnx,title=JR101 site-not-converted::100%25%0A::error::x: is a Relu")
+    assert lines[0].startswith("::error file=a%2Cb.onnx,title=JR101 site-not-converted::100%25\\n::error::x: is a Relu")
     assert len(lines) == 2
     assert lines[1].startswith("::notice ")
 
