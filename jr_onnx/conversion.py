@@ -16,7 +16,7 @@ from jr_onnx.forms.table import Target
 from jr_onnx.graph.structure import check_structure
 from jr_onnx.lowering.edits import ModelEdit
 from jr_onnx.lowering.lower import Lowering
-from jr_onnx.metadata import MADE_FOR, hardened_metadata, provenance
+from jr_onnx.metadata import MADE_FOR, hardened_metadata, origin_digest, provenance
 from jr_onnx.modelfile.atomic import atomic_file
 from jr_onnx.modelfile.copying import Progress, write_pieces
 from jr_onnx.modelfile.external import DataFile, ExternalMode, data_files, default_mode, placed
@@ -118,10 +118,10 @@ def _prepare(source: Source, options: Options) -> _Work:
         raise ModelError("was optimised for one machine; convert the model that it was made from, and optimise again")
     if is_for_cuda(skeleton):
         raise ModelError("is optimised for CUDA; convert the model that it was made from, and optimise again")
-    data = data_files(skeleton, source.path.parent) if source.path is not None else ()
+    data = data_files(skeleton, source.path) if source.path is not None else ()
     plan = make_plan(skeleton, options)
     edit = Lowering(skeleton, plan, options).edit()
-    edit.metadata = provenance(options, len(plan.sites), source.digest, edit.jump_input)
+    edit.metadata = provenance(options, len(plan.sites), origin_digest(skeleton, source.digest), edit.jump_input)
     return _Work(source, data, plan, edit, rewrite(source, edit))
 
 
@@ -140,6 +140,11 @@ def check_output(output: Path, source: Path, data: tuple[DataFile, ...], force: 
             raise OutputError(f"{output}: is no regular file; choose another output with -o")
         if output.exists() and output.samefile(source) and not force:
             raise OutputError(f"{output}: is the input itself; choose another output with -o, or add --force")
+        if any(file.outside for file in data) and output.parent.samefile(source.parent):
+            raise OutputError(
+                f"{output}: the model's external data are links out of this folder, as in Hugging Face's cache; "
+                "choose another folder with -o"
+            )
         for file in data:
             if output == output.parent / file.location or (output.exists() and output.samefile(file.path)):
                 raise OutputError(f"{output}: is where the model's external data lies; choose another output with -o")

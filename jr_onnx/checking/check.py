@@ -190,16 +190,17 @@ class _Work:
 
     def _check_pair(self, original: Source, read: Hardened, *, external_is_sound: bool) -> None:
         if original.path is not None:
-            data_files(original.skeleton, original.path.parent)
+            data_files(original.skeleton, original.path)
         self.findings += check_record(read)
         expected = self._expected(original, read)
         if expected is None:
             why = "there is no plan to compare with"
             self.not_checked.append(NotChecked("the rest of the structure", why, rules.NEEDS_ORIGINAL))
             return
-        self.findings += compare(expected.side, read.side)
+        others = list(compare(expected.side, read.side))
+        self.findings += others
         self.findings += compare_inline(
-            expected.buffer, expected.buffer.read, self.hardened.buffer, reader_of(self.hardened)
+            expected.buffer, expected.buffer.read, self.hardened.buffer, reader_of(self.hardened), same=not others
         )
         self.checked += [
             f"plan: {count(len(expected.plan.sites), 'site')}",

@@ -70,6 +70,6 @@ def check_external(model: onnx.ModelProto, path: Path | None) -> tuple[tuple[Dat
         text = "external data: the hardened model is in memory, so its data files are not known; give its file"
         return (), [finding(rules.NOT_RUN, text)] if has_external(model) else []
     try:
-        return data_files(model, path.parent), []
+        return data_files(model, path), []
     except ModelError as error:
         return (), [finding(rules.EXTERNAL, str(error))]

@@ -46,6 +46,13 @@ def in_one_only(
     yield from ((name, None, "") for name in theirs if name not in ours)
 
 
+def tensor_text(tensor: onnx.TensorProto) -> str:
+    """The values of a small tensor, or where its data lie: a file is not read, least of all from another folder."""
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        return ", ".join(f"{entry.key}={entry.value}" for entry in tensor.external_data)
+    return str(onnx.numpy_helper.to_array(tensor).tolist()) if len(tensor.raw_data) <= 16 else "a tensor"
+
+
 def type_text(value: onnx.TensorProto | onnx.ValueInfoProto) -> str:
     """ "float[2, N, ?]"; what is no tensor by the name of its kind."""
     if isinstance(value, onnx.TensorProto):

@@ -132,7 +132,7 @@ def deploy(
         raise OptionError(f"unknown server {server!r}; it is one of {', '.join(SERVERS)}")
     with open_file(path) as source:
         check_structure(source.skeleton)
-        data = data_files(source.skeleton, path.parent)
+        data = data_files(source.skeleton, path)
         library = _wants_library(source.skeleton, library, gpu)
         request = Request(
             name=_name(path, name),

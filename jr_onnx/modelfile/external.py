@@ -34,19 +34,24 @@ class DataFile:
         location: as the model writes it, relative to the model's folder.
         path: the file.
         size: its size in bytes.
+        outside: whether it is a symbolic link out of the model's folder.
     """
 
     location: str
     path: Path
     size: int
+    outside: bool
 
 
-def data_files(model: onnx.ModelProto, folder: Path) -> tuple[DataFile, ...]:
-    """The external data files of a model that lies in `folder`, each once.
+def data_files(model: onnx.ModelProto, path: Path) -> tuple[DataFile, ...]:
+    """The external data files of the model in the file `path`, each once.
+
+    A symbolic link may lead to a file beside the one that `path` itself is a link to: in the cache of Hugging Face, the
+    model and its data are links into one folder. onnxruntime allows that from version 1.32 on.
 
     Raises:
-        ModelError: a location is absolute, leaves the folder (by `..` or by a symbolic link) or names no file, or a
-            tensor reaches behind the end of its file.
+        ModelError: a location is absolute, leaves the folder (by `..` or by any other symbolic link) or names no file,
+            or a tensor reaches behind the end of its file.
     """
     files: dict[str, DataFile] = {}
     for tensor in all_tensors(model):
@@ -55,12 +60,12 @@ def data_files(model: onnx.ModelProto, folder: Path) -> tuple[DataFile, ...]:
         entries = {entry.key: entry.value for entry in tensor.external_data}
         location = entries.get("location", "")
         if location not in files:
-            files[location] = _checked(location, folder, tensor.name)
+            files[location] = _checked(location, path, tensor.name)
         _check_range(tensor.name, entries, files[location])
     return tuple({file.path: file for file in files.values()}.values())  # one file may be written in several ways
 
 
-def _checked(location: str, folder: Path, tensor: str) -> DataFile:
+def _checked(location: str, model: Path, tensor: str) -> DataFile:
     where = f"tensor '{tensor}': external data location '{location}'"
     if isinstance(location, bytes):  # which is what protobuf gives where it is not UTF-8
         raise ModelError(f"{where} is not UTF-8 text; save the model with its data beside it")
@@ -69,17 +74,19 @@ def _checked(location: str, folder: Path, tensor: str) -> DataFile:
         raise ModelError(f"{where} is not a relative path; save the model with its data beside it")
     if ".." in parts or "\0" in location:
         raise ModelError(f"{where} leaves the model's folder; save the model with its data beside it")
-    path = folder / location
+    path = model.parent / location
     try:
-        inside = path.resolve().is_relative_to(folder.resolve())
+        real = path.resolve()
+        outside = not real.is_relative_to(model.parent.resolve())
+        allowed = not outside or real.parent == model.resolve().parent
         size = path.stat().st_size if path.is_file() else None
     except (OSError, RuntimeError) as error:  # RuntimeError: a loop of symbolic links, before Python 3.13
         raise ModelError(f"{where} cannot be followed: {error}") from error
-    if not inside:
+    if not allowed:
         raise ModelError(f"{where} is a symbolic link out of the model's folder; put a copy of the file there")
     if size is None:
-        raise ModelError(f"{where} names no file in {folder}; put the data file beside the model")
-    return DataFile(location, path, size)
+        raise ModelError(f"{where} names no file in {model.parent}; put the data file beside the model")
+    return DataFile(location, path, size, outside)
 
 
 def _check_range(tensor: str, entries: dict[str, str], file: DataFile) -> None:

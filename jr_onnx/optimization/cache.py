@@ -69,7 +69,7 @@ def _made(path: Path, level: Level) -> tuple[Path, str]:
         copy = Path(private) / "model.onnx"
         shutil.copyfile(path, copy)
         with about(path), open_unnamed(copy) as source:
-            for data in data_files(source.skeleton, path.parent):
+            for data in data_files(source.skeleton, path):
                 beside = copy.parent / data.location
                 beside.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(data.path, beside)
@@ -91,7 +91,7 @@ def _name_for(path: Path, level: Level) -> Path:
 
 def _files(path: Path) -> tuple[Path, ...]:
     with open_file(path) as source:
-        return path, *(file.path for file in data_files(source.skeleton, path.parent))
+        return path, *(file.path for file in data_files(source.skeleton, path))
 
 
 def _digest(digest: hashlib._Hash, files: Iterable[Path]) -> str:

@@ -127,7 +127,7 @@ def optimize_file(
                 "the blocked layout depends on vector instructions, and this system does not list them; give --level "
                 "extended"
             )
-        check_output(goal, path, data_files(source.skeleton, path.parent), force)
+        check_output(goal, path, data_files(source.skeleton, path), force)
         if provider == "cuda":
             made = _for_cuda(source, path, goal, force, progress)
         else:
@@ -143,7 +143,7 @@ def _for_cuda(source: Source, path: Path, goal: Path, force: bool, progress: Pro
     if not fused and not left:
         raise ModelError(_NOTHING)
     edit.metadata = hardened_metadata(source.skeleton)
-    data = data_files(source.skeleton, path.parent)
+    data = data_files(source.skeleton, path)
     with contextlib.ExitStack() as stack:
         if data:
             stack.enter_context(placed(data, default_mode(path, goal), path, goal, force, progress))
@@ -217,7 +217,7 @@ def _write(work: _Work, hardened: Source, path: Path, level: str, goal: Path, fo
         edit = replant(laid_out.skeleton, work.sites, work.places)
         record = {MADE_FOR: this_machine(level).to_json()}
         edit.metadata = {**hardened_metadata(hardened.skeleton), **record}
-        data = data_files(laid_out.skeleton, work.path.parent)
+        data = data_files(laid_out.skeleton, work.path)
         pieces = rewrite(laid_out, edit)
         tried = work.path.with_name("optimised.onnx")  # where its external data are, if it has any
         with tried.open("wb") as file:

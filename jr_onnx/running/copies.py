@@ -233,7 +233,7 @@ class Workspace:
             if source.path is None:
                 goal.write_bytes(join(source.buffer, pieces))
                 return goal
-            files = data_files(source.skeleton, source.path.parent)
+            files = data_files(source.skeleton, source.path)
             mode = default_mode(source.path, goal)
             with placed(files, mode, source.path, goal, True, _silent), atomic_file(goal) as target:
                 if source.file is None:

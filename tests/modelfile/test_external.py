@@ -318,6 +318,55 @@ def test_a_symbolic_link_out_of_the_folder_is_refused(
     assert ("is a symbolic link out of the model's folder" in refused) == (to != "w.bin")
 
 
+@pytest.fixture
+def cached(source: Path, tmp_path: Path) -> Path:
+    """The model as Hugging Face's cache has it: the model and its data are links into one folder."""
+    blobs, snapshot = tmp_path / "hub" / "blobs", tmp_path / "hub" / "snapshots" / "revision"
+    blobs.mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    for file, blob in ((source, "aaaa"), (source.with_name("w.bin"), "bbbb")):
+        file.rename(blobs / blob)
+        (snapshot / file.name).symlink_to(f"../../blobs/{blob}")
+    return snapshot / "model.onnx"
+
+
+@posix_only
+@pytest.mark.parametrize("arguments", [[], ["--external", "copy"], ["--external", "link"]])
+def test_data_beside_the_models_real_file_are_brought_along(arguments: list[str], cached: Path, other: Path) -> None:
+    before = files_in(cached.parents[2])
+    assert convert(cached, "-o", other / "hardened.onnx", *arguments) == 0
+    assert files_in(other) == {"hardened.onnx", "w.bin"}
+    assert not (other / "w.bin").is_symlink()
+    assert (other / "w.bin").read_bytes() == WEIGHTS
+    assert main(["check", str(cached), str(other / "hardened.onnx"), "--no-run"]) == 0
+    assert files_in(cached.parents[2]) == before
+
+
+@posix_only
+@pytest.mark.parametrize("arguments", [[], ["--external", "copy"], ["--force"]])
+def test_data_that_are_links_out_of_the_folder_are_not_shared(
+    arguments: list[str], cached: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = files_in(cached.parents[2])
+    refused = refusal(capsys, cached, *arguments)
+    assert "links out of this folder, as in Hugging Face's cache; choose another folder with -o" in refused
+    assert files_in(cached.parents[2]) == before
+
+
+@posix_only
+@pytest.mark.parametrize("to", ["../../blobs/deeper/bbbb", "../../bbbb", "../../elsewhere/bbbb"])
+def test_data_anywhere_else_than_beside_the_models_real_file_are_refused(
+    to: str, cached: Path, other: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    link = cached.with_name("w.bin")
+    (cached.parent / to).parent.mkdir(exist_ok=True)
+    link.resolve().rename(cached.parent / to)
+    link.unlink()
+    link.symlink_to(to)
+    assert "is a symbolic link out of the model's folder" in refusal(capsys, cached, "-o", other / "hardened.onnx")
+    assert not files_in(other)
+
+
 @pytest.mark.parametrize(
     ("entries", "complaint"),
     [
