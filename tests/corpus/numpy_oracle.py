@@ -6,6 +6,7 @@ bits can be compared.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,9 @@ def open_session(model: onnx.ModelProto | Path, level: Any, kernels: bool = Fals
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-def relus(model: onnx.ModelProto) -> int:
-    """How many Relu nodes a model has, at any depth."""
-    holders = [model.graph, *model.functions]
-    return sum(item.op_type == "Relu" and not item.domain for holder in holders for item in _nodes(holder))
+def operators(model: onnx.ModelProto) -> Counter[str]:
+    """Operator -> how many nodes of it a model has, at any depth."""
+    return Counter(item.op_type for holder in (model.graph, *model.functions) for item in _nodes(holder))
 
 
 def _nodes(holder: Any) -> Iterator[onnx.NodeProto]:
@@ -53,7 +53,7 @@ def evaluate_in_numpy(model: onnx.ModelProto, feeds: Mapping[str, Array], jump: 
     """
     main = [item for item in model.graph.node if item.op_type == "Relu"]
     names = [output.name for output in model.graph.output]
-    if len(main) < relus(model):
+    if len(main) < operators(model)["Relu"]:
         rewritten = with_where(model, lambda _: jump)
         return dict(zip(names, open_session(rewritten, NONE).run(names, dict(feeds)), strict=True))
     given = dict(feeds) | _values(model, [relu.output[0] for relu in main], feeds)  # placeholders, of the right shapes
