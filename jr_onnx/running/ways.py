@@ -69,13 +69,15 @@ def library_problem() -> str:
     return ""
 
 
-def has_use_for_kernels(provider: str) -> bool:
-    """Whether the kernel library makes a model faster there.
+def has_use_for_kernels(provider: str, options: Mapping[str, Any] | None = None) -> bool:
+    """Whether the kernel library makes a model faster there, with these options of the provider.
 
-    The others (OpenVINO, TensorRT, CoreML, QNN, ...) compile subgraphs, and would have to stop before each JumpReLU.
-    Without the library, onnxruntime puts the nodes of its function there, which they compile with all others.
+    Some providers (OpenVINO, TensorRT, CoreML, QNN, ...) compile subgraphs, and would have to stop before each
+    JumpReLU; CUDA with prefer_nhwc puts two Transposes around each. Without the library, onnxruntime puts the nodes of
+    the function there, and they are compiled, or kept in NHWC, with all others (docs/portability.md, docs/gpu.md).
     """
-    return provider in _NODE_BY_NODE
+    nhwc = str((options or {}).get("prefer_nhwc", 0)).lower() not in ("0", "false")
+    return provider in _NODE_BY_NODE and not nhwc
 
 
 def runtime() -> Any:

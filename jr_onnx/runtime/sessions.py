@@ -43,7 +43,8 @@ def session(
             error: the session does not quietly run elsewhere. None: CUDA where it works, and the CPU.
         session_options: options of your own; the library is registered in them.
         kernels: False runs the function body that the model carries instead: the same values, slower. So do providers
-            that compile subgraphs (OpenVINO, TensorRT, CoreML, ...), for which the kernels would cut them to pieces.
+            that compile subgraphs (OpenVINO, TensorRT, CoreML, ...), for which the kernels would cut them to pieces,
+            and CUDA with prefer_nhwc, which puts a Transpose on both sides of every custom op.
         library: the kernels of another build than the installed one, as for `register`.
         profile: record where each node runs, for `jr_onnx.placement`. This makes the session slower.
         optimize: run what `jr_onnx.optimize` makes of the model for this machine's CPU. It is kept in the user's cache
@@ -67,8 +68,9 @@ def session(
         raise OptionError(f"{path}: was optimised for {CPU} alone; leave providers out, or run the hardened model")
     installed = kernels and library is None  # of another build it is not known what it was built with
     wanted = list(default_providers(ort, installed) if providers is None else providers)
-    names = [provider if isinstance(provider, str) else provider[0] for provider in wanted]
-    kernels = kernels and all(map(ways.has_use_for_kernels, names))
+    asked = dict((provider, {}) if isinstance(provider, str) else provider for provider in wanted)
+    names = list(asked)
+    kernels = kernels and all(ways.has_use_for_kernels(name, options) for name, options in asked.items())
     _check_providers(ort, names, installed and kernels)
     options = session_options or ort.SessionOptions()
     if kernels:

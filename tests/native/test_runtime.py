@@ -157,6 +157,8 @@ def test_a_provider_that_does_not_start_is_an_error_and_no_silent_fallback(
         (["OpenVINOExecutionProvider", *CPU], False),
         ([("TensorrtExecutionProvider", {}), *CPU], False),
         (["CoreMLExecutionProvider"], False),
+        ([(CUDA, {"prefer_nhwc": "1"}), *CPU], False),
+        ([("AzureExecutionProvider", {"prefer_nhwc": "0"}), *CPU], True),
     ],
     ids=str,
 )
