@@ -59,7 +59,7 @@ def test_the_function_body_gives_the_same_bits(element_type: int) -> None:
 
 def test_two_shapes_are_refused_in_words() -> None:
     session = kernel_session(add_model(FLOAT, np.float32(0.5)))
-    with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument, match="jr_onnx::AddJumpReLU: A and B differ in shape"):
+    with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument, match="AddJumpReLU: A and B"):
         session.run(None, {"a": np.zeros((2, 3), np.float32), "b": np.zeros((1, 3), np.float32)})
 
 
