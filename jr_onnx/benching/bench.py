@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from jr_onnx.arguments import as_list, as_lists
 from jr_onnx.benching.op_types import op_type_times
 from jr_onnx.benching.peak import peak_memory
 from jr_onnx.benching.report import BenchReport, FileCost, Timing, ratio
@@ -65,12 +66,17 @@ def bench(
         OptionError: an option makes no sense.
         ModelError: a model does not run.
     """
-    paths = [Path(model) for model in models]
+    paths = [Path(model) for model in as_list("models", models)]
+    batches, threads, shapes = (
+        as_list("batches", batches),
+        as_list("threads", threads),
+        as_lists("shapes", shapes or {}),
+    )
     if not paths or rounds < 2 or min(threads, default=0) < 1 or min(batches, default=1) < 1:
         raise OptionError("give at least one model, two rounds, and batch sizes and threads of 1 and more")
     try:
         name = provider_name(provider)
-        feeds = _feeds(paths, name, batches, shapes or {})
+        feeds = _feeds(paths, name, batches, shapes)
         timings: list[Timing] = []
         creations: list[Times] = []
         for count in dict.fromkeys(threads):

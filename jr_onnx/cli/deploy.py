@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _data_size(model: Path) -> int:
     """The bytes of the external data; 0 where the model cannot be read, which `deploy` says."""
     with contextlib.suppress(JrOnnxError), open_file(model) as source:
-        return sum(file.size for file in data_files(source.skeleton, model.parent))
+        return sum(file.size for file in data_files(source.skeleton, model))
     return 0
 
 

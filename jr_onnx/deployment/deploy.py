@@ -28,11 +28,10 @@ from jr_onnx.graph.scopes import all_scopes
 from jr_onnx.graph.structure import check_structure
 from jr_onnx.metadata import SOURCE, hardened_metadata
 from jr_onnx.modelfile.copying import Progress, copy_file, write_pieces
-from jr_onnx.modelfile.external import DataFile, data_files
+from jr_onnx.modelfile.external import DataFile, data_files, locations_of
 from jr_onnx.modelfile.relocation import relocate
 from jr_onnx.modelfile.source import Source, open_file
 from jr_onnx.modelfile.splice import Piece, Span
-from jr_onnx.modelfile.tensors import all_tensors
 from jr_onnx.runtime.library import LIBRARY, build_info, library_path
 from jr_onnx.text import printable
 
@@ -137,7 +136,7 @@ def deploy(
         raise OptionError(f"unknown server {server!r}; it is one of {', '.join(SERVERS)}")
     with open_file(path) as source:
         check_structure(source.skeleton)
-        data = data_files(source.skeleton, path.parent)
+        data = data_files(source.skeleton, path)
         request = Request(
             name=_name(path, name),
             signature=read_signature(source.skeleton),
@@ -260,14 +259,8 @@ def _pieces(source: Source, names: Mapping[Path, str]) -> list[Piece]:
     """The model, with the names that its external data have in the folder."""
     if not names or source.path is None:
         return [Span(0, len(source.buffer))]
-    external = _external(source.skeleton)
-    locations = {entry.value for one in external for entry in one.external_data if entry.key == "location"}
-    places = {location: source.path.parent / location for location in locations}
+    places = {location: source.path.parent / location for location in locations_of(source.skeleton)}
     return relocate(source, {location: names[path] for location, path in places.items() if path in names})
-
-
-def _external(model: onnx.ModelProto) -> list[onnx.TensorProto]:
-    return [tensor for tensor in all_tensors(model) if tensor.data_location == onnx.TensorProto.EXTERNAL]
 
 
 @contextmanager
@@ -288,17 +281,12 @@ def _readme(layout: Layout, request: Request, server: Server, source: Source) ->
         else "There is no kernel library: the model runs on onnxruntime alone."
     )
     origin = hardened_metadata(source.skeleton).get(SOURCE, "not recorded")
-    # To check, the other names of external data are a difference.
-    check = (
-        " (and HARDENED with `jr-onnx check ORIGINAL HARDENED` before it is deployed: here its data have other names)"
-        if _external(source.skeleton)
-        else f" and `jr-onnx check ORIGINAL {layout.model}`"
-    )
     lines = (
         f"# {request.name}, hardened with JumpReLU, for {server}",
         f"- Start it {layout.where}: `{layout.command}`" + (f"; it needs {layout.needs}" if layout.needs else ""),
         f"- It takes {takes}, and gives {gives}." + "".join(f" **Warning**: {one}." for one in layout.warnings),
         f"- {kernels}",
-        f"- Verify it with `sha256sum -c SHA256SUMS`{check}; the structure of ORIGINAL has the SHA-256 {origin}.",
+        f"- Verify it with `sha256sum -c SHA256SUMS` and `jr-onnx check ORIGINAL {layout.model}`; the structure of "
+        f"ORIGINAL has the SHA-256 {origin}.",
     )
     return "\n".join(map(printable, lines)) + "\n"

@@ -62,7 +62,7 @@ def ship(model: str | Path | onnx.ModelProto) -> Shipped:
         return Shipped(hashlib.sha256(data).hexdigest(), None, data)
     path = Path(model).absolute()
     with open_file(path) as source:
-        beside = data_files(source.skeleton, path.parent)
+        beside = data_files(source.skeleton, path)
     digest = hashlib.sha256()
     for file in (path, *sorted({one.path for one in beside})):
         with file.open("rb") as stream:

@@ -15,7 +15,9 @@ import onnx
 import onnx.checker
 import onnx.shape_inference
 
+from jr_onnx.graph.inference import infer_shapes
 from jr_onnx.graph.scopes import Scope, all_scopes, own_domain
+from jr_onnx.graph.stand_ins import put_stand_ins
 
 #: A dimension: its size, its symbolic name, or None where nothing is known.
 Dimension = int | str | None
@@ -29,26 +31,14 @@ class ValueType:
     shape: tuple[Dimension, ...] | None
 
 
-Table = dict[str, ValueType]
+@dataclass(frozen=True)
+class OtherType:
+    """The type of what is no tensor, such as a sequence of tensors: a serialized `TypeProto`."""
 
-# Operators that onnxruntime puts into the models it saves, and that ONNX's shape inference does not know: for the
-# inference an operator of ONNX stands in for each, with so many of its inputs.
-# Source: onnxruntime, docs/ContribOperators.md, and core/graph/contrib_ops/nchwc_schema_defs.cc.
-_STAND_INS: Mapping[tuple[str, str], tuple[str, int]] = {
-    ("com.microsoft", "FusedConv"): ("Conv", 3),
-    ("com.microsoft", "FusedGemm"): ("Gemm", 3),
-    ("com.microsoft", "Gelu"): ("Identity", 1),
-    ("com.microsoft", "FastGelu"): ("Identity", 1),
-    ("com.microsoft", "BiasGelu"): ("Identity", 1),
-    ("com.microsoft", "QuickGelu"): ("Identity", 1),
-    ("com.microsoft.nchwc", "Conv"): ("Conv", 3),
-    ("com.microsoft.nchwc", "MaxPool"): ("MaxPool", 1),
-    ("com.microsoft.nchwc", "AveragePool"): ("AveragePool", 1),
-    ("com.microsoft.nchwc", "GlobalMaxPool"): ("GlobalMaxPool", 1),
-    ("com.microsoft.nchwc", "GlobalAveragePool"): ("GlobalAveragePool", 1),
-    ("com.microsoft.nchwc", "ReorderInput"): ("Identity", 1),
-    ("com.microsoft.nchwc", "ReorderOutput"): ("Identity", 1),
-}
+    serialized: bytes
+
+
+Table = dict[str, ValueType | OtherType]
 
 
 class ValueTypes:
@@ -61,26 +51,26 @@ class ValueTypes:
         self._declared = {scope: _declared(scope) for scope in scopes}
 
     def lookup(self, scope: Scope, name: str) -> tuple[ValueType, ...]:
-        """The types of a value as seen from a scope.
+        """The types of a tensor as seen from a scope.
 
-        One type as a rule; none where it is unknown; several in a function that is called with several.
+        One type as a rule; none where it is unknown, or no tensor; several in a function that is called with several.
         """
         declared = _visible(self._declared, scope, name)
-        if declared is not None and declared.shape is not None:
+        if isinstance(declared, ValueType) and declared.shape is not None:
             return (declared,)
         for around in _outwards(scope):
             if around in self._inferred and name in self._inferred[around]:
-                return tuple(self._inferred[around][name])
-        return () if declared is None else (declared,)
+                return tuple(found for found in self._inferred[around][name] if isinstance(found, ValueType))
+        return (declared,) if isinstance(declared, ValueType) else ()
 
     def is_called(self, scope: Scope) -> bool:
         """Whether a scope is part of the main graph, or of a function that the main graph calls, at any remove."""
         return scope.outermost.function is None or scope.outermost in self._inferred
 
     @cached_property
-    def _inferred(self) -> dict[Scope, dict[str, dict[ValueType, None]]]:
+    def _inferred(self) -> dict[Scope, dict[str, dict[ValueType | OtherType, None]]]:
         """Scope -> name -> the types it has, in order of appearance; only functions can have several."""
-        found: dict[Scope, dict[str, dict[ValueType, None]]] = {}
+        found: dict[Scope, dict[str, dict[ValueType | OtherType, None]]] = {}
         graphs = [scope for scope in self._scopes if scope.outermost.function is None]
         inferred = _infer(self._model)
         tables = {a: _declared(b) for a, b in zip(graphs, all_scopes(inferred), strict=False)}
@@ -103,7 +93,7 @@ class ValueTypes:
     def _record(
         self,
         tables: dict[Scope, Table],
-        found: dict[Scope, dict[str, dict[ValueType, None]]],
+        found: dict[Scope, dict[str, dict[ValueType | OtherType, None]]],
         done: set[object],
     ) -> None:
         """Take the types of the scopes in `tables` into `found`, and follow the calls that are made in them."""
@@ -123,7 +113,7 @@ class ValueTypes:
                     self._record(self._instantiate(function, node, inputs), found, done)
 
     def _instantiate(
-        self, scope: Scope, call: onnx.NodeProto, inputs: tuple[ValueType | None, ...]
+        self, scope: Scope, call: onnx.NodeProto, inputs: tuple[ValueType | OtherType | None, ...]
     ) -> dict[Scope, Table]:
         """The types in a function, and in the bodies in it, for one call."""
         function = scope.function
@@ -134,6 +124,7 @@ class ValueTypes:
         for name, value_type in zip(function.input, inputs, strict=False):
             if value_type is not None:
                 model.graph.input.append(_value_info(name, value_type))
+        model.graph.value_info.extend(function.value_info)
         model.graph.node.extend(function.node)
         _bind_attributes(model.graph.node, {a.name: a for a in (*function.attribute_proto, *call.attribute)})
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in function.output)
@@ -160,14 +151,9 @@ def _infer(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with inferred types; where inference gives up, the model as it was."""
     known = onnx.ModelProto()
     known.CopyFrom(model)
-    for scope in all_scopes(known):
-        for node in scope.nodes:
-            if (node.domain, node.op_type) in _STAND_INS:
-                node.op_type, inputs = _STAND_INS[node.domain, node.op_type]
-                node.domain = ""
-                del node.input[inputs:]
+    put_stand_ins(known)
     try:
-        return onnx.shape_inference.infer_shapes(known)
+        return infer_shapes(known)
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, ValueError, RuntimeError):
         # What stays unknown is reported node by node, where it matters.
         return known
@@ -185,12 +171,14 @@ def _declared(scope: Scope) -> Table:
     return table
 
 
-def _types_of(values: Iterable[onnx.ValueInfoProto]) -> Iterator[tuple[str, ValueType]]:
+def _types_of(values: Iterable[onnx.ValueInfoProto]) -> Iterator[tuple[str, ValueType | OtherType]]:
     for value in values:
         tensor = value.type.tensor_type
         if tensor.elem_type:
             shape = tuple(_dimension(dim) for dim in tensor.shape.dim) if tensor.HasField("shape") else None
             yield value.name, ValueType(tensor.elem_type, shape)
+        elif value.type.WhichOneof("value") not in (None, "tensor_type"):
+            yield value.name, OtherType(value.type.SerializeToString(deterministic=True))
 
 
 def _dimension(dim: onnx.TensorShapeProto.Dimension) -> Dimension:
@@ -199,11 +187,13 @@ def _dimension(dim: onnx.TensorShapeProto.Dimension) -> Dimension:
     return str(dim.dim_param) or None
 
 
-def _value_info(name: str, value_type: ValueType) -> onnx.ValueInfoProto:
+def _value_info(name: str, value_type: ValueType | OtherType) -> onnx.ValueInfoProto:
+    if isinstance(value_type, OtherType):
+        return onnx.ValueInfoProto(name=name, type=onnx.TypeProto.FromString(value_type.serialized))
     return onnx.helper.make_tensor_value_info(name, value_type.element_type, value_type.shape)
 
 
-def _visible(tables: dict[Scope, Table], scope: Scope, name: str) -> ValueType | None:
+def _visible(tables: dict[Scope, Table], scope: Scope, name: str) -> ValueType | OtherType | None:
     return next((tables[s][name] for s in _outwards(scope) if s in tables and name in tables[s]), None)
 
 

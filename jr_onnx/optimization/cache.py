@@ -102,7 +102,7 @@ def _stamp(path: Path) -> str:
     another file or to a fixed one.
     """
     with open_file(path) as source:
-        files = (path, *(file.path for file in data_files(source.skeleton, path.parent)))
+        files = (path, *(file.path for file in data_files(source.skeleton, path)))
         states = (file.stat() for file in files)
         times = (f"{state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}" for state in states)
         return "\n".join((source.digest, *times))

@@ -38,10 +38,10 @@ def lay_out(model: bytes, hardened: Source, level: str, output: Path, data_name:
     options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, LEVELS[level])
     options.optimized_model_filepath = str(output)
     options.add_session_config_entry("session.disable_prepacking", "1")  # the session is never run
-    folder = hardened.path.parent if hardened.path is not None else None
-    data = data_files(hardened.skeleton, folder) if folder is not None else ()
-    if data:
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
+    path = hardened.path
+    data = data_files(hardened.skeleton, path) if path is not None else ()
+    if path is not None and data:
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
     if data or len(model) >= _INLINE_LIMIT:
         options.add_session_config_entry("session.optimized_model_external_initializers_file_name", data_name)
         options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")

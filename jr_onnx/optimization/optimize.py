@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
 import time
 from dataclasses import asdict, dataclass, replace
@@ -16,11 +15,11 @@ from jr_onnx.forms.table import JUMP_RELU
 from jr_onnx.graph.scopes import all_scopes
 from jr_onnx.graph.structure import check_structure
 from jr_onnx.metadata import MADE_FOR, hardened_metadata
-from jr_onnx.modelfile.atomic import atomic_file
 from jr_onnx.modelfile.copying import Progress, write_pieces
-from jr_onnx.modelfile.external import data_files, default_mode, placed
+from jr_onnx.modelfile.external import data_files, default_mode
 from jr_onnx.modelfile.rewrite import rewrite
 from jr_onnx.modelfile.source import Source, open_bytes, open_file, open_unnamed
+from jr_onnx.modelfile.writing import data_places, new_locations, write_model
 from jr_onnx.optimization.adds import fuse_adds
 from jr_onnx.optimization.layout import LEVELS, lay_out
 from jr_onnx.optimization.machine import made_for, this_machine
@@ -116,12 +115,12 @@ def optimize(
                 "the blocked layout depends on vector instructions, and this system does not list them; give --level "
                 "extended"
             )
-        check_output(goal, path, data_files(source.skeleton, path.parent), force)
+        place = check_output(goal, path, data_files(source.skeleton, path), force)
         if provider == "cuda":
-            made = _for_cuda(source, path, goal, force, progress)
+            made = _for_cuda(source, path, place, force, progress)
         else:
-            made = _for_cpu(source, path, goal, level, force, progress)
-    return replace(made, seconds=time.perf_counter() - started)
+            made = _for_cpu(source, path, place, level, force, progress)
+    return replace(made, output=goal, seconds=time.perf_counter() - started)
 
 
 _NOTHING = "has no JumpReLU; harden it first with jr-onnx convert"
@@ -132,12 +131,10 @@ def _for_cuda(source: Source, path: Path, goal: Path, force: bool, progress: Pro
     if not fused and not left:
         raise ModelError(_NOTHING)
     edit.metadata = hardened_metadata(source.skeleton)
-    data = data_files(source.skeleton, path.parent)
-    with contextlib.ExitStack() as stack:
-        if data:
-            stack.enter_context(placed(data, default_mode(path, goal), path, goal, force, progress))
-        target = stack.enter_context(atomic_file(goal))
-        write_pieces(target, rewrite(source, edit), source.opened, progress)
+    mode = default_mode(path, goal)
+    data = data_places(data_files(source.skeleton, path), mode, path, goal, force)
+    pieces = rewrite(source, edit, new_locations(source, data))
+    write_model(source, pieces, goal, data, mode, force=force, progress=progress)
     return OptimizationReport(path, goal, "cuda", "all", fused + len(left), 0, 0, 0, fused, left, "it is for CUDA", 0.0)
 
 
@@ -207,18 +204,15 @@ def _called_with(hardened: Source) -> set[int]:
 
 def _write(work: _Work, hardened: Source, path: Path, level: str, goal: Path, force: bool, progress: Progress) -> str:
     """Write the file, after it was compared with the hardened one; why it could not be compared."""
-    with open_unnamed(work.path) as laid_out, contextlib.ExitStack() as stack:
+    with open_unnamed(work.path) as laid_out:
         edit = replant(laid_out.skeleton, work.sites, work.places, _called_with(hardened))
         record = {MADE_FOR: this_machine(level).to_json()}
         edit.metadata = {**hardened_metadata(hardened.skeleton), **record}
-        data = data_files(laid_out.skeleton, work.path.parent)
-        pieces = rewrite(laid_out, edit)
         tried = work.path.with_name("optimised.onnx")  # where its external data are, if it has any
         with tried.open("wb") as file:
-            write_pieces(file, pieces, laid_out.opened, lambda _: None)
+            write_pieces(file, rewrite(laid_out, edit), laid_out.opened, lambda _: None)
         unverified = verify(hardened, path, tried)
-        if data:
-            stack.enter_context(placed(data, "copy", work.path, goal, force, progress))
-        target = stack.enter_context(atomic_file(goal))
-        write_pieces(target, pieces, laid_out.opened, progress)
+        data = data_places(data_files(laid_out.skeleton, work.path), "copy", work.path, goal, force)
+        pieces = rewrite(laid_out, edit, new_locations(laid_out, data))
+        write_model(laid_out, pieces, goal, data, "copy", force=force, progress=progress)
     return unverified

@@ -68,13 +68,14 @@ class Sampler:
             advice: what the user can do where none are found, for the error.
 
         Raises:
-            OptionError: `shapes` or `data` name an input that there is not.
+            OptionError: `shapes` or `data` name an input that there is not, or an array is not what the input takes.
             CannotRunError: the model takes what cannot be made up, or runs on none of the shapes tried.
         """
         described = session.inputs()
         _check_names("--shape", shapes, described)
         _check_names("--data", data, [*described, *session.defaults()])
-        self._data = {name: np.asarray(array) for name, array in data.items()}
+        taken = {one.name: one for one in (*described, *session.defaults())}
+        self._data = {name: _fitted(np.asarray(array), taken[name]) for name, array in data.items()}
         self._inputs = _described([one for one in described if one.name not in data], shapes, advice)
         self._sizes = _OPEN[0]
         if self._inputs:
@@ -150,6 +151,31 @@ def _described(described: Sequence[Any], shapes: Mapping[str, Sequence[int]], ad
             raise CannotRunError(f"input '{one.name}' is a {one.type}, which cannot be made up{advice}")
         inputs.append(_Input(one.name, _DTYPES[one.type], tuple(shapes.get(one.name, one.shape))))
     return inputs
+
+
+def _fitted(array: npt.NDArray[Any], taken: Any) -> npt.NDArray[Any]:
+    """The user's array in the type of the input, if that only rounds its values: NumPy's own type is float64."""
+    shape = list(taken.shape)  # empty for an unknown rank too
+    fixed = [isinstance(size, int) for size in shape]
+    if shape and (
+        len(shape) != array.ndim or any(f and a != b for f, a, b in zip(fixed, shape, array.shape, strict=True))
+    ):
+        wanted = ", ".join(str(size if size is not None else "?") for size in shape)
+        raise OptionError(f"--data: '{taken.name}' has the shape {list(array.shape)}, the model takes [{wanted}]")
+    dtype = _DTYPES.get(taken.type)
+    if dtype is None or dtype == array.dtype:
+        return array
+    with np.errstate(over="ignore"):
+        cast = array.astype(dtype) if _kind(array.dtype) == _kind(dtype) else None
+    same = cast is not None and (np.isfinite(cast) == np.isfinite(array) if dtype.kind == "f" else cast == array)
+    if cast is None or not np.all(same):
+        what = f"is {array.dtype}" if cast is None else f"has values that {dtype} has not"
+        raise OptionError(f"--data: '{taken.name}' {what}, the model takes {dtype}; save it so")
+    return cast
+
+
+def _kind(dtype: np.dtype[Any]) -> str:
+    return "i" if dtype.kind == "u" else dtype.kind
 
 
 def _check_names(option: str, given: Mapping[str, object], described: Sequence[Any]) -> None:

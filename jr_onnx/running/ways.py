@@ -134,8 +134,17 @@ class Session:
             raise CannotRunError(f"{way.provider} did not start")
 
     def inputs(self) -> Sequence[Any]:
-        """onnxruntime's descriptions of the inputs that must be fed: name, shape, type."""
-        described: Sequence[Any] = self._session.get_inputs()
+        """onnxruntime's descriptions of the inputs that must be fed: name, shape, type.
+
+        Raises:
+            CannotRunError: a name in them is not text.
+        """
+        try:
+            described: Sequence[Any] = self._session.get_inputs()
+            for one in described:
+                _ = one.name, one.shape
+        except UnicodeDecodeError as error:
+            raise CannotRunError(f"its inputs have names that are not UTF-8 text ({error})") from error
         return described
 
     def defaults(self) -> Sequence[Any]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from jr_onnx.arguments import as_list
 from jr_onnx.errors import ModelError, OptionError, RuntimeMissingError
 from jr_onnx.modelfile.source import open_file
 from jr_onnx.optimization.machine import made_for, this_machine
@@ -54,6 +55,7 @@ def session(
         OptionError: other providers than the CPU, with `optimize` or for a model that was optimised for the CPU.
     """
     ort = ways.onnxruntime()
+    providers = None if providers is None else as_list("providers", providers)
     if optimize and providers is None:
         providers = [CPU]
     if optimize:

@@ -175,7 +175,7 @@ def _typed(found: Found, scope: Scope, index: int, opset: int, types: ValueTypes
         opset=opset,
         input=found.input,
         output=found.output,
-        problem=_opset_problem(opset) or _type_problem(found, element_types),
+        problem=_opset_problem(opset) or _type_problem(found, scope, element_types),
         scope=scope,
         nodes=found.nodes,
         hardened=found.hardened,
@@ -190,11 +190,12 @@ def _opset_problem(opset: int) -> str:
     return ""
 
 
-def _type_problem(found: Found, element_types: list[int]) -> str:
+def _type_problem(found: Found, scope: Scope, element_types: list[int]) -> str:
     if not element_types:
+        place = "model" if scope.outermost.function is None else "function"  # no function sees the model's
         return (
             f"the element type of '{found.input}' cannot be inferred; "
-            "add it to the model's value_info, or leave the node out with --exclude"
+            f"add it to the {place}'s value_info, or leave the node out with --exclude"
         )
     if len(element_types) > 1:
         return (

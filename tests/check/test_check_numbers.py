@@ -17,6 +17,7 @@ from support import SHIPPED
 import jr_onnx
 from jr_onnx.checking import running
 from jr_onnx.checking.expected import read_hardened
+from jr_onnx.graph.stand_ins import TABLE
 from jr_onnx.modelfile.source import open_file
 from jr_onnx.running import ways
 from jr_onnx.running.copies import Workspace
@@ -206,7 +207,8 @@ def test_a_jump_that_is_not_constant_is_not_passed_over() -> None:
     assert (report.sites[0].how, report.sites[0].values, report.sites[0].jump) == ("", 0, "unknown")
 
 
-def test_a_site_of_unknown_type_is_said_not_to_be_compared_and_its_jump_is() -> None:
+def test_a_site_of_unknown_type_is_said_not_to_be_compared_and_its_jump_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(TABLE, ("com.microsoft", "Inverse"))
     model = parsed("""
         <ir_version: 8, opset_import: ["": 17, "com.microsoft": 1]>
         g (float[3, 3] x) => (float[3, 3] y) <float[3, 3] h>
@@ -419,3 +421,21 @@ def test_numbers_are_not_measured_on_a_wrong_structure_and_the_report_says_so() 
     report = check(small(), broken(lambda m: node(m, "swap").input.__setitem__(0, "x")))
     assert rules(report) == {"JR106"}
     assert any("--keep-going" in one.why for one in report.not_checked)
+
+
+@pytest.mark.parametrize("draws", ["Dropout (r, ratio, training)", "RandomNormalLike (r)", "Bernoulli (p)"])
+def test_outputs_that_are_random_are_not_checked(draws: str) -> None:
+    model = parsed(f"""
+        <ir_version: 8, opset_import: ["": 17]>
+        g (float[2, 8] x) => (float[2, 8] y)
+        <float ratio = {{0.5}}, bool training = {{1}}>
+        {{ r = Relu(x) p = Sigmoid(r) [draws] d = {draws} s = Add(d, x) y = Relu(s) }}
+    """)
+    converted = hardened(model, jump=0.2)
+    for _ in range(5):
+        report = check(model, converted)
+        assert not report.findings, shown(report)
+        assert [one.why for one in report.not_checked if "JR402" in one.rules] == [
+            f"its outputs are random: node 'draws' ({draws.split()[0]}) draws numbers"
+        ]
+        assert all(site.how == "in place" and site.values for site in report.sites)

@@ -14,6 +14,7 @@ import pytest
 from native_models import CPU, assert_same_bits, jump_model, random_values
 from onnx import helper
 
+import jr_onnx
 from jr_onnx import runtime
 from jr_onnx.element_types import FLOAT
 from jr_onnx.errors import JrOnnxError, RuntimeMissingError
@@ -196,6 +197,26 @@ def test_missing_kernels_are_an_error_that_names_both_ways_out(model: Path) -> N
         with pytest.raises(JrOnnxError, match=r"compiler.*kernels=False"):
             ask()
     assert runtime.session(model, providers=CPU, kernels=False)
+
+
+@pytest.mark.usefixtures("library")
+def test_a_source_tree_uses_the_library_of_the_same_version_that_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "jr_onnx" / library_module.LIBRARY
+    installed.parent.mkdir()
+    installed.write_bytes(runtime.library_path().read_bytes())
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(jr_onnx, "__path__", [str(tmp_path / "source")])
+    record = tmp_path / "jr_onnx-0.dist-info" / "METADATA"
+    record.parent.mkdir()
+    for version, found in (("0.0.1", False), (jr_onnx.__version__, True)):
+        record.write_text(f"Metadata-Version: 2.1\nName: jr-onnx\nVersion: {version}\n")
+        if found:
+            assert runtime.library_path() == installed
+        else:
+            with pytest.raises(RuntimeMissingError, match="a source tree that is not installed"):
+                runtime.library_path()
 
 
 def test_importing_the_package_imports_neither_onnxruntime_nor_torch(tmp_path: Path) -> None:
