@@ -250,8 +250,8 @@ _TABLE = (
         EXTERNAL,
         "external-data",
         "error",
-        "An external data file is missing, too short, outside the model's folder, or named otherwise than in the "
-        "original.",
+        "An external data file is missing, too short or outside the model's folder, or a tensor's data lie elsewhere "
+        "in it than in the original's.",
         "The model does not load, or loads what somebody else put there.",
         "Put the data files of the original beside the hardened model; jr-onnx convert does it.",
     ),

@@ -18,13 +18,12 @@ from jr_onnx.forms.table import DOMAIN, OP_TYPE
 from jr_onnx.forms.write import tensor_of
 from jr_onnx.graph.structure import defined_names
 from jr_onnx.modelfile import schema
-from jr_onnx.modelfile.atomic import atomic_file
-from jr_onnx.modelfile.copying import write_pieces
-from jr_onnx.modelfile.external import data_files, default_mode, placed
+from jr_onnx.modelfile.external import data_files, default_mode
 from jr_onnx.modelfile.payloads import payloads_of
 from jr_onnx.modelfile.source import Source, open_proto
 from jr_onnx.modelfile.splice import Piece, join
 from jr_onnx.modelfile.wire import encode_field
+from jr_onnx.modelfile.writing import data_places, write_model
 from jr_onnx.running.ways import CannotRunError
 from jr_onnx.sites.jumps import constant_value, wiring_of
 from jr_onnx.sites.matchers import SiteKind
@@ -278,11 +277,8 @@ class Workspace:
                 return goal
             files = data_files(source.skeleton, source.path)
             mode = default_mode(source.path, goal)
-            with placed(files, mode, source.path, goal, True, _silent), atomic_file(goal) as target:
-                if source.file is None:
-                    target.write(join(source.buffer, pieces))
-                else:
-                    write_pieces(target, pieces, source.file, _silent)
+            data = data_places(files, mode, source.path, goal, force=False)
+            write_model(source, pieces, goal, data, mode, force=False, progress=_silent)
         return goal
 
     def save(self, model: onnx.ModelProto, whose: str, name: str) -> Path:

@@ -85,9 +85,9 @@ TWICE = ["--format", "json", "--output", "o", "--format", "sarif", "--output", "
         (["a.onnx", "a.jumprelu.onnx", "--data", "fake.npz"], "not an NPZ file"),
         (["a.onnx", "a.jumprelu.onnx", "--data", "empty.npz"], "holds no sample"),
         (["a.onnx", "a.jumprelu.onnx", "--data", "damaged.npz"], "not an NPZ file"),
-        (["a.onnx", "a.jumprelu.onnx", "--output", "./a.onnx"], "--output a.onnx: is a file that is read"),
-        (["--each", "a.jumprelu.onnx", "--output", "a.onnx"], "--output a.onnx: is a file that is read"),
-        (["a.jumprelu.onnx", "--data", "x.npz", "--output", "x.npz"], "--output x.npz: is a file that is read"),
+        (["a.onnx", "a.jumprelu.onnx", "--output", "./a.onnx"], "--output a.onnx: is what is read"),
+        (["--each", "a.jumprelu.onnx", "--output", "a.onnx"], "--output a.onnx: is what is read"),
+        (["a.jumprelu.onnx", "--data", "x.npz", "--output", "x.npz"], "--output x.npz: is what is read"),
         (["a.onnx", "a.jumprelu.onnx", *TWICE], "given twice"),
         *(
             (

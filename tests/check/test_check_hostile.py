@@ -94,7 +94,7 @@ def of_text(path: Path) -> None:
 @pytest.mark.parametrize("make", [encrypted, without_a_header, of_text], ids=lambda make: make.__name__)
 def test_an_npz_of_anything_else_is_one_line(make: object, folder: Path) -> None:
     make(folder / "x.npz")  # type: ignore[operator]
-    assert "--data x.npz: " in refusal(folder, "check", DIGITS, "h.onnx", "--data", "x.npz")
+    assert "x.npz: " in refusal(folder, "check", DIGITS, "h.onnx", "--data", "x.npz")
 
 
 # --- running ----------------------------------------------------------------------------------------------------------
