@@ -10,18 +10,24 @@ import numpy as np
 import onnx
 
 from jr_onnx.checking import rules
-from jr_onnx.checking.expected import FILTERS, Asked, Hardened, recorded_jump
+from jr_onnx.checking.expected import FILTERS, Asked, Hardened, recorded_globs, recorded_jump
 from jr_onnx.checking.findings import Finding, NotChecked, finding
 from jr_onnx.element_types import FLOAT, NUMPY_TYPES, round_jump
 from jr_onnx.errors import OptionError
 from jr_onnx.forms.function import function_proto
 from jr_onnx.forms.table import BODIES, DOMAIN, OP_TYPE, TARGETS
 from jr_onnx.graph.scopes import all_scopes, function_name, own_domain
-from jr_onnx.metadata import JUMP, POLICY, SITES, SOURCE, TARGET, VERSION
+from jr_onnx.metadata import EXCLUDE, INCLUDE, JUMP, JUMP_INPUT, POLICY, SITES, SOURCE, TARGET, VERSION
 from jr_onnx.policy import JumpReluPolicy
 from jr_onnx.sites.jumps import jump_of
 from jr_onnx.sites.matchers import SiteKind
 from jr_onnx.sites.survey import Site
+
+#: As PEP 440 writes a release, and what may follow it.
+_VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+((a|b|rc)[0-9]+)?(\.post[0-9]+)?(\.dev[0-9]+)?(\+[a-z0-9.]+)?", re.ASCII)
+
+#: More sites than this no model has, and Python refuses to read numbers of thousands of digits.
+_NUMBER = re.compile(r"[0-9]{1,9}")
 
 #: What needs the original.
 WITHOUT_ORIGINAL = (
@@ -72,19 +78,24 @@ def check_record(hardened: Hardened) -> Iterator[Finding]:
     if JUMP in recorded and POLICY in recorded:
         yield finding(rules.METADATA, f"metadata '{JUMP}' and '{POLICY}' are both there; a file has one of them")
     jump, target, sites, version = (recorded.get(key, "") for key in (JUMP, TARGET, SITES, VERSION))
-    if version and not re.fullmatch(r"\d+\.\d+\.\d+\S*", version):
+    if version and not _VERSION.fullmatch(version):
         yield finding(rules.METADATA, f"metadata '{VERSION}' is '{version}', which is no version")
     if jump and recorded_jump(recorded) is None:
         yield finding(rules.METADATA, f"metadata '{JUMP}' is '{jump}', which is no jump")
     if target and target.removesuffix(" inline") not in TARGETS:
         yield finding(rules.METADATA, f"metadata '{TARGET}' is '{target}', which is no target")
-    if sites and not sites.isdecimal():
+    if sites and not _NUMBER.fullmatch(sites):
         yield finding(rules.METADATA, f"metadata '{SITES}' is '{sites}', which is no number")
+    if JUMP_INPUT in recorded and all(value.name != recorded[JUMP_INPUT] for value in hardened.model.graph.input):
+        yield finding(rules.METADATA, f"metadata '{JUMP_INPUT}' is '{recorded[JUMP_INPUT]}', which is no input")
+    for key in (INCLUDE, EXCLUDE):
+        if recorded_globs(recorded, key) is None:
+            yield finding(rules.METADATA, f"metadata '{key}' is '{recorded[key]}', which is no list of globs")
 
 
 def _count(hardened: Hardened) -> Iterator[Finding]:
     text, found = hardened.metadata.get(SITES), len(converted_sites(hardened))
-    if text is None or not text.isdecimal():
+    if text is None or not _NUMBER.fullmatch(text):
         return
     if found < int(text):
         yield finding(rules.UNCONVERTED, f"the file records {text} sites and has {found} JumpReLU")

@@ -168,6 +168,16 @@ def recorded_jump(metadata: Mapping[str, str]) -> float | None:
     return jump
 
 
+def recorded_globs(metadata: Mapping[str, str], key: str) -> tuple[str, ...] | None:
+    """The globs that a file records; None where that is no list of them."""
+    try:
+        globs = json.loads(metadata.get(key, "[]"))
+    except (ValueError, RecursionError):
+        return None
+    is_list = isinstance(globs, list) and all(isinstance(glob, str) for glob in globs)
+    return tuple(globs) if is_list else None
+
+
 def without_filters(hardened: Hardened) -> Hardened:
     """The same as if it recorded nothing that decides, beside the jump, which sites there are."""
     kept = {key: value for key, value in hardened.metadata.items() if key not in FILTERS}
@@ -203,8 +213,8 @@ def _options(original: onnx.ModelProto, hardened: Hardened, asked: Asked) -> Opt
     return Options(
         policy=policy,
         target=next(known for known in TARGETS if known == target),
-        include=_globs(recorded, INCLUDE) if asked.include is None else asked.include,
-        exclude=_globs(recorded, EXCLUDE) if asked.exclude is None else asked.exclude,
+        include=(recorded_globs(recorded, INCLUDE) or ()) if asked.include is None else asked.include,
+        exclude=(recorded_globs(recorded, EXCLUDE) or ()) if asked.exclude is None else asked.exclude,
         jump_input=recorded.get(JUMP_INPUT) if asked.jump_input is None else asked.jump_input,
         clip=recorded.get(CLIP) == "true" if asked.clip is None else asked.clip,
         inline=inline == "inline",
@@ -240,14 +250,6 @@ def _recorded_jumps(original: onnx.ModelProto, hardened: Hardened) -> JumpsByPat
         if values is not None:
             jumps[site.path] = tuple(map(float, values.flat)) if values.ndim else float(values)
     return JumpsByPath(by_path=jumps)
-
-
-def _globs(metadata: Mapping[str, str], key: str) -> tuple[str, ...]:
-    try:
-        globs = json.loads(metadata.get(key, "[]"))
-    except ValueError:
-        return ()
-    return tuple(map(str, globs)) if isinstance(globs, list) else ()
 
 
 def _metadata(entries: dict[str, str], hardened: Hardened, policy: JumpReluPolicy | None) -> dict[str, str]:

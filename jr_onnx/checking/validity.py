@@ -14,6 +14,7 @@ from jr_onnx.checking.findings import Finding, finding
 from jr_onnx.checking.placeholders import judgeable
 from jr_onnx.errors import ModelError
 from jr_onnx.forms.table import DOMAIN, OP_TYPE
+from jr_onnx.graph.inference import infer_shapes
 from jr_onnx.graph.stand_ins import put_stand_ins
 from jr_onnx.modelfile.external import DataFile, data_files
 from jr_onnx.modelfile.source import Source
@@ -55,7 +56,7 @@ def _checker_error(model: onnx.ModelProto) -> str:
 
 
 def _inference_error(model: onnx.ModelProto) -> str:
-    return _error_of(lambda: onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True))
+    return _error_of(lambda: infer_shapes(model, strict=True))
 
 
 def _error_of(judge: Callable[[], object]) -> str:

@@ -36,7 +36,7 @@ def evaluate(
     seed: int = 0,
     workers: int = 1,
     dask: str | None = None,
-    journal: Path | None = None,
+    journal: str | Path | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> EvaluationReport:
     """Attack a hardened model and its original at equal effort, and say what the jump bought.
