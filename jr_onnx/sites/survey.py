@@ -24,7 +24,11 @@ from jr_onnx.graph.scopes import Scope, own_domain
 from jr_onnx.graph.value_types import Dimension, ValueTypes
 from jr_onnx.graph.wiring import Wiring
 from jr_onnx.metadata import Record, record_of
+from jr_onnx.sites.gates import GATE, is_gate
 from jr_onnx.sites.matchers import MATCHERS, Found, SiteKind, operator_name
+
+#: What may be the lower bound in a gate.
+_IN_GATES = (SiteKind.RELU, SiteKind.CLIP)
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,9 @@ def _in_scope(
             found = matcher(wiring, index) if matcher and any(node.input) and any(node.output) else None
             if isinstance(found, Found) and found.kind.stays and _only_covered(wiring, found.output, covered):
                 continue  # its JumpReLU stands behind it, and is a site of its own
-            if isinstance(found, Found) and found.kind is SiteKind.CLIP and not clip:
+            if isinstance(found, Found) and found.kind in _IN_GATES and is_gate(wiring, index, found.input):
+                found = GATE
+            elif isinstance(found, Found) and found.kind is SiteKind.CLIP and not clip:
                 found = "a Clip is converted with --clip only"
         if isinstance(found, str):
             yield LeftAlone(scope.path_of(index), scope.path, node.name, operator_name(node), found)
