@@ -1,7 +1,7 @@
 """Numbers of the whole model: how far the outputs moved, and that at jump 0 they did not.
 
 The tolerance at jump 0 is measured on ORIGINAL alone. onnxruntime may compute it in several ways that all are right:
-with and without its optimisations, and with the values around each Relu handed out (which keeps it from fusing the Relu
+with and without its optimisations, and with copies of the values around each Relu (which keep it from fusing the Relu
 away, as JumpReLU does). Where a Relu is float16 or bfloat16, onnxruntime may leave out its rounding (it computes
 in float, and drops casts that meet): there ORIGINAL also runs with the outputs of these Relus one unit in the last
 place larger and smaller. As far as these runs lie apart, and one rounding of the largest output on top, HARDENED at
@@ -25,13 +25,13 @@ from jr_onnx.checking.expected import Hardened, JumpsByPath
 from jr_onnx.checking.findings import Finding, Measurement, NotChecked, finding
 from jr_onnx.comparison.side import read_side
 from jr_onnx.conversion import convert
-from jr_onnx.element_types import BFLOAT16, FLOAT16
+from jr_onnx.element_types import BFLOAT16, DOUBLE, FLOAT, FLOAT16
 from jr_onnx.errors import JrOnnxError
 from jr_onnx.forms.table import TARGETS
 from jr_onnx.metadata import JUMP_INPUT, TARGET
 from jr_onnx.modelfile.source import Source, open_file
 from jr_onnx.modelfile.splice import Piece
-from jr_onnx.running.copies import Workspace, exposed, nudged, values_of
+from jr_onnx.running.copies import Workspace, nudged, set_apart
 from jr_onnx.running.randomness import why_random
 from jr_onnx.running.samples import Sample
 from jr_onnx.running.ways import ALL, DISABLED, CannotRunError, Session, Way
@@ -41,6 +41,9 @@ from jr_onnx.sites.survey import Site
 
 #: One unit in the last place, relative, of the types that a CPU computes in float.
 _HALF = {FLOAT16: 2.0**-10, BFLOAT16: 2.0**-7}
+
+#: The types for which onnxruntime has a Max at every opset, which makes the copies.
+_COPIED = (FLOAT, DOUBLE)
 
 #: NumPy's kinds of what is compared: floating-point numbers, integers and booleans.
 _COMPARED = "fiub"
@@ -187,9 +190,9 @@ def _without_jumps(original: Source, space: Workspace) -> Iterator[Source]:
 def _runs_of_original(original: Source, samples: Sequence[Sample], way: Way, space: Workspace) -> list[Runs]:
     """ORIGINAL in every way that is right; each copy is deleted when it has been run."""
     sites = read_side(original.skeleton).sites.values()
-    values = values_of([site for site in sites if not site.scope.parent], original.skeleton)
+    apart = [site for site in sites if not site.scope.path and site.element_type in _COPIED]
     half = [site for site in sites if site.element_type in _HALF]
-    copies = {"exposed": exposed(original, values), **_nudged(original, half)}
+    copies = {"apart": set_apart(original, apart), **_nudged(original, half)}
     ways = [Way(way.provider, False, level) for level in (ALL, DISABLED)]
     runs = [_runs(space.plain(original, "original"), samples, one) for one in ways]
     for name, pieces in copies.items():

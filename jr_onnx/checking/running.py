@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -17,9 +17,11 @@ from jr_onnx.checking.expected import Hardened
 from jr_onnx.checking.findings import Finding, Measurement, NotChecked, finding
 from jr_onnx.checking.model_numbers import check_model
 from jr_onnx.checking.sites_numbers import check_sites
+from jr_onnx.element_types import NUMPY_TYPES
 from jr_onnx.forms.table import JUMP_RELU
 from jr_onnx.modelfile.source import Source
 from jr_onnx.running.copies import Runnable, Workspace, runnable
+from jr_onnx.running.indices import becoming_integers
 from jr_onnx.running.samples import SCALES, Sample, Sampler
 from jr_onnx.running.ways import (
     ALL,
@@ -93,7 +95,9 @@ def _run(original: Source | None, hardened: Hardened, request: Request, space: W
     loaded = [way for way in ways if _loads(path, way, original, space, result)]
     if not loaded:
         return
-    sampler = Sampler(Session(path, loaded[0]), request.shapes, request.data)
+    small = becoming_integers(hardened.model)
+    sampler = Sampler(Session(path, loaded[0]), request.shapes, request.data, small=small)
+    result.not_checked += _without_edges(hardened, small)
     samples = _real_samples(sampler, request)
     ran = [way for way in loaded if _runs(path, way, samples[0], original, space, result)]
     model = _runnable(hardened, result) if ran else None
@@ -104,6 +108,12 @@ def _run(original: Source | None, hardened: Hardened, request: Request, space: W
     _placements(path, ran, samples[0], hardened, result)
     if request.latency:
         _latency(original, path, samples[0], ran, space, result)
+
+
+def _without_edges(hardened: Hardened, small: Collection[str]) -> Iterator[NotChecked]:
+    for value in hardened.model.graph.input:
+        if value.name in small and value.type.tensor_type.elem_type in NUMPY_TYPES:
+            yield NotChecked(f"edge values of input '{value.name}'", "it becomes an index, a size or a count")
 
 
 def _runnable(hardened: Hardened, result: RunResult) -> Runnable | None:

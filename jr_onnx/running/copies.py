@@ -121,6 +121,49 @@ def exposed(source: Source, values: Mapping[str, int]) -> list[Piece]:
     return root.pieces()
 
 
+def counted(source: Source, values: Iterable[str]) -> list[Piece]:
+    """The model with how many elements these values of its main graph have as outputs, each behind what gives it."""
+    root = source.root()
+    graph = root.child(schema.MODEL_GRAPH)
+    fields = graph.fields(schema.GRAPH_NODE)
+    behind = {name: fields[i].end for i, node in enumerate(source.skeleton.graph.node) for name in node.output}
+    for name in values:
+        node = onnx.helper.make_node("Size", [name], [count_of(name)])
+        graph.insert(behind.get(name, fields[0].start), encode_field(schema.GRAPH_NODE, node.SerializeToString()))
+        output = onnx.helper.make_tensor_value_info(count_of(name), onnx.TensorProto.INT64, [])
+        graph.append(encode_field(schema.GRAPH_OUTPUT, output.SerializeToString()))
+    return root.pieces()
+
+
+def count_of(name: str) -> str:
+    """The output of a model of `counted` for a value."""
+    return f"{name}/jr_onnx.check.size"
+
+
+def set_apart(source: Source, sites: Iterable[Site]) -> list[Piece]:
+    """The model with a copy of what each of these nodes of its main graph takes and gives: nothing is fused with them.
+
+    The copies are Max of one value, which onnxruntime leaves alone.
+    """
+    root = source.root()
+    graph = root.child(schema.MODEL_GRAPH)
+    fields = graph.fields(schema.GRAPH_NODE)
+    for site in sites:
+        node, taken, given = (
+            onnx.NodeProto(),
+            f"{site.output}/jr_onnx.check.taken",
+            f"{site.output}/jr_onnx.check.given",
+        )
+        node.CopyFrom(site.scope.nodes[site.nodes[-1]])
+        node.output[:] = [given if name == site.output else name for name in node.output]
+        front = [onnx.helper.make_node("Max", [site.input], [taken])] if site.input in node.input else []
+        node.input[:] = [taken if name == site.input else name for name in node.input]
+        around = (*front, node, onnx.helper.make_node("Max", [given], [site.output]))
+        encoded = (encode_field(schema.GRAPH_NODE, one.SerializeToString()) for one in around)
+        graph.replace(fields[site.nodes[-1]], b"".join(encoded))
+    return root.pieces()
+
+
 def nudged(source: Source, sites: Iterable[Site], factor: float) -> list[Piece]:
     """The model with the outputs of some nodes of its main graph multiplied, in float, and rounded again."""
     root = source.root()

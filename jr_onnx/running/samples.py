@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,11 +60,13 @@ class Sampler:
         shapes: Mapping[str, Sequence[int]],
         data: Arrays,
         *,
+        small: Collection[str] = (),
         advice: str = "; give --shape NAME=D,D or --data NPZ",
     ) -> None:
         """Find shapes that the model runs on.
 
         Args:
+            small: the inputs that are fed small whole numbers only, whatever their type.
             advice: what the user can do where none are found, for the error.
 
         Raises:
@@ -77,6 +79,7 @@ class Sampler:
         taken = {one.name: one for one in (*described, *session.defaults())}
         self._data = {name: _fitted(np.asarray(array), taken[name]) for name, array in data.items()}
         self._inputs = _described([one for one in described if one.name not in data], shapes, advice)
+        self._small = frozenset(small)
         self._sizes = _OPEN[0]
         if self._inputs:
             self._sizes = self._fitting(session, advice)
@@ -105,12 +108,12 @@ class Sampler:
         return Sample(f"random input {number} times {scale:g}", {**feeds, **self._data}, real=True)
 
     def edges(self, values: Sequence[float]) -> Sample:
-        """Every floating-point input filled with these values, over and over."""
+        """Every floating-point input that need not be small filled with these values, over and over."""
         draw = np.random.default_rng(0)
         feeds = {}
         for one in self._inputs:
             array = self._array(one, draw, 1.0, 0)
-            if one.dtype.kind == "f":
+            if one.dtype.kind == "f" and one.name not in self._small:
                 with np.errstate(over="ignore"):
                     array = np.resize(np.asarray(values).astype(one.dtype), array.shape)
             feeds[one.name] = array
@@ -127,6 +130,8 @@ class Sampler:
             dim if isinstance(dim, int) else batch if not position else other for position, dim in enumerate(one.shape)
         ]
         try:
+            if one.name in self._small:
+                return _drawn(np.dtype(np.int64), shape, draw, scale, number).astype(one.dtype)
             return _drawn(one.dtype, shape, draw, scale, number)
         except (MemoryError, ValueError) as error:
             raise CannotRunError(f"input '{one.name}' cannot be made in the shape {shape}: {error}") from error

@@ -98,17 +98,20 @@ class Session:
 
     Args:
         threads: with several, sums may be split otherwise, and values differ from run to run; 0: as onnxruntime likes.
+        in_order: run the nodes in their order in the file, as far as they are not optimised: values are free sooner.
 
     Raises:
         CannotRunError: onnxruntime does not load it.
     """
 
-    def __init__(self, path: Path, way: Way, *, threads: int = 1) -> None:
+    def __init__(self, path: Path, way: Way, *, threads: int = 1, in_order: bool = False) -> None:
         ort = onnxruntime()
         options = ort.SessionOptions()
         options.log_severity_level = 4  # what goes wrong is reported by us, once
         options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, way.level)
         options.intra_op_num_threads = threads
+        if in_order:
+            options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
         try:
             if way.library:
                 runtime().register(options)
