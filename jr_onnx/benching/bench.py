@@ -15,7 +15,16 @@ from jr_onnx.benching.report import BenchReport, FileCost, Timing, ratio
 from jr_onnx.benching.sessions import blamed_on, open_session
 from jr_onnx.errors import ModelError, OptionError
 from jr_onnx.running.samples import Sampler
-from jr_onnx.running.ways import Arrays, CannotRunError, Session, Way, library_problem, onnxruntime, provider_name
+from jr_onnx.running.ways import (
+    Arrays,
+    CannotRunError,
+    Session,
+    Way,
+    has_use_for_kernels,
+    library_problem,
+    onnxruntime,
+    provider_name,
+)
 
 #: How often all sessions are made anew: where a session's memory happens to lie can make it 10% faster or slower.
 _BLOCKS = 4
@@ -105,7 +114,7 @@ def _feeds(
 def _random(
     first: Path, provider: str, batches: Sequence[int], shapes: Mapping[str, Sequence[int]]
 ) -> dict[int, Arrays]:
-    session = Session(first, Way(provider, not library_problem()))
+    session = Session(first, Way(provider, has_use_for_kernels(provider) and not library_problem()))
     own: dict[str, Sequence[Any]] = {one.name: one.shape for one in session.inputs()}
     feeds = {}
     for batch in _sizes(first, own, batches, shapes):

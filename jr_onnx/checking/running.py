@@ -18,6 +18,7 @@ from jr_onnx.checking.findings import Finding, Measurement, NotChecked, finding
 from jr_onnx.checking.model_numbers import check_model
 from jr_onnx.checking.sites_numbers import check_sites
 from jr_onnx.element_types import NUMPY_TYPES
+from jr_onnx.errors import RuntimeMissingError
 from jr_onnx.forms.table import JUMP_RELU
 from jr_onnx.modelfile.source import Source
 from jr_onnx.running.copies import Runnable, Workspace, runnable
@@ -29,6 +30,7 @@ from jr_onnx.running.ways import (
     CannotRunError,
     Session,
     Way,
+    has_use_for_kernels,
     levels,
     library_problem,
     onnxruntime,
@@ -79,7 +81,7 @@ def check_running(original: Source | None, hardened: Hardened, request: Request)
     try:
         with tempfile.TemporaryDirectory(prefix="jr-onnx-check-") as folder:
             _run(original, hardened, request, Workspace(Path(folder)), result)
-    except (CannotRunError, OSError) as error:
+    except (CannotRunError, RuntimeMissingError, OSError) as error:
         result.not_run("running the model", error)
     known = {rule for one in result.not_checked for rule in one.rules} | result.judged
     left = tuple(rule for rule in rules.RUNNING if rule not in known and (original or rule not in rules.WHOLE))
@@ -147,7 +149,7 @@ def _ways(hardened: Hardened, request: Request, result: RunResult) -> list[Way]:
         except CannotRunError as error:
             result.not_run(f"on {provider}", error)
             continue
-        ways += [Way(name, library) for library in libraries]
+        ways += [Way(name, library) for library in libraries if not library or has_use_for_kernels(name)]
     return ways
 
 

@@ -11,12 +11,14 @@ from typing import Any, Literal, get_args
 from jr_onnx.conversion import check_output
 from jr_onnx.errors import ModelError, OptionError
 from jr_onnx.forms.function import is_for_cuda
+from jr_onnx.forms.table import JUMP_RELU
+from jr_onnx.graph.scopes import all_scopes
 from jr_onnx.graph.structure import check_structure
 from jr_onnx.metadata import MADE_FOR, hardened_metadata
 from jr_onnx.modelfile.copying import Progress, write_pieces
 from jr_onnx.modelfile.external import data_files, default_mode
 from jr_onnx.modelfile.rewrite import rewrite
-from jr_onnx.modelfile.source import Source, about, open_bytes, open_unnamed
+from jr_onnx.modelfile.source import Source, open_bytes, open_file, open_unnamed
 from jr_onnx.modelfile.writing import data_places, new_locations, write_model
 from jr_onnx.optimization.adds import fuse_adds
 from jr_onnx.optimization.layout import LEVELS, lay_out
@@ -24,6 +26,7 @@ from jr_onnx.optimization.machine import made_for, this_machine
 from jr_onnx.optimization.original import Recovered, original_of, recoverable, ways_to_sites
 from jr_onnx.optimization.replant import Place, places, replant
 from jr_onnx.optimization.verification import verify
+from jr_onnx.sites.survey import survey
 
 Level = Literal["basic", "extended", "all"]
 Provider = Literal["cpu", "cuda"]
@@ -98,24 +101,10 @@ def optimize(
     """
     path = Path(model)
     goal = Path(output) if output is not None else path.with_name(path.name.removesuffix(".onnx") + ENDING)
-    return optimize_file(path, goal, called=path, provider=provider, level=level, force=force, progress=progress)
-
-
-def optimize_file(
-    path: Path,
-    goal: Path,
-    *,
-    called: Path,
-    provider: Provider = "cpu",
-    level: Level = "all",
-    force: bool = False,
-    progress: Progress = lambda _: None,
-) -> OptimizationReport:
-    """`optimize`, of a file that errors call by another name."""
     started = time.perf_counter()
     if provider not in PROVIDERS or level not in LEVELS or (provider == "cuda" and level != "all"):
         raise OptionError(f"give cpu with one of the levels {', '.join(LEVELS)}, or cuda without a level")
-    with about(called), open_unnamed(path) as source:
+    with open_file(path) as source:
         check_structure(source.skeleton)
         if made_for(source.skeleton) is not None:
             raise ModelError("is optimised already; optimise the hardened model that it was made from")
@@ -131,7 +120,7 @@ def optimize_file(
             made = _for_cuda(source, path, place, force, progress)
         else:
             made = _for_cpu(source, path, place, level, force, progress)
-    return replace(made, source=called, output=goal, seconds=time.perf_counter() - started)
+    return replace(made, output=goal, seconds=time.perf_counter() - started)
 
 
 _NOTHING = "has no JumpReLU; harden it first with jr-onnx convert"
@@ -207,17 +196,22 @@ def _why_not(one: Recovered, place: Place | None) -> str:
     return "onnxruntime computes in another type there" if place.element_types - {one.site.element_type} else ""
 
 
+def _called_with(hardened: Source) -> set[int]:
+    """The element types of the nodes jr_onnx::JumpReLU."""
+    sites = survey(hardened.skeleton, tuple(all_scopes(hardened.skeleton)), clip=False).sites
+    return {site.element_type for site in sites if site.hardened is not None and site.hardened.form is JUMP_RELU}
+
+
 def _write(work: _Work, hardened: Source, path: Path, level: str, goal: Path, force: bool, progress: Progress) -> str:
     """Write the file, after it was compared with the hardened one; why it could not be compared."""
-    half = any(one.jump.itemsize == 2 for one in work.sites)
     with open_unnamed(work.path) as laid_out:
-        edit = replant(laid_out.skeleton, work.sites, work.places)
+        edit = replant(laid_out.skeleton, work.sites, work.places, _called_with(hardened))
         record = {MADE_FOR: this_machine(level).to_json()}
         edit.metadata = {**hardened_metadata(hardened.skeleton), **record}
         tried = work.path.with_name("optimised.onnx")  # where its external data are, if it has any
         with tried.open("wb") as file:
             write_pieces(file, rewrite(laid_out, edit), laid_out.opened, lambda _: None)
-        unverified = verify(path, tried, half=half)
+        unverified = verify(hardened, path, tried)
         data = data_places(data_files(laid_out.skeleton, work.path), "copy", work.path, goal, force)
         pieces = rewrite(laid_out, edit, new_locations(laid_out, data))
         write_model(laid_out, pieces, goal, data, "copy", force=force, progress=progress)

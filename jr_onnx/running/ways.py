@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jr_onnx.errors import JrOnnxError
+from jr_onnx.errors import JrOnnxError, RuntimeMissingError
 from jr_onnx.text import one_line
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -24,6 +24,10 @@ DISABLED, BASIC, EXTENDED, LAYOUT, ALL = (
     "ORT_ENABLE_LAYOUT",
     "ORT_ENABLE_ALL",
 )
+
+
+#: The execution providers that run node by node; that of Azure, which many builds list, takes no node of ONNX's.
+_NODE_BY_NODE = frozenset({"CPUExecutionProvider", "CUDAExecutionProvider", "AzureExecutionProvider"})
 
 
 class CannotRunError(Exception):
@@ -46,12 +50,14 @@ def onnxruntime() -> Any:
     """The package.
 
     Raises:
-        CannotRunError: it is not installed.
+        RuntimeMissingError: it is not installed.
     """
     try:
         return importlib.import_module("onnxruntime")
     except ImportError as error:
-        raise CannotRunError(f"onnxruntime is not installed ({error}); pip install 'jr-onnx[cpu]'") from error
+        raise RuntimeMissingError(
+            f"onnxruntime is not installed ({one_line(error)}); pip install onnxruntime, or onnxruntime-gpu for CUDA"
+        ) from error
 
 
 def library_problem() -> str:
@@ -61,6 +67,15 @@ def library_problem() -> str:
     except (ImportError, JrOnnxError, AttributeError) as error:
         return one_line(error)
     return ""
+
+
+def has_use_for_kernels(provider: str) -> bool:
+    """Whether the kernel library makes a model faster there.
+
+    The others (OpenVINO, TensorRT, CoreML, QNN, ...) compile subgraphs, and would have to stop before each JumpReLU.
+    Without the library, onnxruntime puts the nodes of its function there, which they compile with all others.
+    """
+    return provider in _NODE_BY_NODE
 
 
 def runtime() -> Any:

@@ -148,11 +148,46 @@ def test_a_provider_that_does_not_start_is_an_error_and_no_silent_fallback(
         runtime.session(model)
 
 
+@pytest.mark.usefixtures("library")
+@pytest.mark.parametrize(
+    ("providers", "by_kernel"),
+    [
+        (CPU, True),
+        (["AzureExecutionProvider", *CPU], True),  # what onnxruntime lists in its builds for CPUs
+        (["OpenVINOExecutionProvider", *CPU], False),
+        ([("TensorrtExecutionProvider", {}), *CPU], False),
+        (["CoreMLExecutionProvider"], False),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("more", [{}, {"kernels": False}], ids=str)
+def test_the_kernels_are_for_providers_that_run_node_by_node(
+    model: Path, providers: Any, by_kernel: bool, more: dict[str, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others would compile a subgraph up to each JumpReLU; of these only the names are needed here."""
+    names = [provider if isinstance(provider, str) else provider[0] for provider in providers]
+    real, seen = onnxruntime.InferenceSession, []
+
+    def on_the_cpu(path: str, options: Any, providers: Any) -> Any:
+        seen.extend(providers)
+        session = real(path, options, providers=CPU)
+        monkeypatch.setattr(session, "get_providers", lambda: names)
+        return session
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: names)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", on_the_cpu)
+    session = runtime.session(model, providers=providers, profile=True, **more)
+    x = random_values(FLOAT, (1000,))
+    assert_same_bits(session.run(None, {"x": x})[0], jump_relu(x, np.float32(0.5)))
+    assert len(runtime.placement(session)) == (2 if by_kernel and not more else 0)
+    assert seen == providers
+
+
 def test_a_missing_onnxruntime_is_an_error_that_says_how_to_install_it(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(RuntimeMissingError, match=r"pip install \"jr-onnx\[cpu\]\""):
+    with pytest.raises(RuntimeMissingError, match=r"pip install onnxruntime, or onnxruntime-gpu"):
         runtime.session(model)
 
 
