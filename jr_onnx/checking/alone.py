@@ -21,6 +21,7 @@ from jr_onnx.errors import OptionError
 from jr_onnx.forms.function import add_function_proto, function_proto, is_jump_relu
 from jr_onnx.forms.table import ADD_OP_TYPE, BODIES, DOMAIN, OP_TYPE, TARGETS
 from jr_onnx.graph.scopes import Scope, all_scopes, function_name, own_domain
+from jr_onnx.graph.wiring import constant_value
 from jr_onnx.metadata import (
     EXCLUDE,
     INCLUDE,
@@ -35,7 +36,7 @@ from jr_onnx.metadata import (
     VERSION,
 )
 from jr_onnx.policy import JumpReluPolicy
-from jr_onnx.sites.jumps import constant_value, jump_of, wiring_of
+from jr_onnx.sites.jumps import jump_of, wiring_of
 from jr_onnx.sites.matchers import SiteKind
 from jr_onnx.sites.survey import Site
 
