@@ -22,6 +22,9 @@ CLIP, INCLUDE, EXCLUDE = f"{PREFIX}clip", f"{PREFIX}include", f"{PREFIX}exclude"
 #: The machine that a model was optimised for; others have no such entry.
 MADE_FOR = f"{PREFIX}optimized_for"
 
+#: How many JumpReLUs can be told in such a model: onnxruntime inlines functions, and keeps no marks.
+OPTIMIZED_SITES = f"{PREFIX}optimized_sites"
+
 
 def provenance(options: Options, sites: int, source_digest: str, jump_input: str | None) -> dict[str, str]:
     """The entries for a conversion, in the order in which they are written.

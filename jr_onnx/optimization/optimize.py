@@ -8,13 +8,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from jr_onnx.comparison.side import jump_relus, read_side
 from jr_onnx.conversion import check_output
 from jr_onnx.errors import ModelError, OptionError
 from jr_onnx.forms.function import is_for_cuda
 from jr_onnx.forms.table import JUMP_RELU
 from jr_onnx.graph.scopes import all_scopes
 from jr_onnx.graph.structure import check_structure
-from jr_onnx.metadata import MADE_FOR, hardened_metadata
+from jr_onnx.metadata import MADE_FOR, OPTIMIZED_SITES, hardened_metadata
 from jr_onnx.modelfile.copying import Progress, write_pieces
 from jr_onnx.modelfile.external import data_files, default_mode
 from jr_onnx.modelfile.rewrite import rewrite
@@ -90,7 +91,8 @@ def optimize(
         provider: what the file is for.
         output: the file to write; by default the input's name with the ending .optimized.onnx.
         level: how far onnxruntime optimises for the CPU; below "all" there is no blocked layout.
-        force: the output may be the input itself, and may replace other external data files.
+        force: the output may be the input itself, and its external data may stand beside other data of their name, as
+            in `jr_onnx.convert`.
         progress: called with the number of bytes written since its last call.
 
     Raises:
@@ -211,6 +213,8 @@ def _write(work: _Work, hardened: Source, path: Path, level: str, goal: Path, fo
         tried = work.path.with_name("optimised.onnx")  # where its external data are, if it has any
         with tried.open("wb") as file:
             write_pieces(file, rewrite(laid_out, edit), laid_out.opened, lambda _: None)
+        with open_unnamed(tried) as made:
+            edit.metadata[OPTIMIZED_SITES] = str(len(jump_relus(read_side(made.skeleton))))
         unverified = verify(hardened, path, tried)
         data = data_places(data_files(laid_out.skeleton, work.path), "copy", work.path, goal, force)
         pieces = rewrite(laid_out, edit, new_locations(laid_out, data))
