@@ -64,9 +64,10 @@ def harden(
 ) -> HardenReport:
     """Put JumpReLU in place of every ReLU of a graphsurgeon graph, in place; subgraphs and functions included.
 
-    The arguments are those of `jr_onnx.convert`. A graphsurgeon graph has no model metadata, so nothing records that it
-    was hardened: converting again what was written as standard operators finds only JumpReLU nodes. It has no
-    inputs with defaults either, so there is no `jump_input`; `graph.jump_relu(x, jump)` takes any tensor as the jump.
+    The arguments are those of `jr_onnx.convert`. A graphsurgeon graph has no metadata, so nothing records that it was
+    hardened: converting again what was written as ThresholdedRelu (the target "standard") finds nothing, other forms
+    are known by their structure and names. It has no inputs with defaults either, so there is no `jump_input`;
+    `graph.jump_relu(x, jump)` takes any tensor as the jump.
 
     Raises:
         ModelError: the graph is not one that can be converted.
