@@ -26,7 +26,7 @@ def optimized(path: Path, folder: Path, target: str, provider: str) -> Path | No
     try:
         jr_onnx.optimize(once, output=output, provider=provider, force=True, **level)  # type: ignore[arg-type]
     except jr_onnx.ModelError as error:
-        assert "no JumpReLU" in str(error)  # noqa: PT017
+        assert "no JumpReLU" in str(error)
         return None
     return output
 
