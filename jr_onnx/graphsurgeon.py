@@ -169,8 +169,8 @@ def _attribute(value: object) -> object:
 
 def _edit_graph(graph: gs.Graph, edit: ModelEdit) -> None:
     graph.inputs = [tensor for tensor in graph.inputs if tensor.name not in edit.dropped | edit.dropped_inputs]
-    if edit.drops_function:
-        graph.functions = [f for f in graph.functions if f.unique_id != (DOMAIN, OP_TYPE)]
+    dropped = {(DOMAIN, name) for name in edit.dropped_functions}
+    graph.functions = [f for f in graph.functions if f.unique_id not in dropped]
     if edit.function is not None:
         _add_function(graph, edit.function)
     if edit.ir_version is not None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import stat
-import tempfile
 import time
 import warnings
 from pathlib import Path
 
 from jr_onnx.cache_folder import cache_folder
 from jr_onnx.errors import ModelError, OutputError
+from jr_onnx.modelfile.atomic import temporary_folder
 from jr_onnx.modelfile.external import data_files
 from jr_onnx.modelfile.source import open_file
 from jr_onnx.optimization.machine import made_for, this_machine
@@ -62,13 +62,13 @@ def _made(path: Path, level: Level) -> tuple[Path, str]:
         The folder in the cache, and why its model was not compared with the hardened one; empty if it was.
     """
     folder = cache_folder()
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        making = tempfile.TemporaryDirectory(prefix="making-", dir=folder)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be written ({error.strerror}); set XDG_CACHE_HOME") from error
-    with making as private:
-        made = Path(private) / "made"
+    with contextlib.ExitStack() as stack:
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private = stack.enter_context(temporary_folder(folder / "making"))
+        except OSError as error:
+            raise OutputError(f"{folder}: cannot be written ({error.strerror}); set XDG_CACHE_HOME") from error
+        made = private / "made"
         made.mkdir(0o700)
         time.sleep(_TICK)  # so that whoever writes to the files from here on changes their timestamps
         kept = _kept(path, level)
@@ -80,7 +80,7 @@ def _made(path: Path, level: Level) -> tuple[Path, str]:
         (made / _STAMP).write_text(_stamp(made / _MODEL), encoding="ascii")
         if not _whole(kept):
             with contextlib.suppress(FileNotFoundError):
-                kept.rename(Path(private) / "damaged")
+                kept.rename(private / "damaged")
             try:
                 made.rename(kept)
             except OSError:

@@ -91,7 +91,8 @@ def optimize(
         provider: what the file is for.
         output: the file to write; by default the input's name with the ending .optimized.onnx.
         level: how far onnxruntime optimises for the CPU; below "all" there is no blocked layout.
-        force: the output may be the input itself, and may replace other external data files.
+        force: the output may be the input itself, and its external data may stand beside other data of their name, as
+            in `jr_onnx.convert`.
         progress: called with the number of bytes written since its last call.
 
     Raises:

@@ -148,7 +148,7 @@ def networks(draw: st.DrawFn) -> tuple[Net, str, list[str]]:
     taken = {name for node in net.nodes for name in node.input}
     total, *loose = [name for name in values[1:] if name not in taken]
     for name in loose:
-        total = net.node("Sub", total, name)
+        total = net.node("Sub", total, net.node("Add", name, name))  # twice: of twins nothing would be left
     return net, net.node("Identity", total), rectifiers
 
 
