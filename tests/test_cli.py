@@ -436,6 +436,19 @@ def test_a_standard_output_that_cannot_be_written_is_one_line_and_no_finding(
     assert (done.returncode, done.stderr) == (2, said)
 
 
+def test_a_standard_output_that_is_closed_is_no_error(model: Path) -> None:
+    command = [
+        sys.executable,
+        "-c",
+        "import os, sys; os.close(1); os.execv(sys.executable, sys.argv[1:])",
+        sys.executable,
+    ]
+    command += ["-m", "jr_onnx", "convert", str(model), "--jump", "0.5"]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    onnx.checker.check_model(model.with_name("net.jumprelu.onnx"))
+
+
 def test_signals_are_handled_while_a_command_runs_only(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     seen = []

@@ -67,5 +67,5 @@ def test_a_policy_takes_arrays_and_lists_as_they_are() -> None:
 
 def test_one_glob_in_place_of_a_list_is_refused() -> None:
     model = parse("""<ir_version: 8, opset_import: ["": 17]> g (float[4] x) => (float[4] y) { y = Relu(x) }""")
-    with pytest.raises(jr_onnx.OptionError, match="lists of globs"):
+    with pytest.raises(jr_onnx.OptionError, match="a list of them is needed"):
         jr_onnx.convert(model, jump=0.5, include="r*")

@@ -10,7 +10,7 @@ from typing import Any
 
 from jr_onnx.benching.report import OpTypeTime
 from jr_onnx.benching.sessions import blamed_on, open_session
-from jr_onnx.running.ways import Arrays
+from jr_onnx.running.ways import Arrays, CannotRunError
 
 _RUNS = 3
 
@@ -21,14 +21,17 @@ def op_type_times(path: Path, provider: str, threads: int, feeds: Arrays) -> tup
     Profiling itself takes time, some microseconds a node, which is not in them.
 
     Raises:
-        CannotRunError: the model is not loaded, or does not run on `feeds`.
+        CannotRunError: the model is not loaded, does not run on `feeds`, or its profile cannot be written.
     """
     with tempfile.TemporaryDirectory(prefix="jr-onnx-bench-") as folder:
         session = open_session(path, provider, threads, profile=str(Path(folder) / "profile"))
         with blamed_on(path):
             for _ in range(_RUNS + 1):
                 session.run(None, dict(feeds))
-        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+        try:
+            events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CannotRunError(f"onnxruntime's profile is cut off: is {folder} on a full disk? Set TMPDIR") from error
     return summed(events, _RUNS)
 
 

@@ -34,13 +34,15 @@ from jr_onnx.checking.findings import (
     finding,
     in_order,
 )
+from jr_onnx.checking.pairs import uses_jump_relu
 from jr_onnx.checking.payloads import compare_external, compare_inline
 from jr_onnx.checking.running import CPU, Request, check_running
 from jr_onnx.checking.structure import compare
 from jr_onnx.checking.validity import check_external, check_validity, has_external
-from jr_onnx.comparison.side import read_side
+from jr_onnx.comparison.side import Side, jump_relus, read_side
 from jr_onnx.dataset.arrays import read_inputs
 from jr_onnx.errors import ModelError, OptionError
+from jr_onnx.graph.structure import check_structure
 from jr_onnx.metadata import MADE_FOR, POLICY, TARGET, hardened_metadata
 from jr_onnx.modelfile.external import data_files, locations_of, without_locations
 from jr_onnx.modelfile.source import Source, open_model
@@ -128,6 +130,8 @@ def check(
             )
         work = _Work(ours, theirs, asked)
         work.check_structure()
+        if work.is_no_hardened_model:
+            return work.report(time.perf_counter() - started)
         if run:
             request = Request(
                 arrays, samples, as_lists("shapes", shapes or {}), as_list("providers", providers), library, latency
@@ -179,6 +183,9 @@ class _Work:
             others = tuple(rule for rule in rules.RULES if rule.startswith("JR1"))
             self.not_checked.append(NotChecked("the structure", "the model is no sound graph", others))
             return
+        if not _is_hardened(self.hardened, self.read.side):
+            self._say_not_hardened()
+            return
         self.sites = [_described(site) for site in converted_sites(self.read)]
         _, wrong = check_external(self.hardened.skeleton, self.hardened.path)
         self.findings += wrong
@@ -195,6 +202,17 @@ class _Work:
         else:
             why = "the structure has errors"
             self.not_checked.append(NotChecked("onnx.checker, strict shape inference", why, rules.VALIDITY))
+
+    def _say_not_hardened(self) -> None:
+        text = "has no JumpReLU, and no record that it was converted"
+        if self.original is not None:
+            check_structure(self.original.skeleton)
+            if _is_hardened(self.original, read_side(self.original.skeleton)):
+                text += "; ORIGINAL has: the two are exchanged"
+        self.findings.append(finding(rules.NOT_HARDENED, text))
+        others = tuple(rule for rule in rules.RULES if rule != rules.NOT_HARDENED)
+        self.not_checked.append(NotChecked("all else", "it is not hardened", others))
+        self.read = None
 
     def _check_pair(self, original: Source, read: Hardened, *, external_is_sound: bool) -> None:
         if original.path is not None:
@@ -277,6 +295,11 @@ class _Work:
         self.sites = [replace(site, **seen[site.path]) if site.path in seen else site for site in self.sites]
 
     @property
+    def is_no_hardened_model(self) -> bool:
+        """Whether that was found, and there is nothing else to look at."""
+        return any(one.rule == rules.NOT_HARDENED for one in self.findings)
+
+    @property
     def _errors(self) -> bool:
         return any(one.severity == "error" for one in self.findings)
 
@@ -304,6 +327,10 @@ class _Work:
             return f"{jump_text(policy.default, _DIGITS)} (asked for)"
         recorded = recorded_jump(metadata)
         return f"{jump_text(recorded, _DIGITS)} (recorded)" if recorded is not None else "as in the file, site by site"
+
+
+def _is_hardened(source: Source, side: Side) -> bool:
+    return bool(hardened_metadata(source.skeleton)) or bool(jump_relus(side)) or uses_jump_relu(source.skeleton)
 
 
 def _described(site: Site) -> CheckedSite:

@@ -47,12 +47,13 @@ def _is_hardened(model: Path) -> bool:
         return True
     try:
         with open_file(model) as source:
-            return bool(hardened_metadata(source.skeleton)) or _uses_jump_relu(source.skeleton)
+            return bool(hardened_metadata(source.skeleton)) or uses_jump_relu(source.skeleton)
     except ModelError:
         return True
 
 
-def _uses_jump_relu(model: onnx.ModelProto) -> bool:
+def uses_jump_relu(model: onnx.ModelProto) -> bool:
+    """Whether a node or a function of a model is of the domain of JumpReLU."""
     if any(function.domain == DOMAIN for function in model.functions):
         return True
     return any(node.domain == DOMAIN for scope in all_scopes(model) for node in scope.nodes)

@@ -53,6 +53,7 @@ EXTERNAL = "JR119"
 OTHER_ORIGINAL = "JR120"
 LEFT_BY_RECORD = "JR121"
 NOTHING_PLANNED = "JR122"
+NOT_HARDENED = "JR123"
 CHECKER = "JR201"
 INFERENCE = "JR202"
 SITE_VALUES = "JR301"
@@ -279,6 +280,14 @@ _TABLE = (
         "The plan converts no site, though the original has some that can be converted.",
         "Such a file is the original itself, with a name that promises more.",
         "Convert the original again, with a filter or a policy that leaves something to convert.",
+    ),
+    Rule(
+        NOT_HARDENED,
+        "not-hardened",
+        "error",
+        "The file has no JumpReLU and no record that it was converted: it is an original, or the files are exchanged.",
+        "Nothing in it defends anything.",
+        "Give ORIGINAL first and HARDENED second, or convert the model.",
     ),
     Rule(
         CHECKER,

@@ -71,7 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with _ended_by_signals(received):
             code: int = parsed.run(parsed)
-            sys.stdout.flush()
+            if sys.stdout is not None:  # it may be closed: >&-
+                sys.stdout.flush()
     except JrOnnxError as error:
         print(printable(f"jr-onnx {parsed.command}: {error}"), file=sys.stderr)
         return USAGE_ERROR

@@ -180,7 +180,8 @@ def _open_stream(path: Path) -> BinaryIO:
     """What is no file on a disk, to be written to as it is."""
     descriptor = _descriptor(path)
     if descriptor is not None:
-        sys.stdout.flush()  # what was printed before comes first
+        if sys.stdout is not None:
+            sys.stdout.flush()  # what was printed before comes first
         return os.fdopen(os.dup(descriptor), "wb")
     if path.is_block_device():
         raise OutputError(f"{path}: is a disk; name a file")

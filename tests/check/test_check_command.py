@@ -418,3 +418,32 @@ def test_checking_structure_and_importing_the_package_do_not_import_onnxruntime(
         "sys.exit('onnxruntime' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=folder).returncode == 0
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("mode", [[], ["--no-run"], ["--keep-going"]], ids=str)
+def test_a_model_that_is_not_hardened_is_said_to_be_just_that(
+    mode: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for models, more in (
+        (["a.jumprelu.onnx", "a.onnx"], "; ORIGINAL has: the two are exchanged"),
+        (["a.onnx", "a.onnx"], ""),
+        (["a.onnx"], ""),
+    ):
+        assert main(["check", *models, *mode]) == 1
+        said = capsys.readouterr().out.splitlines()
+        text = f"JR123  not-hardened  has no JumpReLU, and no record that it was converted{more}"
+        assert [line for line in said if line.startswith(("error", "warning"))] == [f"error  {text}"]
+        assert [line for line in said if line.startswith("not checked")] == [
+            "not checked: all else: it is not hardened"
+        ]
+        assert not [line for line in said if line.startswith("checked")]
+
+
+def test_what_lost_its_record_or_its_jump_relus_is_still_checked() -> None:
+    model = hardened(target="subgraph")
+    del model.metadata_props[:]
+    assert "JR123" not in {one.rule for one in jr_onnx.check(None, model, run=False).findings}
+    assert "JR123" not in {
+        one.rule for one in jr_onnx.check(small(), hardened(exclude=["*"], allow_empty=True), run=False).findings
+    }
