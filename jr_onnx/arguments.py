@@ -36,6 +36,6 @@ def as_name(name: str, given: object) -> str | None:
     Raises:
         OptionError: it is something else, such as True.
     """
-    if given is not None and (not isinstance(given, str) or not given):
+    if given is not None and not isinstance(given, str):
         raise OptionError(f"{name}: {given!r} is no name; give one as a string")
     return given

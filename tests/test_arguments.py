@@ -75,7 +75,6 @@ def test_one_value_where_several_are_taken_is_named(
     [
         (lambda _: convert(jump_input=True), "jump_input: True is no name; give one as a string"),
         (lambda hard: check(hard, jump_input=True), "jump_input: True is no name; give one as a string"),
-        (lambda _: convert(jump_input=""), "jump_input: '' is no name; give one as a string"),
         (lambda _: convert(jump="0.5"), "jump '0.5' is not a number"),
         (lambda _: convert(jump=None, policy={"default": 0.5}), "policy: {'default': 0.5} is neither a jr_onnx.Jump"),
         (lambda hard: check(hard, policy=0.5), "policy: 0.5 is neither a jr_onnx.JumpReluPolicy nor the name of a"),
