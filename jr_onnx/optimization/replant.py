@@ -148,7 +148,7 @@ def _add_function(edit: ModelEdit, model: onnx.ModelProto, main: Scope, element_
         edit.at(main).imports = True
     body = body_for_all(element_types, main.opset)
     if body is not None:
-        edit.drops_function = True
+        edit.dropped_functions = {OP_TYPE}
         edit.function = function_proto(body, main.opset, min(element_types))
     if model.ir_version < FUNCTIONS_IR_VERSION:
         edit.ir_version = FUNCTIONS_IR_VERSION
