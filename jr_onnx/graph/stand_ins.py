@@ -150,7 +150,7 @@ def _written(node: onnx.NodeProto, stand_ins: tuple[StandIn | None, ...]) -> Ite
 @lru_cache(maxsize=1024)
 def _stand_ins(domain: str, op_type: str, version: int) -> tuple[StandIn | None, ...]:
     """What stands in for an operator; nothing where ONNX's inference knows it, or where nobody does."""
-    with suppress(onnx.defs.SchemaError):
+    with suppress(onnx.defs.SchemaError, TypeError):  # the latter for a version that is no 32-bit number
         if onnx.defs.get_schema(op_type, version, domain).has_type_and_shape_inference_function:
             return ()
     return TABLE.get((domain, op_type), ())
