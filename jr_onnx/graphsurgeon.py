@@ -63,9 +63,10 @@ def harden(
 ) -> HardenReport:
     """Put JumpReLU in place of every ReLU of a graphsurgeon graph, in place; subgraphs and functions included.
 
-    The arguments are those of `jr_onnx.convert`. A graphsurgeon graph has no model metadata, so nothing records that it
-    was hardened: converting again what was written as standard operators finds only JumpReLU nodes. It has no
-    inputs with defaults either, so there is no `jump_input`; `graph.jump_relu(x, jump)` takes any tensor as the jump.
+    The arguments are those of `jr_onnx.convert`. A graphsurgeon graph has no metadata, so nothing records that it was
+    hardened: converting again what was written as ThresholdedRelu (the target "standard") finds nothing, other forms
+    are known by their structure and names. It has no inputs with defaults either, so there is no `jump_input`;
+    `graph.jump_relu(x, jump)` takes any tensor as the jump.
 
     Raises:
         ModelError: the graph is not one that can be converted.
@@ -168,8 +169,8 @@ def _attribute(value: object) -> object:
 
 def _edit_graph(graph: gs.Graph, edit: ModelEdit) -> None:
     graph.inputs = [tensor for tensor in graph.inputs if tensor.name not in edit.dropped | edit.dropped_inputs]
-    if edit.drops_function:
-        graph.functions = [f for f in graph.functions if f.unique_id != (DOMAIN, OP_TYPE)]
+    dropped = {(DOMAIN, name) for name in edit.dropped_functions}
+    graph.functions = [f for f in graph.functions if f.unique_id not in dropped]
     if edit.function is not None:
         _add_function(graph, edit.function)
     if edit.ir_version is not None:

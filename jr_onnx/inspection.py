@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -11,6 +12,7 @@ from jr_onnx.graph.scopes import all_scopes
 from jr_onnx.graph.structure import check_structure
 from jr_onnx.metadata import hardened_metadata
 from jr_onnx.modelfile.source import Source, open_model
+from jr_onnx.plan import lost_sites
 from jr_onnx.report import InspectionReport, inspected_nodes
 from jr_onnx.sites.matchers import SiteKind
 from jr_onnx.sites.survey import Site, Survey, survey
@@ -53,11 +55,13 @@ def _survey(source: Source) -> Survey:
 def _report(source: Source) -> InspectionReport:
     model = source.skeleton
     found = _survey(source)
+    lost = lost_sites(model, found)
+    sites = [replace(site, problem=lost or site.problem) for site in found.sites]
     return InspectionReport(
         source=source.path,
         ir_version=model.ir_version,
         opsets={opset.domain: opset.version for opset in model.opset_import},
         functions=len(model.functions),
         hardened=hardened_metadata(model),
-        nodes=inspected_nodes([(site, _HOW[site.kind]) for site in found.sites], found.left_alone),
+        nodes=inspected_nodes([(site, _HOW[site.kind]) for site in sites], found.left_alone),
     )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from dataclasses import dataclass
 
 import onnx
 
+from jr_onnx.graph.scopes import all_scopes
 from jr_onnx.marks import PREFIX
 from jr_onnx.options import Options
 from jr_onnx.version import __version__
@@ -48,6 +51,38 @@ def hardened_metadata(model: onnx.ModelProto) -> dict[str, str]:
     # Protobuf gives what is not UTF-8 as bytes; such a key is none of ours.
     entries = {str(entry.key): str(entry.value) for entry in model.metadata_props}
     return {key: value for key, value in entries.items() if key.startswith(PREFIX)}
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the record of a hardened model says of its sites, for finding them where other tools dropped the marks.
+
+    Attributes:
+        sites: how many the conversion wrote; 0 for a model without a record.
+        jump_input: the graph input that is the jump; None where there is none.
+        thresholds: what the alpha of a ThresholdedRelu of ours may be, before it is rounded; None for anything, where
+            a policy set the jumps and there are as many ThresholdedRelus as sites.
+    """
+
+    sites: int = 0
+    jump_input: str | None = None
+    thresholds: tuple[float, ...] | None = ()
+
+
+def record_of(model: onnx.ModelProto) -> Record:
+    """The record of a model, read as far as it makes sense; `jr-onnx check` says what does not."""
+    entries = hardened_metadata(model)
+    text = entries.get(SITES, "")
+    # No model has so many nodes that their number has ten digits.
+    sites = int(text) if text.isdecimal() and len(text) < 10 else 0
+    thresholds: tuple[float, ...] | None = ()
+    if entries.get(TARGET) == "standard":
+        with contextlib.suppress(KeyError, ValueError):
+            thresholds = (float(entries[JUMP]),)
+    if entries.get(TARGET) == "standard" and POLICY in entries:
+        nodes = (node for scope in all_scopes(model) for node in scope.nodes)
+        thresholds = None if sites == sum(node.op_type == "ThresholdedRelu" for node in nodes) else ()
+    return Record(sites, jump_input_of(model), thresholds)
 
 
 def jump_input_of(model: onnx.ModelProto) -> str | None:

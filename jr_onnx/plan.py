@@ -21,11 +21,13 @@ from jr_onnx.forms.table import (
     choose_form,
 )
 from jr_onnx.graph.scopes import Scope, all_scopes
-from jr_onnx.metadata import jump_input_of
+from jr_onnx.metadata import jump_input_of, record_of
 from jr_onnx.options import Options
 from jr_onnx.policy import Jump, did_you_mean, matches
+from jr_onnx.sites.jumps import jump_of
 from jr_onnx.sites.matchers import SiteKind
 from jr_onnx.sites.survey import LeftAlone, Site, Survey, survey
+from jr_onnx.text import count
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,9 @@ def make_plan(model: onnx.ModelProto, options: Options) -> Plan:
     for scope in scopes:
         _check_opset(scope)
     found = survey(model, scopes, clip=options.clip)
+    lost = lost_sites(model, found)
+    if lost:
+        raise ModelError(lost)
     _check_patterns(options, [*found.sites, *found.left_alone])
     chosen, skipped = _select(found.sites, options)
     for site, _ in chosen:
@@ -94,6 +99,17 @@ def make_plan(model: onnx.ModelProto, options: Options) -> Plan:
     sites = tuple(_plan_site(site, jump, options, body, uncovered) for site, jump in chosen)
     notes = tuple(dict.fromkeys(_notes(model, sites, options)))
     return Plan(scopes, sites, (*found.left_alone, *skipped), body, notes)
+
+
+def lost_sites(model: onnx.ModelProto, found: Survey) -> str:
+    """Why a model that was hardened before cannot be converted: none of its JumpReLUs is known. Empty if it can."""
+    sites = record_of(model).sites
+    if not sites or any(site.hardened is not None or jump_of(site) is not None for site in found.sites):
+        return ""
+    return (
+        f"records that it was hardened ({count(sites, 'site')}), but no JumpReLU is found in it: another tool rewrote "
+        "it; convert the original model, after that tool"
+    )
 
 
 def _check_opset(scope: Scope) -> None:
@@ -184,7 +200,7 @@ def _choose_body(opset: int, sites: list[Site], kept: set[int], options: Options
     There is one body for all calls. Where(...) serves several element types at once; Relu*Greater has a Cast in it,
     so it serves one.
     """
-    types = Counter(site.element_type for site in sites if site.kind is not SiteKind.RECURRENT)
+    types = Counter(s.element_type for s in sites if s.kind is not SiteKind.RECURRENT and not s.scope.expanded)
     if options.target != "custom-op" or options.inline or not types:
         return None, set()
     candidates: list[tuple[Form | None, set[int]]] = [(None, set())]
@@ -211,9 +227,12 @@ def _plan_site(site: Site, jump: Jump, options: Options, body: Form | None, unco
             raise OptionError(f"node '{site.path}': the activation of {site.op_type} takes one jump, not one a channel")
         return PlannedSite(site, jump, round_jump(rounded[0], FLOAT), RECURRENT, "an activation is an attribute", None)
     forms, reason = PREFERENCES[options.target], ""
-    if options.target == "custom-op" and (options.inline or site.element_type in uncovered):
+    expanded = site.scope.expanded
+    if options.target == "custom-op" and (options.inline or expanded or site.element_type in uncovered):
         forms = tuple(form for form in forms if form is not JUMP_RELU)
-        if not options.inline:
+        if expanded and not options.inline:
+            reason = f"onnxruntime expands {expanded}, and calls no function in its body rightly"
+        elif not options.inline:
             reason = f"at opset {site.opset} the one function body cannot serve {type_name(site.element_type)} as well"
     form, refused = choose_form(
         forms,

@@ -16,14 +16,13 @@ from jr_onnx.differentiable.errors import UnsupportedOperatorError
 from jr_onnx.differentiable.operators import Call, attribute_values, to_tensor
 from jr_onnx.differentiable.table import OPERATORS
 from jr_onnx.errors import ModelError
-from jr_onnx.forms.recognise import Match, recognise
+from jr_onnx.forms.recognise import Match, recognise, step_of
 from jr_onnx.forms.table import ALL_FORMS, DOMAIN, HARD_SIGMOID, LOWEST_OPSET, OP_TYPE
 from jr_onnx.graph.scopes import Scope, all_scopes, own_domain
 from jr_onnx.graph.structure import check_structure
 from jr_onnx.graph.wiring import Wiring
 from jr_onnx.marks import FORM, PREFIX, mark_of, set_marks
 from jr_onnx.modelfile.source import open_file
-from jr_onnx.sites.jumps import step_of
 from jr_onnx.sites.matchers import attribute_of, operator_name
 from jr_onnx.text import one_line
 

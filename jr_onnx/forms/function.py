@@ -9,7 +9,17 @@ from collections.abc import Collection
 
 import onnx
 
-from jr_onnx.forms.table import ADD_OP_TYPE, BODIES, DOMAIN, OP_TYPE, RELU_GREATER, Form, Op, choose_form
+from jr_onnx.forms.table import (
+    ADD_OP_TYPE,
+    BODIES,
+    DOMAIN,
+    OP_TYPE,
+    RELU_GREATER,
+    Form,
+    Op,
+    choose_form,
+    is_jump_relu_name,
+)
 from jr_onnx.forms.write import Binding, to_proto, write_ops
 
 #: Zero of the type of the jump, without naming that type.
@@ -70,10 +80,10 @@ def body_for_all(element_types: Collection[int], opset: int) -> Form | None:
 
 
 def is_jump_relu(function: onnx.FunctionProto | None) -> bool:
-    """Whether a function is jr_onnx::JumpReLU, and not another one of that domain."""
-    return function is not None and (function.domain, function.name) == (DOMAIN, OP_TYPE)
+    """Whether a function is jr_onnx::JumpReLU, under whatever prefix, and not another one of that domain."""
+    return function is not None and is_jump_relu_name(function.domain, function.name)
 
 
 def is_for_cuda(model: onnx.ModelProto) -> bool:
     """Whether a model was optimised for CUDA: jr_onnx::AddJumpReLU is no site that can be found or changed."""
-    return any((function.domain, function.name) == (DOMAIN, ADD_OP_TYPE) for function in model.functions)
+    return any(function.domain == DOMAIN and function.name.endswith(ADD_OP_TYPE) for function in model.functions)

@@ -29,6 +29,12 @@ OP_TYPE = "JumpReLU"
 #: JumpReLU of a sum in one pass; what `jr-onnx optimize --provider cuda` writes.
 ADD_OP_TYPE = "AddJumpReLU"
 
+
+def is_jump_relu_name(domain: str, name: str) -> bool:
+    """Whether a function, or a node that calls it, is JumpReLU; onnx.compose.add_prefix puts a prefix before it."""
+    return domain == DOMAIN and name.endswith(OP_TYPE) and not name.endswith(ADD_OP_TYPE)
+
+
 #: The lowest opset that is converted.
 LOWEST_OPSET = 7
 

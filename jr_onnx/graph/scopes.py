@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import cast
+from typing import Any, cast
 
 import onnx
 
@@ -69,6 +69,18 @@ class Scope:
         """The scope path of a node: "If_3/then_branch/Relu_1"."""
         return f"{self.path}/{self.labels[index]}" if self.path else self.labels[index]
 
+    @cached_property
+    def expanded(self) -> str:
+        """The operator around this scope that runtimes replace by a function of ONNX, SequenceMap; empty if none is.
+
+        onnxruntime mixes up the names of values when that function's body calls a model-local one
+        (https://github.com/microsoft/onnxruntime/issues/12491).
+        """
+        if self.parent is None or self.step is None:
+            return ""
+        node = self.parent.nodes[self.step[0]]
+        return node.op_type if _is_function(node, self.opsets) else self.parent.expanded
+
     def bodies(self) -> Iterator[Scope]:
         """The graphs in the attributes of this scope's nodes."""
         for index, node in enumerate(self.nodes):
@@ -92,6 +104,16 @@ def all_scopes(model: onnx.ModelProto) -> Iterator[Scope]:
 def function_name(domain: str, name: str, overload: str) -> str:
     """How messages name a function, or the operator of a node that calls one."""
     return f"{domain}::{name}" + (f":{overload}" if overload else "")
+
+
+def _is_function(node: onnx.NodeProto, opsets: Mapping[str, int]) -> bool:
+    """Whether ONNX defines an operator by a function."""
+    domain = own_domain(node.domain)
+    try:
+        schema: Any = onnx.defs.get_schema(node.op_type, opsets.get(domain, 0), domain)
+    except onnx.defs.SchemaError:
+        return False
+    return bool(schema.has_function or schema.has_context_dependent_function)
 
 
 def own_domain(domain: str) -> str:

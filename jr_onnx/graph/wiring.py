@@ -12,9 +12,9 @@ import numpy.typing as npt
 import onnx
 import onnx.numpy_helper
 
-from jr_onnx.element_types import FLOAT
-from jr_onnx.graph.scopes import Scope
-from jr_onnx.graph.structure import outputs_of, used_names
+from jr_onnx.element_types import FLOAT, NUMPY_TYPES
+from jr_onnx.graph.scopes import Scope, own_domain
+from jr_onnx.graph.structure import defined_names, outputs_of, used_names
 
 #: A constant with more elements is not read: it is no bound, zero point or jump, and a damaged one may claim any size.
 _LARGEST = 1 << 20
@@ -48,20 +48,38 @@ class Wiring:
         index = self.producers.get(name)
         return None if index is None else (index, self.scope.nodes[index])
 
+    def home(self, name: str) -> Wiring | None:
+        """The scope that a value belongs to: this one or the nearest around it; None where it is defined nowhere.
+
+        Whatever looks a value up by its name begins here, because what a body defines, its inputs among it, hides a
+        value of the same name outside.
+        """
+        if name in self._defined:
+            return self
+        return self.outer.home(name) if self.outer else None
+
     def constant(self, name: str) -> npt.NDArray[Any] | None:
         """The value of an initializer or of a Constant node, here or outside; None where it is not constant.
 
-        An initializer that is also a graph input can be overridden (from IR version 4 on), but its default counts.
+        An initializer that is also an input of the main graph can be overridden (from IR version 4 on), but its default
+        counts.
         """
-        tensor = self._tensors.get(name)
-        if tensor is None:
-            return self.outer.constant(name) if self.outer and name not in self.producers else None
-        if math.prod(tensor.dims) > _LARGEST:
+        home = self.home(name)
+        tensor = home._tensors.get(name) if home else None
+        if tensor is None or math.prod(tensor.dims) > _LARGEST:
             return None
         try:
             return np.asarray(onnx.numpy_helper.to_array(tensor))
         except (ValueError, TypeError, RuntimeError, LookupError):  # not all in the skeleton, or of no known type
             return None
+
+    @cached_property
+    def _defined(self) -> set[str]:
+        """Every name that this scope itself gives to a value."""
+        if self.scope.graph is not None:
+            return set(defined_names(self.scope.graph))
+        inputs = self.scope.function.input if self.scope.function is not None else ()
+        return {*inputs, *self.producers}
 
     @cached_property
     def _tensors(self) -> dict[str, onnx.TensorProto]:
@@ -74,5 +92,40 @@ class Wiring:
                     tensors[node.output[0]] = attribute.t
                 elif attribute.name == "value_float":
                     tensors[node.output[0]] = onnx.TensorProto(data_type=FLOAT, float_data=[attribute.f])
-        # What is in another file would be looked up in the current folder.
-        return {name: tensor for name, tensor in tensors.items() if not tensor.data_location}
+        # The inputs of a body are what its node passes in. What is in another file would be looked up in the current
+        # folder.
+        passed = {value.name for value in self.scope.graph.input} if self.scope.graph and self.scope.parent else set()
+        return {name: t for name, t in tensors.items() if not t.data_location and name not in passed}
+
+
+def constant_value(wiring: Wiring, name: str) -> npt.NDArray[Any] | None:
+    """A constant, also behind Identity or Cast, or as the difference of a constant with itself.
+
+    A jump that is a graph input is cast where sites have several element types, and the zero in the function
+    jr_onnx::JumpReLU is such a difference.
+    """
+    passed: list[onnx.NodeProto] = []
+    value = wiring.constant(name)
+    while value is None:
+        home = wiring.home(name)
+        produced = home.producer(name) if home is not None else None
+        if home is None or produced is None or not _keeps_constant(produced[1]):
+            return None
+        passed.append(produced[1])
+        wiring, name = home, produced[1].input[0]
+        value = wiring.constant(name)
+    for node in reversed(passed):
+        if node.op_type == "Sub":
+            value = np.zeros_like(value)
+        elif node.op_type == "Cast":
+            value = value.astype(NUMPY_TYPES[next(a.i for a in node.attribute if a.name == "to")])
+    return value
+
+
+def _keeps_constant(node: onnx.NodeProto) -> bool:
+    """Whether a node gives a constant where its first input is one, as far as `constant_value` can follow."""
+    if own_domain(node.domain) or not node.input:
+        return False
+    if node.op_type == "Cast":
+        return [attribute.i in NUMPY_TYPES for attribute in node.attribute if attribute.name == "to"] == [True]
+    return node.op_type == "Identity" or (node.op_type == "Sub" and len(set(node.input)) == 1)

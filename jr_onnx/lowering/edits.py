@@ -40,7 +40,7 @@ class ModelEdit:
         jump_input: the graph input that is a jump afterwards; None where there is none.
         dropped: names of initializers of the main graph, and of inputs, that go.
         dropped_inputs: names of inputs of the main graph that go while the initializers stay.
-        drops_function: whether the functions of the jr_onnx domain that the model has go.
+        dropped_functions: names of functions of the jr_onnx domain that go.
         function: the function jr_onnx::JumpReLU to add.
         ir_version: the new IR version; None if it stays.
         metadata: entries of metadata_props in place of all that begin with "jr_onnx.".
@@ -52,7 +52,7 @@ class ModelEdit:
     jump_input: str | None = None
     dropped: set[str] = field(default_factory=set)
     dropped_inputs: set[str] = field(default_factory=set)
-    drops_function: bool = False
+    dropped_functions: set[str] = field(default_factory=set)
     function: onnx.FunctionProto | None = None
     ir_version: int | None = None
     metadata: dict[str, str] = field(default_factory=dict)

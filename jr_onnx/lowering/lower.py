@@ -166,20 +166,21 @@ class Lowering:
         return self._shared[key]
 
     def _set_function(self) -> None:
-        callers = {p.site.scope.outermost for p in self._plan.sites if p.form is JUMP_RELU}
-        users = set(callers)  # of the domain, in which there may be functions of the model's own
+        users = {p.site.scope.outermost for p in self._plan.sites if p.form is JUMP_RELU}  # of the domain
+        still_called: set[str] = set()
         for scope in self._plan.scopes:
             edit = self._edit.scopes.get(scope)
             kept = (node for i, node in enumerate(scope.nodes) if edit is None or i not in edit.replaced)
             for node in kept:
                 if node.domain == DOMAIN:
                     users.add(scope.outermost)
-                    if node.op_type == OP_TYPE:
-                        callers.add(scope.outermost)
+                    still_called.add(node.op_type)
         if self._plan.body is not None:
             element_type = next(p.site.element_type for p in self._plan.sites if p.form is JUMP_RELU)
             self._edit.function = function_proto(self._plan.body, self._main.opset, element_type)
-        self._edit.drops_function = self._edit.function is not None or not callers
+            still_called.discard(OP_TYPE)  # it is the new one
+        ours = {function.name for function in filter(is_jump_relu, self._model.functions)}
+        self._edit.dropped_functions = ours - still_called
         others = any(f.domain == DOMAIN and not is_jump_relu(f) for f in self._model.functions)
         for scope in self._plan.scopes:
             # A model that holds a function must import its domain, even if only other functions call it.
@@ -190,8 +191,9 @@ class Lowering:
 
 def _orphans(model: onnx.ModelProto, plan: Plan) -> set[str]:
     """The values that jr-onnx added before and that nothing takes any more once the plan is carried out."""
-    ours = {name for name in _all_outputs(plan.scopes) if name.startswith(PREFIX)}
-    ours |= {name for name in initializer_names(model.graph) if name.startswith(PREFIX)}
+    names = {*_all_outputs(plan.scopes), *initializer_names(model.graph)}
+    zeros = {p.site.hardened.values.get("zero") for p in plan.sites if p.site.hardened is not None}
+    ours = {name for name in names if PREFIX in name or name in zeros}
     jump_input = jump_input_of(model)
     if jump_input is not None and jump_input in set(initializer_names(model.graph)):
         ours.add(jump_input)

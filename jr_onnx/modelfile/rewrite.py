@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import onnx
 
-from jr_onnx.forms.function import is_jump_relu
 from jr_onnx.forms.table import DOMAIN, DOMAIN_VERSION
 from jr_onnx.forms.write import NewNode, tensor_of, to_proto
 from jr_onnx.graph.scopes import Scope
@@ -27,9 +26,9 @@ def rewrite(source: Source, edit: ModelEdit) -> list[Piece]:
     for scope_edit in edit.scopes.values():
         _edit_scope(root, scope_edit)
     _edit_values(graph, source.skeleton.graph, edit)
-    if edit.drops_function:
+    if edit.dropped_functions:
         for field, function in zip(root.fields(schema.MODEL_FUNCTIONS), source.skeleton.functions, strict=True):
-            if is_jump_relu(function):
+            if function.domain == DOMAIN and function.name in edit.dropped_functions:
                 root.replace(field, b"")
     if edit.function is not None:
         root.append(encode_field(schema.MODEL_FUNCTIONS, edit.function.SerializeToString()))

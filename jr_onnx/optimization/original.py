@@ -67,16 +67,10 @@ def recoverable(source: Source) -> tuple[tuple[Recovered, ...], dict[str, str]]:
 def _from_input(site: Site, inputs: Collection[str]) -> bool:
     """Whether the jump is a graph input, or a Cast of one."""
     name = site.hardened.values.get("jump", "") if site.hardened else ""
-    produced = _outwards(wiring_of(site.scope), name)
-    return name in inputs or (produced is not None and bool(set(produced) & set(inputs)))
-
-
-def _outwards(wiring: Wiring, name: str) -> list[str] | None:
-    """What the producer of a value takes."""
-    produced = wiring.producer(name)
-    if produced is not None:
-        return list(produced[1].input)
-    return _outwards(wiring.outer, name) if wiring.outer else None
+    home = wiring_of(site.scope).home(name)
+    produced = home.producer(name) if home is not None else None
+    names = {name} if produced is None else set(produced[1].input)
+    return home is not None and home.outer is None and bool(names & set(inputs))
 
 
 def original_of(source: Source, sites: Collection[Recovered]) -> bytes:

@@ -17,6 +17,7 @@ from jr_onnx.errors import OutputError
 from jr_onnx.forms.table import DOMAIN, OP_TYPE
 from jr_onnx.forms.write import tensor_of
 from jr_onnx.graph.structure import defined_names
+from jr_onnx.graph.wiring import constant_value
 from jr_onnx.modelfile import schema
 from jr_onnx.modelfile.atomic import atomic_file
 from jr_onnx.modelfile.copying import write_pieces
@@ -26,7 +27,7 @@ from jr_onnx.modelfile.source import Source, open_proto
 from jr_onnx.modelfile.splice import Piece, join
 from jr_onnx.modelfile.wire import encode_field
 from jr_onnx.running.ways import CannotRunError
-from jr_onnx.sites.jumps import constant_value, wiring_of
+from jr_onnx.sites.jumps import wiring_of
 from jr_onnx.sites.matchers import SiteKind
 from jr_onnx.sites.survey import Site
 

@@ -10,10 +10,11 @@ import numpy.typing as npt
 import onnx
 
 from jr_onnx.element_types import NUMPY_TYPES
+from jr_onnx.forms.recognise import step_of
 from jr_onnx.forms.recurrent import thresholds
-from jr_onnx.forms.table import HARD_SIGMOID, STEEP
+from jr_onnx.forms.table import HARD_SIGMOID
 from jr_onnx.graph.scopes import Scope
-from jr_onnx.graph.wiring import Wiring
+from jr_onnx.graph.wiring import Wiring, constant_value
 from jr_onnx.policy import Jump
 from jr_onnx.sites.matchers import SiteKind, attribute_of
 from jr_onnx.sites.survey import Site
@@ -48,32 +49,10 @@ def numbers_of(site: Site) -> Jump | None:
     return numbers if len(numbers) > 1 else numbers[0]
 
 
-def step_of(gate: onnx.NodeProto) -> float | None:
-    """Where a HardSigmoid steps from 0 to 1; None where it is not as steep as it must be."""
-    alpha, beta = attribute_of(gate, "alpha"), attribute_of(gate, "beta")
-    if alpha is None or beta is None or alpha.f != STEEP:
-        return None
-    return float(-beta.f / STEEP)
-
-
 @lru_cache(maxsize=8)  # sites come scope by scope, and each scope's tables take a look at all of its nodes
 def wiring_of(scope: Scope) -> Wiring:
     """The edges of a scope and of those around it."""
     return Wiring(scope, None if scope.parent is None else wiring_of(scope.parent))
-
-
-def constant_value(wiring: Wiring, name: str) -> npt.NDArray[Any] | None:
-    """A constant, or a Cast of one: a jump that is a graph input is cast where sites have several element types."""
-    value = wiring.constant(name)
-    if value is not None:
-        return value
-    produced = wiring.producer(name)
-    if produced is None:
-        return constant_value(wiring.outer, name) if wiring.outer else None
-    node = produced[1]
-    to = attribute_of(node, "to")
-    value = wiring.constant(node.input[0]) if node.op_type == "Cast" and to is not None else None
-    return value.astype(NUMPY_TYPES[to.i]) if value is not None and to is not None and to.i in NUMPY_TYPES else None
 
 
 def _threshold(node: onnx.NodeProto) -> npt.NDArray[Any] | None:

@@ -18,12 +18,17 @@ import onnx
 
 from jr_onnx.element_types import NUMPY_TYPES, type_name
 from jr_onnx.forms.function import is_jump_relu
-from jr_onnx.forms.recognise import Match, recognise
+from jr_onnx.forms.recognise import Match, operator_of, recognise
 from jr_onnx.forms.table import ALL_FORMS, LOWEST_OPSET, Form
 from jr_onnx.graph.scopes import Scope, own_domain
 from jr_onnx.graph.value_types import Dimension, ValueTypes
 from jr_onnx.graph.wiring import Wiring
+from jr_onnx.metadata import Record, record_of
+from jr_onnx.sites.gates import GATE, is_gate
 from jr_onnx.sites.matchers import MATCHERS, Found, SiteKind, operator_name
+
+#: What may be the lower bound in a gate.
+_IN_GATES = (SiteKind.RELU, SiteKind.CLIP)
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,7 @@ def survey(model: onnx.ModelProto, scopes: tuple[Scope, ...], *, clip: bool) -> 
         clip: whether Clip with minimum 0 is a site.
 
     """
-    types = ValueTypes(model, scopes)
+    types, record = ValueTypes(model, scopes), record_of(model)
     sites: list[Site] = []
     left: list[LeftAlone] = []
     wirings: dict[Scope | None, Wiring] = {}
@@ -103,14 +108,16 @@ def survey(model: onnx.ModelProto, scopes: tuple[Scope, ...], *, clip: bool) -> 
             continue  # the body of jr_onnx::JumpReLU itself
         wiring = wirings[scope] = Wiring(scope, wirings.get(scope.parent))
         opset = min(scope.opset, scopes[0].opset)
-        for item in _in_scope(wiring, types, opset, clip=clip):
+        for item in _in_scope(wiring, types, record, opset, clip=clip):
             (sites if isinstance(item, Site) else left).append(item)  # type: ignore[arg-type]
     return Survey(tuple(sites), tuple(left))
 
 
-def _in_scope(wiring: Wiring, types: ValueTypes, opset: int, *, clip: bool) -> Iterator[Site | LeftAlone]:
+def _in_scope(
+    wiring: Wiring, types: ValueTypes, record: Record, opset: int, *, clip: bool
+) -> Iterator[Site | LeftAlone]:
     scope = wiring.scope
-    known = _hardened(wiring)
+    known = _hardened(wiring, record)
     inside = {index for match in known.values() for index in match.nodes[:-1]}
     covered: dict[str, set[int]] = defaultdict(set)  # value -> the nodes of its JumpReLUs
     for match in known.values():
@@ -127,7 +134,9 @@ def _in_scope(wiring: Wiring, types: ValueTypes, opset: int, *, clip: bool) -> I
             found = matcher(wiring, index) if matcher and any(node.input) and any(node.output) else None
             if isinstance(found, Found) and found.kind.stays and _only_covered(wiring, found.output, covered):
                 continue  # its JumpReLU stands behind it, and is a site of its own
-            if isinstance(found, Found) and found.kind is SiteKind.CLIP and not clip:
+            if isinstance(found, Found) and found.kind in _IN_GATES and is_gate(wiring, index, found.input):
+                found = GATE
+            elif isinstance(found, Found) and found.kind is SiteKind.CLIP and not clip:
                 found = "a Clip is converted with --clip only"
         if isinstance(found, str):
             yield LeftAlone(scope.path_of(index), scope.path, node.name, operator_name(node), found)
@@ -135,15 +144,15 @@ def _in_scope(wiring: Wiring, types: ValueTypes, opset: int, *, clip: bool) -> I
             yield _typed(found, scope, index, opset, types)
 
 
-def _hardened(wiring: Wiring) -> Mapping[int, Match]:
+def _hardened(wiring: Wiring, record: Record) -> Mapping[int, Match]:
     """The JumpReLUs of a scope, by the index of the node that gives their output."""
     endings: dict[tuple[str, str], list[Form]] = defaultdict(list)
     for form in ALL_FORMS:
         endings[form.ops[-1].domain, form.ops[-1].op_type].append(form)
     known = {}
     for index, node in enumerate(wiring.scope.nodes):
-        for form in endings.get((own_domain(node.domain), node.op_type), ()):
-            match = recognise(form, wiring, index)
+        for form in endings.get(operator_of(node), ()):
+            match = recognise(form, wiring, index, record)
             if match is not None:
                 known[index] = match
                 break
