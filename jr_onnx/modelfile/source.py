@@ -15,6 +15,7 @@ import onnx
 from google.protobuf.message import DecodeError, EncodeError
 
 from jr_onnx.errors import ModelError
+from jr_onnx.modelfile.formats import other_format
 from jr_onnx.modelfile.skeleton import skeleton_of
 from jr_onnx.modelfile.splice import Message
 from jr_onnx.modelfile.wire import Buffer
@@ -138,6 +139,23 @@ def _mapped(descriptor: int) -> Iterator[Buffer]:
 def _read(buffer: Buffer, path: Path | None = None, file: FileIO | None = None) -> Source:
     if not len(buffer):
         raise ModelError("is empty; export or copy the model again")
+    try:
+        serialized, skeleton = _parsed(buffer)
+    except ModelError as error:
+        what = other_format(buffer)
+        if what:
+            raise ModelError(what) from error
+        raise
+    if skeleton.ir_version > onnx.IR_VERSION:
+        raise ModelError(
+            f"IR version {skeleton.ir_version} is unknown to onnx {onnx.__version__} "
+            f"(newest: {onnx.IR_VERSION}); pip install --upgrade onnx"
+        )
+    return Source(buffer, skeleton, hashlib.sha256(serialized).hexdigest(), path, file)
+
+
+def _parsed(buffer: Buffer) -> tuple[bytes, onnx.ModelProto]:
+    """The skeleton, serialized and as a proto."""
     serialized = skeleton_of(buffer)
     skeleton = onnx.ModelProto()
     try:
@@ -148,9 +166,4 @@ def _read(buffer: Buffer, path: Path | None = None, file: FileIO | None = None) 
         raise ModelError("not an ONNX model, or one without a graph")
     if skeleton.ir_version < 1:
         raise ModelError("not an ONNX model: it has no IR version")
-    if skeleton.ir_version > onnx.IR_VERSION:
-        raise ModelError(
-            f"IR version {skeleton.ir_version} is unknown to onnx {onnx.__version__} "
-            f"(newest: {onnx.IR_VERSION}); pip install --upgrade onnx"
-        )
-    return Source(buffer, skeleton, hashlib.sha256(serialized).hexdigest(), path, file)
+    return serialized, skeleton
