@@ -1,10 +1,13 @@
-"""JumpReLU's CUDA kernel against a copy on the device, and against onnxruntime's own Relu and ThresholdedRelu.
+"""JumpReLU's CUDA kernels against a copy on the device, and against onnxruntime's own Relu and ThresholdedRelu.
 
-    python benchmarks/kernel_cuda.py [--dtype float32 float16 bfloat16] [--json results.json]
+    python benchmarks/kernel_cuda.py [KERNELS.cu ...] [--dtype float32 float16 bfloat16 float64] [--json results.json]
 
-First the kernels alone: JumpReLU out of place, in place and with one jump a channel, and a device-to-device copy of the
-same bytes, in turn in one process, timed with CUDA events. Then, where onnxruntime has a CUDA provider that starts,
-chains of one op in a session. GB/s counts the bytes read and the bytes written; all figures are medians over rounds.
+First the kernels alone, beside a device-to-device copy of the same bytes and PyTorch's ReLU: one jump, in place, one
+jump a channel (NCHW; NCHW with rows of 49; NHWC), and the sum of two tensors. Then, where onnxruntime has a CUDA
+provider that starts, chains of one op in a session. Everything is replayed from CUDA graphs, in turn in one process,
+and timed by the device's clock (the kernels) or around the run (the sessions), so that Python's own time does not
+count. GB/s counts the bytes read and written; figures are medians over rounds, and speeds are shares of the copy's.
+Other versions of cuda_kernels.cu, given as arguments, are run in turn with the one of the tree.
 """
 
 from __future__ import annotations
@@ -22,93 +25,132 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests" / "gpu"), str(ROOT / "benchmarks")]
 
-from cuda_kernels import Kernels, build, why_not  # noqa: E402 (it stands in tests/gpu)
+from cuda_kernels import SOURCE, Kernels, build, why_not  # noqa: E402 (it stands in tests/gpu)
 
-SIZES = [1 << shift for shift in (10, 14, 18, 20, 22, 24, 26, 28, 30)]
+SIZES = [1 << shift for shift in (10, 14, 17, 20, 22, 24, 26, 28, 30)]
 CHANNELS, ROUNDS, DEPTH = 64, 25, 32
 CUDA = "CUDAExecutionProvider"
+Runs = dict[str, Callable[[], Any]]
 
 
-def time_in_turn(runs: dict[str, Callable[[], Any]], size: int) -> dict[str, float]:
-    """Seconds a run: the median over rounds, each of many launches where one is too short to time."""
+def time_in_turn(runs: Runs, size: int) -> dict[str, float]:
+    """Seconds a run: the median over rounds of a graph of as many launches as move about 256 MB, 200 at most."""
     import torch
 
-    repeat = max(1, (64 << 20) // size)
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(ROUNDS + 3):
-        for name, run in runs.items():
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            start.record()
+    repeat = min(200, max(1, (256 << 20) // size))
+    graphs = {}
+    for name, run in runs.items():
+        run()
+        torch.cuda.synchronize()
+        graphs[name] = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graphs[name]):
             for _ in range(repeat):
                 run()
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(ROUNDS + 3):
+        for name, graph in graphs.items():
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start.record()
+            graph.replay()
             end.record()
             end.synchronize()
             times[name].append(start.elapsed_time(end) * 1e-3 / repeat)
     return {name: statistics.median(values[3:]) for name, values in times.items()}
 
 
-def kernel_rows(kernels: Kernels, dtypes: list[str], sizes: list[int]) -> Iterator[dict[str, Any]]:
+def kernel_runs(name: str, kernels: Kernels, x: Any, z: Any, y: Any, one: Any, each: Any) -> Runs:
+    """What one version of the kernels is timed on. `z` is as large as `x`, and is overwritten."""
+    row = max(1, x.numel() // CHANNELS // 8)
+    return {
+        f"{name}one jump": lambda: kernels(x, one, y),
+        f"{name}in place": lambda: kernels(z, one, z),
+        f"{name}NCHW": lambda: kernels(x, each, y, inner=row),
+        f"{name}NCHW, rows of 49": lambda: kernels(x, each, y, inner=49),
+        f"{name}NHWC": lambda: kernels(x, each, y, inner=1),
+        f"{name}add": lambda: kernels.add(x, z, one, y),
+    }
+
+
+def kernel_rows(versions: dict[str, Kernels], dtypes: list[str], sizes: list[int]) -> Iterator[dict[str, Any]]:
     import torch
 
-    for name in dtypes:
-        dtype: torch.dtype = getattr(torch, name)
+    for dtype_name in dtypes:
+        dtype: torch.dtype = getattr(torch, dtype_name)
         for size in sizes:
             count = size // dtype.itemsize
             x = torch.randn(count, device="cuda", dtype=torch.float32).to(dtype)
             y, z = torch.empty_like(x), x.clone()
             one = torch.full((1,), 0.5, dtype=dtype, device="cuda")
             each = torch.full((CHANNELS,), 0.5, dtype=dtype, device="cuda")
-            runs = {
+            runs: Runs = {
                 "copy": lambda x=x, y=y: y.copy_(x),
-                "jump": lambda x=x, y=y, one=one: kernels(x, one, y),
-                "in place": lambda z=z, one=one: kernels(z, one, z),
-                "channel": lambda x=x, y=y, each=each, count=count: kernels(x, each, y, inner=count // CHANNELS),
+                "ReLU (torch)": lambda x=x, y=y: torch.clamp_min(x, 0, out=y),
+                "in place (torch)": lambda z=z: torch.clamp_min(z, 0, out=z),
             }
+            for name, kernels in versions.items():
+                runs |= kernel_runs(name, kernels, x, z, y, one, each)
             seconds = time_in_turn(runs, size)
-            speeds = {run: 2e-9 * size / value for run, value in seconds.items()}
-            yield {"dtype": name, "bytes": size, **{f"{run} GB/s": speed for run, speed in speeds.items()}} | {
-                "jump/copy": speeds["jump"] / speeds["copy"]
+            speeds = {run: (3 if run.endswith("add") else 2) * size / value for run, value in seconds.items()}
+            yield {
+                "dtype": dtype_name,
+                "bytes": size,
+                "copy us": seconds["copy"] * 1e6,
+                "copy GB/s": speeds["copy"] * 1e-9,
+                **{run: speed / speeds["copy"] for run, speed in speeds.items() if run != "copy"},
             }
 
 
-def session_rows(sizes: list[int]) -> Iterator[dict[str, Any]]:
-    """Chains of one op under onnxruntime's CUDA provider: microseconds a node, float32."""
-    import numpy as np
+def session_run(op: str, element_type: int, size: int, x: Any, y: Any) -> Callable[[], Any]:
+    """A run of a chain of one op, replayed by onnxruntime from a CUDA graph."""
     import onnxruntime
     from kernel_cpu import chain
-    from onnx import TensorProto, helper
+    from onnx import helper
 
     import jr_onnx.runtime
 
-    for size in sizes:
-        x = onnxruntime.OrtValue.ortvalue_from_numpy(
-            np.random.default_rng(0).standard_normal((1, CHANNELS, size // 4 // CHANNELS), np.float32), "cuda", 0
-        )
-        y = onnxruntime.OrtValue.ortvalue_from_shape_and_type(x.shape(), np.float32, "cuda", 0)
-        runs = {}
-        for op in ("Relu", "ThresholdedRelu", "JumpReLU"):
-            model = chain(op, TensorProto.FLOAT, size // 4, DEPTH)
-            for node in model.graph.node:
-                if op == "ThresholdedRelu":
-                    node.attribute.append(helper.make_attribute("alpha", 0.5))
-            options = onnxruntime.SessionOptions()
-            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-            jr_onnx.runtime.register(options)
-            session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=[CUDA])
-            binding = session.io_binding()
-            binding.bind_ortvalue_input("x", x)
-            binding.bind_ortvalue_output("y", y)
-            runs[op] = lambda session=session, binding=binding: session.run_with_iobinding(binding)
-        times: dict[str, list[float]] = {op: [] for op in runs}
-        for _ in range(ROUNDS + 3):
-            for op, run in runs.items():
-                start = time.perf_counter()
-                run()
-                times[op].append(time.perf_counter() - start)
-        medians = {op: statistics.median(values[3:]) / DEPTH * 1e6 for op, values in times.items()}
-        ratios = {f"JumpReLU/{op}": medians["JumpReLU"] / medians[op] for op in ("Relu", "ThresholdedRelu")}
-        yield {"bytes": size, **{f"{op} us": value for op, value in medians.items()}, **ratios}
+    model = chain(op, element_type, size // (4 if element_type == 1 else 2), DEPTH)
+    if op == "ThresholdedRelu":
+        for node in model.graph.node:
+            node.attribute.append(helper.make_attribute("alpha", 0.5))
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    jr_onnx.runtime.register(options)
+    providers = [(CUDA, {"enable_cuda_graph": "1"})]
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers)
+    binding = session.io_binding()
+    binding.bind_ortvalue_input("x", x)
+    binding.bind_ortvalue_output("y", y)
+    return lambda: session.run_with_iobinding(binding)
+
+
+def session_rows(sizes: list[int]) -> Iterator[dict[str, Any]]:
+    """Chains of one op under onnxruntime's CUDA provider: microseconds a node."""
+    import numpy as np
+    import onnxruntime
+
+    for element_type, dtype in ((1, np.float32), (10, np.float16)):
+        for size in sizes:
+            shape = (1, CHANNELS, size // np.dtype(dtype).itemsize // CHANNELS)
+            values = np.random.default_rng(0).standard_normal(shape, np.float32).astype(dtype)
+            x = onnxruntime.OrtValue.ortvalue_from_numpy(values, "cuda", 0)
+            y = onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, dtype, "cuda", 0)
+            ops = ("Relu", "ThresholdedRelu", "JumpReLU")
+            runs = {op: session_run(op, element_type, size, x, y) for op in ops}
+            times: dict[str, list[float]] = {op: [] for op in runs}
+            for _ in range(ROUNDS + 3):
+                for op, run in runs.items():
+                    start = time.perf_counter()
+                    run()
+                    times[op].append(time.perf_counter() - start)
+            medians = {op: statistics.median(values[3:]) / DEPTH * 1e6 for op, values in times.items()}
+            ratios = {f"JumpReLU/{op}": medians["JumpReLU"] / medians[op] for op in ops[:2]}
+            yield {
+                "dtype": np.dtype(dtype).name,
+                "bytes": size,
+                **{f"{op} us": value for op, value in medians.items()},
+                **ratios,
+            }
 
 
 def print_table(rows: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -136,6 +178,7 @@ def cuda_provider_starts() -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("others", type=Path, nargs="*", help="other versions of cuda_kernels.cu")
     parser.add_argument("--dtype", nargs="+", default=["float32", "float16", "bfloat16", "float64"])
     parser.add_argument("--bytes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--json", type=Path, help="also write the rows here")
@@ -147,7 +190,10 @@ def main() -> int:
 
     print(f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}\n")
     with tempfile.TemporaryDirectory() as folder:
-        results = {"kernels": print_table(kernel_rows(Kernels(build(Path(folder))), args.dtype, args.bytes))}
+        versions = {"": Kernels(build(Path(folder), SOURCE))}
+        for path in args.others:
+            versions[f"{path.stem}: "] = Kernels(build(Path(folder), path))
+        results = {"kernels": print_table(kernel_rows(versions, args.dtype, args.bytes))}
     if cuda_provider_starts():
         print()
         results["sessions"] = print_table(session_rows([size for size in args.bytes if size <= 1 << 28]))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
@@ -16,13 +15,14 @@ from jr_onnx.forms.table import Target
 from jr_onnx.graph.structure import check_structure
 from jr_onnx.lowering.edits import ModelEdit
 from jr_onnx.lowering.lower import Lowering
-from jr_onnx.metadata import MADE_FOR, hardened_metadata, provenance
-from jr_onnx.modelfile.atomic import atomic_file
-from jr_onnx.modelfile.copying import Progress, write_pieces
-from jr_onnx.modelfile.external import DataFile, ExternalMode, data_files, default_mode, placed
+from jr_onnx.metadata import MADE_FOR, hardened_metadata, origin_digest, provenance
+from jr_onnx.modelfile.atomic import place_of
+from jr_onnx.modelfile.copying import Progress
+from jr_onnx.modelfile.external import DataFile, ExternalMode, data_files, default_mode
 from jr_onnx.modelfile.rewrite import rewrite
 from jr_onnx.modelfile.source import Source, open_file, open_proto
 from jr_onnx.modelfile.splice import Piece, join, size_of
+from jr_onnx.modelfile.writing import DataPlace, data_places, new_locations, write_model
 from jr_onnx.options import Options, make_options
 from jr_onnx.plan import Plan, make_plan
 from jr_onnx.policy import Jump, JumpReluPolicy
@@ -36,7 +36,7 @@ def convert(
     model: str | Path | onnx.ModelProto,
     *,
     jump: Jump | None = None,
-    policy: JumpReluPolicy | None = None,
+    policy: JumpReluPolicy | str | Path | None = None,
     output: str | Path | None = None,
     target: Target = "custom-op",
     include: Sequence[str] = (),
@@ -59,7 +59,7 @@ def convert(
         model: a file, or a model in memory (which stays as it is; the hardened one is in the report).
         jump: the jump of every site, finite and >= 0; rounded once to each site's element type. One number a channel,
             as a tuple, where every site's value is [N, C, ...] with that many channels.
-        policy: jumps by rules, instead of one jump.
+        policy: jumps by rules, or the YAML file that has them, instead of one jump.
         output: the file to write; by default the input's name with the ending .jumprelu.onnx. Files only.
         target: "custom-op" (jr_onnx::JumpReLU with its function body), "subgraph" (Relu*Greater), "standard"
             (ThresholdedRelu) or "hard-sigmoid" (Relu*HardSigmoid); where a form does not fit a site, the report says
@@ -73,7 +73,8 @@ def convert(
             and copied into another one; onnx 1.21 and newer refuse to load data that are linked.
         allow_empty: a model without a site is no error.
         dry_run: plan only.
-        force: the output may be the input itself, and may replace other external data files.
+        force: the output may be the input itself, and its external data may stand beside other data of their name:
+            they get another one, and those of a model that is replaced are removed if no model beside it names them.
         progress: called with the number of bytes written since its last call.
 
     Raises:
@@ -93,22 +94,33 @@ def convert(
     with open_file(path) as source:
         goal = Path(output) if output is not None else path.with_name(path.name.removesuffix(".onnx") + ENDING)
         work = _prepare(source, options)
-        mode = (external or default_mode(path, goal)) if work.data else None
+        place = goal if dry_run else check_output(goal, path, work.data, force)
+        mode = (external or default_mode(path, place)) if work.data else None
         if not dry_run:
-            check_output(goal, path, work.data, force)
-            _write(work, path, goal, mode, force, progress)
+            brought = data_places(work.data, mode, path, place, force)
+            pieces = rewrite(source, work.edit, new_locations(source, brought))
+            write_model(source, pieces, place, brought, mode, force=force, progress=progress)
+            work = replace(work, pieces=pieces, places=brought)
         return _report(work, options, goal, started, written=not dry_run, model=None, mode=mode)
 
 
 @dataclass(frozen=True)
 class _Work:
-    """A conversion that only waits to be written."""
+    """A conversion that only waits to be written; `places` says where its data were put."""
 
     source: Source
     data: tuple[DataFile, ...]
     plan: Plan
     edit: ModelEdit
     pieces: list[Piece]
+    places: tuple[DataPlace, ...] = ()
+
+    @property
+    def renamed(self) -> Iterator[str]:
+        """What to say of data that could not keep their name."""
+        for one in self.places:
+            if one.location != one.file.location:
+                yield f"other data have the name {one.file.location} there: the model names {one.location}"
 
 
 def _prepare(source: Source, options: Options) -> _Work:
@@ -121,12 +133,15 @@ def _prepare(source: Source, options: Options) -> _Work:
     data = data_files(skeleton, source.path) if source.path is not None else ()
     plan = make_plan(skeleton, options)
     edit = Lowering(skeleton, plan, options).edit()
-    edit.metadata = provenance(options, len(plan.sites), source.digest, edit.jump_input)
+    edit.metadata = provenance(options, len(plan.sites), origin_digest(skeleton, source.digest), edit.jump_input)
     return _Work(source, data, plan, edit, rewrite(source, edit))
 
 
-def check_output(output: Path, source: Path, data: tuple[DataFile, ...], force: bool) -> None:
+def check_output(output: Path, source: Path, data: tuple[DataFile, ...], force: bool) -> Path:
     """Refuse an output that would damage the input or its data.
+
+    Returns:
+        Where the output is put: a symbolic link is followed.
 
     Raises:
         OutputError: it would, or it is no file that can be written.
@@ -136,30 +151,24 @@ def check_output(output: Path, source: Path, data: tuple[DataFile, ...], force: 
             raise OutputError(f"{output.parent}: no such folder; make it, or choose another output with -o")
         if output.is_dir():
             raise OutputError(f"{output}: is a folder; name a file in it with -o")
-        if output.exists() and not output.is_file():
+        place = place_of(output)
+        if place is None:
             raise OutputError(f"{output}: is no regular file; choose another output with -o")
         if output.exists() and output.samefile(source) and not force:
             raise OutputError(f"{output}: is the input itself; choose another output with -o, or add --force")
-        if any(file.outside for file in data) and output.parent.samefile(source.parent):
+        if any(file.outside for file in data) and place.parent.samefile(source.parent):
             raise OutputError(
                 f"{output}: the model's external data are links out of this folder, as in Hugging Face's cache; "
                 "choose another folder with -o"
             )
         for file in data:
-            if output == output.parent / file.location or (output.exists() and output.samefile(file.path)):
+            if place == place.parent / file.location or (place.exists() and place.samefile(file.path)):
                 raise OutputError(f"{output}: is where the model's external data lies; choose another output with -o")
     except OSError as error:
         raise OutputError(f"{output}: cannot be written: {error.strerror}") from error
     except ValueError as error:  # a null character
         raise OutputError(f"{str(output)!r}: is no name for a file: {error}") from error
-
-
-def _write(work: _Work, path: Path, output: Path, mode: ExternalMode | None, force: bool, progress: Progress) -> None:
-    with contextlib.ExitStack() as stack:
-        if mode is not None:
-            stack.enter_context(placed(work.data, mode, path, output, force, progress))
-        target = stack.enter_context(atomic_file(output))
-        write_pieces(target, work.pieces, work.source.opened, progress)
+    return place
 
 
 def _report(
@@ -181,10 +190,10 @@ def _report(
         target=options.target,
         sites=tuple(map(converted_site, work.plan.sites)),
         left_alone=work.plan.left_alone,
-        notes=work.plan.notes,
+        notes=(*work.plan.notes, *work.renamed),
         ir_version=work.edit.ir_version or before,
         ir_version_before=before,
-        external_data=tuple(file.location for file in work.data),
+        external_data=tuple(one.location for one in work.places or work.data),
         external_mode=mode,
         size=size_of(work.pieces),
         seconds=time.perf_counter() - started,

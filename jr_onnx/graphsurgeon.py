@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,7 @@ def harden(
     graph: gs.Graph,
     *,
     jump: Jump | None = None,
-    policy: JumpReluPolicy | None = None,
+    policy: JumpReluPolicy | str | Path | None = None,
     target: Target = "custom-op",
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),

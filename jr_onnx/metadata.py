@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from dataclasses import dataclass
 
 import onnx
@@ -21,11 +22,14 @@ CLIP, INCLUDE, EXCLUDE = f"{PREFIX}clip", f"{PREFIX}include", f"{PREFIX}exclude"
 #: The machine that a model was optimised for; others have no such entry.
 MADE_FOR = f"{PREFIX}optimized_for"
 
+#: How many JumpReLUs can be told in such a model: onnxruntime inlines functions, and keeps no marks.
+OPTIMIZED_SITES = f"{PREFIX}optimized_sites"
+
 
 def provenance(options: Options, sites: int, source_digest: str, jump_input: str | None) -> dict[str, str]:
     """The entries for a conversion, in the order in which they are written.
 
-    `source_digest` is `Source.digest`: SHA-256 of the source's skeleton, for which no weights are read. `jump_input` is
+    `source_digest` is what `origin_digest` gives: SHA-256 of a skeleton, for which no weights are read. `jump_input` is
     the graph input that is a jump: a new one, or one that stays from before.
     """
     policy = options.policy
@@ -44,6 +48,12 @@ def provenance(options: Options, sites: int, source_digest: str, jump_input: str
             entries[key] = json.dumps(globs)
     entries[SOURCE] = source_digest
     return entries
+
+
+def origin_digest(model: onnx.ModelProto, digest: str) -> str:
+    """The digest of the model that had no JumpReLU yet: as a hardened model records it, else the model's own."""
+    recorded = hardened_metadata(model).get(SOURCE, "")
+    return recorded if re.fullmatch("[0-9a-f]{64}", recorded) else digest
 
 
 def hardened_metadata(model: onnx.ModelProto) -> dict[str, str]:

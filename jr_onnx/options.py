@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from jr_onnx.arguments import as_list, as_name
 from jr_onnx.errors import OptionError
 from jr_onnx.forms.table import TARGETS, Target
-from jr_onnx.policy import Jump, JumpReluPolicy, as_jump
+from jr_onnx.policy import Jump, JumpReluPolicy, as_jump, as_policy
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Options:
 
 def make_options(
     jump: Jump | None,
-    policy: JumpReluPolicy | None,
+    policy: JumpReluPolicy | str | Path | None,
     target: Target,
     include: Sequence[str],
     exclude: Sequence[str],
@@ -55,9 +57,8 @@ def make_options(
         raise OptionError("give either a jump or a policy (which has a default jump of its own)")
     if target not in TARGETS:
         raise OptionError(f"unknown target {target!r}; it is one of {', '.join(TARGETS)}")
-    if isinstance(include, str) or isinstance(exclude, str):
-        raise OptionError("include and exclude are lists of globs, not one string")
     if inline and target != "custom-op":
         raise OptionError(f"--inline is for the target custom-op; {target} calls no function anyway")
-    chosen = policy if policy is not None else JumpReluPolicy(default=as_jump(jump))
-    return Options(chosen, target, tuple(include), tuple(exclude), jump_input, clip, inline, allow_empty)
+    chosen = as_policy(policy) if policy is not None else JumpReluPolicy(default=as_jump(jump))
+    included, excluded = as_list("include", include), as_list("exclude", exclude)
+    return Options(chosen, target, included, excluded, as_name("jump_input", jump_input), clip, inline, allow_empty)

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from jr_onnx.arguments import as_list
 from jr_onnx.errors import OptionError
 
 #: One number, or one number a channel.
@@ -33,6 +34,8 @@ class PolicyRule:
     jump: Jump | None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.match, str) or not self.match:
+            raise OptionError(f"match: {self.match!r} is no glob; give a name or a glob as a string")
         if self.jump is not None:
             object.__setattr__(self, "jump", as_jump(self.jump))
 
@@ -53,6 +56,10 @@ class JumpReluPolicy:
     rules: tuple[PolicyRule, ...] = field(default=())
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "rules", as_list("rules", self.rules))
+        for rule in self.rules:
+            if not isinstance(rule, PolicyRule):
+                raise OptionError(f"rules: {rule!r} is no jr_onnx.PolicyRule")
         if self.default is not None:
             object.__setattr__(self, "default", as_jump(self.default))
 
@@ -93,7 +100,20 @@ def _as_number(value: object) -> float:
     return float(value)
 
 
-def read_policy(path: Path) -> JumpReluPolicy:
+def as_policy(given: object) -> JumpReluPolicy:
+    """A policy, or the one in a YAML file.
+
+    Raises:
+        OptionError: it is neither, or the file cannot be read.
+    """
+    if isinstance(given, (str, Path)):
+        return read_policy(given)
+    if not isinstance(given, JumpReluPolicy):
+        raise OptionError(f"policy: {given!r} is neither a jr_onnx.JumpReluPolicy nor the name of a YAML file")
+    return given
+
+
+def read_policy(path: str | Path) -> JumpReluPolicy:
     """A policy from a YAML file.
 
         default: 0.5
@@ -111,7 +131,7 @@ def read_policy(path: Path) -> JumpReluPolicy:
     import yaml  # only who has a policy file pays for it
 
     try:
-        content = yaml.load(path.read_bytes(), Loader=_loader())
+        content = yaml.load(Path(path).read_bytes(), Loader=_loader())
     except OSError as error:
         raise OptionError(f"{path}: cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:

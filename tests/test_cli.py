@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,7 @@ from support import (
 )
 
 from jr_onnx import __version__
+from jr_onnx.cli import inspect as inspect_command
 from jr_onnx.cli.main import main
 from jr_onnx.reference import jump_relu
 
@@ -375,7 +377,7 @@ def test_inspect_writes_nothing(command: Any, model: Path) -> None:
 # --- the command line itself ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["convert", "--help"], ["inspect", "--help"], ["--version"]])
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["convert", "--help"], ["inspect", "--help"], ["--version"]])
 def test_help_and_version_are_no_errors(command: Any, arguments: list[str]) -> None:
     result = command(*arguments)
     assert (result.code, result.err) == (0, "")
@@ -387,7 +389,6 @@ def test_help_and_version_are_no_errors(command: Any, arguments: list[str]) -> N
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ([], "COMMAND"),
         (["harden"], "invalid choice: 'harden'"),
         (["convert"], "MODEL"),
         (["convert", "net.onnx"], "--jump"),
@@ -420,6 +421,39 @@ def test_the_installed_command_runs(model: Path) -> None:
     done = subprocess.run([script, "convert", model, "--jump", "0.5"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert model.with_name("net.jumprelu.onnx").exists()
+
+
+@pytest.mark.parametrize("unbuffered", [[], ["-u"]])
+@pytest.mark.parametrize("arguments", [["inspect"], ["check", "--no-run"]])
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full, as Linux has one")
+def test_a_standard_output_that_cannot_be_written_is_one_line_and_no_finding(
+    unbuffered: list[str], arguments: list[str], model: Path
+) -> None:
+    with Path("/dev/full").open("wb") as full:
+        command = [sys.executable, *unbuffered, "-m", "jr_onnx", *arguments, str(model)]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    said = f"jr-onnx {arguments[0]}: the output cannot be written: No space left on device\n"
+    assert (done.returncode, done.stderr) == (2, said)
+
+
+def test_signals_are_handled_while_a_command_runs_only(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    seen = []
+
+    def run(_: object) -> int:
+        seen.extend(signal.getsignal(number) for number in handlers)
+        signal.raise_signal(signal.SIGTERM)
+        raise AssertionError("the signal did not end the command")
+
+    monkeypatch.setattr(inspect_command, "run", run)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        assert main(["inspect", str(model)]) == 143
+        assert seen[0] is not signal.SIG_DFL
+        assert seen[1] is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, handlers[signal.SIGHUP])
+    assert signal.getsignal(signal.SIGTERM) is handlers[signal.SIGTERM]
 
 
 def test_a_reader_that_has_had_enough_is_no_error(model: Path) -> None:

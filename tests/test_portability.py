@@ -66,7 +66,11 @@ def test_the_document_has_what_is_chosen_for_each_runtime() -> None:
 
 
 def test_every_runtime_was_exact_in_each_row_with_what_is_chosen_for_it_or_is_listed_as_not_measured() -> None:
-    names = {"onnx": "onnx-reference", "opencv-python-headless": "opencv"}
+    names = {
+        "onnx": "onnx-reference",
+        "onnxruntime-openvino": "onnxruntime",
+        "opencv-python-headless": "opencv",
+    }
     measured = [(row[0].partition(" ")[0], row) for row in document_rows(5)]
     for name, row in measured:
         runtime = RUNTIMES[names.get(name, name)]

@@ -62,6 +62,29 @@ def test_the_layer_normalization_of_onnx_is_left_to_onnx() -> None:
     assert found == [ValueType(FLOAT16, (2, 3)), ValueType(FLOAT, (2, 1))]
 
 
+def test_a_version_beyond_32_bits_is_unknown_as_others_are() -> None:
+    model = make_model([node("Mystery", "x", "h", domain="mine"), node("Relu", "h", "y")], [value("x")], [value("y")])
+    model.opset_import.add(domain="mine", version=2**40)
+    assert [site.element_type for site in find_sites(model)] == [FLOAT]
+
+
+def test_channels_that_the_blocked_layout_pads_are_not_those_outside_of_it() -> None:
+    """Three channels are eight in there; taken for eight behind it too, the Mul would have no type."""
+    nodes = [
+        node("ReorderInput", "x", "b", domain="com.microsoft.nchwc"),
+        node("Conv", "b w", "c", domain="com.microsoft.nchwc"),
+        node("ReorderOutput", "c", "p", domain="com.microsoft.nchwc", channels=3),
+        node("Mul", "x p", "m"),
+        node("Relu", "m", "r", "relu"),
+        node("Neg", "r", "y"),
+    ]
+    shape = [1, 3, 4, 4]
+    weights = {"w": np.ones((8, 8, 1, 1), np.float32)}
+    x, y = value("x", FLOAT, shape), value("y", FLOAT, shape)
+    model = make_model(nodes, [x], [y], initializers=weights, domains=["com.microsoft.nchwc"])
+    assert [site.element_type for site in find_sites(model)] == [FLOAT]
+
+
 def test_a_dequantizer_of_onnxruntime_is_typed_like_its_scale() -> None:
     op = node("DequantizeLinear", "q s", "h", domain=MICROSOFT)
     assert types_behind(op, {"q": onnx.TensorProto.UINT16, "s": FLOAT16}) == [ValueType(FLOAT16, None)]

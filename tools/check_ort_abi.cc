@@ -45,6 +45,7 @@ SLOT(AddCustomOpDomain);
 SLOT(GetTensorMutableData);
 SLOT(GetDimensionsCount);
 SLOT(GetDimensions);
+SLOT(GetSymbolicDimensions);
 SLOT(GetTensorTypeAndShape);
 SLOT(KernelContext_GetInput);
 SLOT(KernelContext_GetOutput);

@@ -2,8 +2,9 @@
 
     python tools/onnxruntime_matrix.py [--versions 1.17.0 newest] [--library PATH] [--keep FOLDER]
 
-Each version must register the kernels, run them and give the bits of the definition; versions below 1.17 must refuse
-them with the message that says so. Exit code: 0, or 1 if any version does not.
+Each version must register the kernels and run them. They must give the bits of the definition and, where a shape is not
+known, those of the function body. Versions below 1.17 must refuse the kernels with the message that says so.
+Exit code: 0, or 1 if any version does not.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import tempfile
 import venv
 from pathlib import Path
 
-VERSIONS = ("1.16.3", "1.17.0", "1.18.0", "1.19.2", "1.21.1", "1.25.0", "newest")
+VERSIONS = ("1.16.3", "1.17.0", "1.18.0", "1.19.2", "1.21.1", "1.23.2", "1.25.0", "newest")
 OLDEST = (1, 17)
 PROBE = Path(__file__).resolve().with_name("onnxruntime_probe.py")
 

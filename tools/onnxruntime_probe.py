@@ -12,26 +12,66 @@ from onnx import TensorProto, helper
 
 JUMP = 0.5
 TYPES = {TensorProto.FLOAT: np.float32, TensorProto.DOUBLE: np.float64, TensorProto.FLOAT16: np.float16}
+NODE = helper.make_node
+
+# What makes a value whose shape onnxruntime does not know, or not all of it, out of x: the nodes, and the shape of x.
+UNKNOWN_SHAPES = {
+    "one anonymous axis": ([NODE("Identity", ["x"], ["v"])], [None, 4]),
+    "two anonymous axes": ([NODE("Identity", ["x"], ["v"])], [None, None]),
+    "Squeeze": ([NODE("Unsqueeze", ["x", "zero"], ["u"]), NODE("Squeeze", ["u"], ["v"])], ["N", "M"]),
+    "Scaler": ([NODE("Scaler", ["x"], ["v"], domain="ai.onnx.ml", offset=[0.0], scale=[1.0])], ["N", "M"]),
+}
+# What needs the shape of the JumpReLU's result, y: the nodes, and the type of z.
+USES = {
+    "Shape": ([NODE("Shape", ["y"], ["z"])], TensorProto.INT64),
+    "Size": ([NODE("Size", ["y"], ["z"])], TensorProto.INT64),
+    "MatMul": ([NODE("MatMul", ["y", "four_by_two"], ["z"])], TensorProto.FLOAT),
+    "Gemm": ([NODE("Gemm", ["y", "four_by_two"], ["z"])], TensorProto.FLOAT),
+    "Reshape": ([NODE("Shape", ["y"], ["s"]), NODE("Reshape", ["y", "s"], ["z"])], TensorProto.FLOAT),
+    "Split": ([NODE("Split", ["y"], ["half", "z"], axis=1)], TensorProto.FLOAT),
+    "Softmax": ([NODE("Softmax", ["y"], ["z"])], TensorProto.FLOAT),
+}
 
 
 def model(element_type: int, shape: list, jump: np.ndarray) -> bytes:
-    """Y = JumpReLU(X), Z = JumpReLU(Y), with the function body beside them."""
+    """Y = JumpReLU(X), Z = JumpReLU(Y)."""
+    return assemble([jump_relu("x", "y"), jump_relu("y", "z")], element_type, shape, element_type, {"jump": jump})
+
+
+def unknown_shape_model(shape: str, use: str) -> bytes:
+    """Y = JumpReLU(V), V from UNKNOWN_SHAPES and behind Y one of USES."""
+    before, x_shape = UNKNOWN_SHAPES[shape]
+    after, z_type = USES[use]
+    constants = {
+        "jump": np.asarray(JUMP, np.float32),
+        "zero": np.array([0]),
+        "four_by_two": np.ones((4, 2), np.float32),
+    }
+    return assemble([*before, jump_relu("v", "y"), *after], TensorProto.FLOAT, x_shape, z_type, constants)
+
+
+def jump_relu(x: str, y: str) -> onnx.NodeProto:
+    return NODE("JumpReLU", [x, "jump"], [y], domain="jr_onnx")
+
+
+def assemble(nodes: list, x_type: int, x_shape: list, z_type: int, constants: dict) -> bytes:
+    """x -> nodes -> z, with the function body of JumpReLU beside them."""
     body = helper.make_function(
         "jr_onnx",
         "JumpReLU",
         ["X", "jump"],
         ["Y"],
         [
-            helper.make_node("LessOrEqual", ["X", "jump"], ["mask"]),
-            helper.make_node("Sub", ["jump", "jump"], ["zero"]),
-            helper.make_node("Where", ["mask", "zero", "X"], ["Y"]),
+            NODE("LessOrEqual", ["X", "jump"], ["mask"]),
+            NODE("Sub", ["jump", "jump"], ["zero"]),
+            NODE("Where", ["mask", "zero", "X"], ["Y"]),
         ],
         [helper.make_opsetid("", 16)],
     )
-    nodes = [helper.make_node("JumpReLU", [a, "jump"], [b], domain="jr_onnx") for a, b in (("x", "y"), ("y", "z"))]
-    values = [helper.make_tensor_value_info(name, element_type, shape) for name in "xz"]
-    graph = helper.make_graph(nodes, "probe", values[:1], values[1:], [onnx.numpy_helper.from_array(jump, "jump")])
-    opsets = [helper.make_opsetid("", 16), helper.make_opsetid("jr_onnx", 1)]
+    values = [helper.make_tensor_value_info("x", x_type, x_shape), helper.make_tensor_value_info("z", z_type, None)]
+    initializers = [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "probe", values[:1], values[1:], initializers)
+    opsets = [helper.make_opsetid(*each) for each in (("", 16), ("ai.onnx.ml", 2), ("jr_onnx", 1))]
     made = helper.make_model(graph, opset_imports=opsets, functions=[body])
     made.ir_version = 8
     return made.SerializeToString()
@@ -65,8 +105,19 @@ def check(library: str) -> None:
             sys.exit(f"NaN does not go through in {np.dtype(dtype)}")
 
 
+def check_unknown_shapes(library: str) -> None:
+    x = np.linspace(-1, 2, 12, dtype=np.float32).reshape(3, 4)
+    for shape in UNKNOWN_SHAPES:
+        for use in USES:
+            data = unknown_shape_model(shape, use)
+            got, expected = run(data, library, x), run(data, "", x)
+            if got.shape != expected.shape or got.tobytes() != expected.tobytes():
+                sys.exit(f"{use} behind a JumpReLU behind {shape} is {got}, and {expected} by the function body")
+
+
 def main() -> None:
     library, expected = sys.argv[1:]
+    onnxruntime.set_default_logger_severity(3)  # else it tells of each constant that a model has and does not use
     if expected == "refuses":
         try:
             onnxruntime.SessionOptions().register_custom_ops_library(library)
@@ -75,6 +126,7 @@ def main() -> None:
             sys.exit("need onnxruntime 1.17 or newer" not in str(error))
         sys.exit("not refused")
     check(library)
+    check_unknown_shapes(library)
     print(f"{onnxruntime.__version__}: registered, ran, the right bits by kernel and by function body")
 
 

@@ -10,14 +10,18 @@ from pathlib import Path
 import numpy as np
 
 
-def onnxruntime(model, x, library=None):
+def onnxruntime(model, x, library=None, provider="CPUExecutionProvider"):
     import onnxruntime as ort
 
     ort.set_default_logger_severity(3)
     options = ort.SessionOptions()
     if library:
         options.register_custom_ops_library(library)
-    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+    return ort.InferenceSession(model, options, providers=[provider]).run(None, {"x": x})[0]
+
+
+def onnxruntime_openvino(model, x):
+    return onnxruntime(model, x, provider="OpenVINOExecutionProvider")
 
 
 def onnx_reference(model, x):
@@ -47,7 +51,14 @@ def tract(model, x):
     return runnable.run([x])[0].to_numpy()
 
 
-RUNTIMES = {"onnxruntime": onnxruntime, "onnx": onnx_reference, "openvino": openvino, "opencv": opencv, "tract": tract}
+RUNTIMES = {
+    "onnxruntime": onnxruntime,
+    "onnxruntime-openvino": onnxruntime_openvino,
+    "onnx": onnx_reference,
+    "openvino": openvino,
+    "opencv": opencv,
+    "tract": tract,
+}
 
 
 def main():

@@ -14,7 +14,7 @@ import platform
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from scikit_build_core import build as skbuild
 
@@ -25,7 +25,8 @@ NO_COMPILER = (
     " Hardened models run without them, more slowly. Install a compiler and install jr-onnx again to have them."
 )
 
-Settings = dict[str, Any] | None
+# As Python 3.9 reads it: pip runs this before it says that 3.10 is needed.
+Settings = Optional[dict[str, Any]]  # noqa: UP045
 
 
 def get_requires_for_build_wheel(config_settings: Settings = None) -> list[str]:

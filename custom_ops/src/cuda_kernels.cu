@@ -1,5 +1,5 @@
-// One pass over X in 16-byte vectors. Where X and Y are not aligned alike, and at ragged ends, one element at
-// a time.
+// One pass over X in 16-byte vectors, one a thread: on an H200 four a thread were slower at every size above
+// its cache (docs/gpu.md). Where X and Y are not aligned alike, and at ragged ends, one element at a time.
 //
 // No pointer to X or Y is __restrict__: onnxruntime may run the op in place, and __restrict__ would let the
 // compiler read X through the non-coherent cache, which is undefined for memory that the same kernel writes.
@@ -9,6 +9,7 @@
 
 #include <climits>
 #include <cstdint>
+#include <cstring>
 
 #include "cuda_kernels.h"
 
@@ -17,9 +18,6 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kVectorBytes = 16;
-// From this many bytes on, each thread takes four vectors: more loads in flight. Below, more threads matter
-// more.
-constexpr int64_t kUnrollFrom = int64_t{16} << 20;
 
 template <class T>
 struct alignas(kVectorBytes) Pack {
@@ -49,11 +47,16 @@ __device__ void zero(Pack<T>& x, const Pack<T>& jump) {
 // Two 16-bit elements with one comparison and one AND.
 template <class Pair, class T>
 __device__ void zero_pairs(Pack<T>& x, const Pack<T>& jump) {
-  unsigned* const bits = reinterpret_cast<unsigned*>(x.lane);
-  const Pair* const values = reinterpret_cast<const Pair*>(x.lane);
-  const Pair* const limits = reinterpret_cast<const Pair*>(jump.lane);
 #pragma unroll
-  for (int i = 0; i < Pack<T>::lanes / 2; ++i) bits[i] &= ~__hle2_mask(values[i], limits[i]);
+  for (int i = 0; i < Pack<T>::lanes; i += 2) {
+    Pair value, limit;
+    unsigned bits;
+    memcpy(&value, x.lane + i, sizeof value);
+    memcpy(&limit, jump.lane + i, sizeof limit);
+    memcpy(&bits, x.lane + i, sizeof bits);
+    bits &= ~__hle2_mask(value, limit);
+    memcpy(x.lane + i, &bits, sizeof bits);
+  }
 }
 __device__ void zero(Pack<__half>& x, const Pack<__half>& jump) {
   zero_pairs<__half2>(x, jump);
@@ -62,12 +65,17 @@ __device__ void zero(Pack<__nv_bfloat16>& x, const Pack<__nv_bfloat16>& jump) {
   zero_pairs<__nv_bfloat162>(x, jump);
 }
 
-// What is compared with the jumps: X, or A + B, each element rounded once as Add does it.
+// What is compared with the jumps: X, or A + B, each element rounded once as Add does it. Loading and adding
+// are two steps, so that the jump is on its way before the first of them is waited for.
 template <class T>
 struct OneInput {
+  struct Loaded {
+    Pack<T> x;
+    __device__ Pack<T> value() const { return x; }
+  };
   const T* x;
   __device__ T one(int64_t i) const { return x[i]; }
-  __device__ Pack<T> pack(int64_t i) const { return *reinterpret_cast<const Pack<T>*>(x + i); }
+  __device__ Loaded load(int64_t i) const { return {*reinterpret_cast<const Pack<T>*>(x + i)}; }
 };
 
 __device__ float sum(float a, float b) {
@@ -85,57 +93,119 @@ __device__ __nv_bfloat16 sum(__nv_bfloat16 a, __nv_bfloat16 b) {
 
 template <class T>
 struct Sum {
+  struct Loaded {
+    Pack<T> a, b;
+    __device__ Pack<T> value() const {
+      Pack<T> total;
+#pragma unroll
+      for (int i = 0; i < Pack<T>::lanes; ++i) total.lane[i] = sum(a.lane[i], b.lane[i]);
+      return total;
+    }
+  };
   const T *a, *b;
   __device__ T one(int64_t i) const { return sum(a[i], b[i]); }
-  __device__ Pack<T> pack(int64_t i) const {
-    Pack<T> total = *reinterpret_cast<const Pack<T>*>(a + i);
-    const Pack<T> more = *reinterpret_cast<const Pack<T>*>(b + i);
-#pragma unroll
-    for (int k = 0; k < Pack<T>::lanes; ++k) total.lane[k] = sum(total.lane[k], more.lane[k]);
-    return total;
+  __device__ Loaded load(int64_t i) const {
+    return {*reinterpret_cast<const Pack<T>*>(a + i), *reinterpret_cast<const Pack<T>*>(b + i)};
   }
 };
 
+// n / by for n < 2^31 by one multiplication (Granlund and Montgomery, PLDI 1994): a division takes some
+// twenty instructions.
+struct Divider {
+  uint32_t by, factor, shift;
+  explicit Divider(int64_t divisor) : by(static_cast<uint32_t>(divisor)), factor(0), shift(0) {
+    while ((uint64_t{1} << shift) < by) ++shift;
+    factor = static_cast<uint32_t>((((uint64_t{1} << shift) - by) << 32) / by + 1);
+  }
+  __device__ uint32_t quotient(uint32_t n) const { return (__umulhi(n, factor) + n) >> shift; }
+  __device__ uint32_t remainder(uint32_t n) const { return n - quotient(n) * by; }
+};
+
+// Each kind of jumps gives the jump of one element, and the jumps of a vector that starts at an element.
+
 template <class T>
-__device__ OneInput<T> input(const T* x, const T*, OneInput<T>*) {
-  return {x};
-}
-template <class T>
-__device__ Sum<T> input(const T* a, const T* b, Sum<T>*) {
-  return {a, b};
+__device__ Pack<T> all_lanes(T jump) {
+  Pack<T> same;
+#pragma unroll
+  for (int i = 0; i < Pack<T>::lanes; ++i) same.lane[i] = jump;
+  return same;
 }
 
 // One jump for all of X.
 template <class T>
 struct OneJump {
-  T jump;
-  __device__ explicit OneJump(const T* jumps) : jump(jumps[0]) {}
-  __device__ T one(int64_t) const { return jump; }
-  __device__ Pack<T> pack(int64_t) const {
-    Pack<T> same;
-#pragma unroll
-    for (int i = 0; i < Pack<T>::lanes; ++i) same.lane[i] = jump;
-    return same;
+  const T* jumps;
+  __device__ T one(int64_t) const { return jumps[0]; }
+  __device__ Pack<T> pack(int64_t) const { return all_lanes(jumps[0]); }
+};
+
+// One jump for each whole vector: `inner` is a multiple of a vector (NCHW).
+template <class T>
+struct RowJump {
+  const T* jumps;
+  Divider vectors, channels;  // vectors a row
+  __device__ T one(int64_t element) const {
+    return jumps[channels.remainder(vectors.quotient(static_cast<uint32_t>(element / Pack<T>::lanes)))];
+  }
+  __device__ Pack<T> pack(int64_t first) const { return all_lanes(one(first)); }
+};
+
+// A vector of jumps for each vector: `inner` is 1 (NHWC), `channels` and the jumps' address are multiples of
+// a vector.
+template <class T>
+struct LastAxisJump {
+  const T* jumps;
+  Divider vectors;  // vectors of jumps
+  __device__ T one(int64_t element) const {
+    constexpr int lanes = Pack<T>::lanes;
+    return jumps[vectors.remainder(static_cast<uint32_t>(element / lanes)) * lanes + element % lanes];
+  }
+  __device__ Pack<T> pack(int64_t first) const {
+    return reinterpret_cast<const Pack<T>*>(
+        jumps)[vectors.remainder(static_cast<uint32_t>(first / Pack<T>::lanes))];
   }
 };
 
-// One jump a channel. Index is 32 bits wide where that is enough, because dividing 64 bits is slow.
-template <class T, class Index>
+// A row and where in it, for any layout. A count below 2^31 needs no division.
+struct SmallPlaces {
+  Divider inner, channels;
+  __device__ void of(int64_t element, uint32_t* place, uint32_t* channel) const {
+    const uint32_t i = static_cast<uint32_t>(element), row = inner.quotient(i);
+    *place = i - row * inner.by;
+    *channel = channels.remainder(row);
+  }
+};
+struct LargePlaces {
+  struct {
+    int64_t by;
+  } inner, channels;
+  __device__ void of(int64_t element, int64_t* place, int64_t* channel) const {
+    const int64_t row = element / inner.by;
+    *place = element - row * inner.by;
+    *channel = row % channels.by;
+  }
+};
+
+// One jump a channel, however a vector lies over the rows.
+template <class T, class Places, class Index>
 struct ChannelJump {
   const T* jumps;
-  Index channels, inner;
-  __device__ T one(int64_t element) const { return jumps[static_cast<Index>(element) / inner % channels]; }
+  Places places;
+  __device__ T one(int64_t element) const {
+    Index place, channel;
+    places.of(element, &place, &channel);
+    return jumps[channel];
+  }
   __device__ Pack<T> pack(int64_t first) const {
-    const Index row = static_cast<Index>(first) / inner;
-    Index place = static_cast<Index>(first) - row * inner;
-    Index channel = row % channels;
+    Index place, channel;
+    places.of(first, &place, &channel);
     Pack<T> each;
 #pragma unroll
     for (int i = 0; i < Pack<T>::lanes; ++i) {
       each.lane[i] = jumps[channel];
-      if (++place == inner) {
+      if (++place == places.inner.by) {
         place = 0;
-        if (++channel == channels) channel = 0;
+        if (++channel == places.channels.by) channel = 0;
       }
     }
     return each;
@@ -147,45 +217,26 @@ struct Split {
   int64_t count, head, vectors;
 };
 
-template <int unroll, class T, class Input, class Jumps>
-__device__ void jump_relu(const Input x, const Jumps jumps, T* y, Split split) {
-  using Vector = Pack<T>;
-  Vector* const to = reinterpret_cast<Vector*>(y + split.head);
-  const int64_t tile = int64_t{kThreads} * unroll;
-  for (int64_t start = blockIdx.x * tile; start < split.vectors; start += gridDim.x * tile) {
-    Vector values[unroll];
-#pragma unroll
-    for (int i = 0; i < unroll; ++i) {
-      const int64_t v = start + i * kThreads + threadIdx.x;
-      if (v < split.vectors) values[i] = x.pack(split.head + v * Vector::lanes);
-    }
-#pragma unroll
-    for (int i = 0; i < unroll; ++i) {
-      const int64_t v = start + i * kThreads + threadIdx.x;
-      if (v >= split.vectors) continue;
-      zero(values[i], jumps.pack(split.head + v * Vector::lanes));
-      to[v] = values[i];
-    }
+template <class T, class Input, class Jumps>
+__global__ void jump_relu(const Input x, const Jumps jumps, T* y, Split split) {
+  Pack<T>* const to = reinterpret_cast<Pack<T>*>(y + split.head);
+  const int64_t thread = blockIdx.x * int64_t{kThreads} + threadIdx.x;
+  const int64_t threads = gridDim.x * int64_t{kThreads};
+#pragma unroll 1  // unrolled, it would start with a division
+  for (int64_t v = thread; v < split.vectors; v += threads) {
+    const int64_t first = split.head + v * Pack<T>::lanes;
+    const typename Input::Loaded loaded = x.load(first);
+    const Pack<T> limits = jumps.pack(first);
+    Pack<T> values = loaded.value();
+    zero(values, limits);
+    to[v] = values;
   }
-  const int64_t in_vectors = split.vectors * Vector::lanes;
-  const int64_t threads = int64_t{gridDim.x} * kThreads;
-#pragma unroll 1  // unrolled, it would start with a division, which small tensors would wait for
-  for (int64_t s = blockIdx.x * int64_t{kThreads} + threadIdx.x; s < split.count - in_vectors; s += threads) {
+  const int64_t in_vectors = split.vectors * Pack<T>::lanes;
+#pragma unroll 1
+  for (int64_t s = thread; s < split.count - in_vectors; s += threads) {
     const int64_t element = s < split.head ? s : s + in_vectors;
     y[element] = zeroed(x.one(element), jumps.one(element));
   }
-}
-
-template <class Input, class T, int unroll>
-__global__ void one_jump(const T* x, const T* addend, const T* jump, T* y, Split split) {
-  jump_relu<unroll, T>(input(x, addend, static_cast<Input*>(nullptr)), OneJump<T>(jump), y, split);
-}
-
-template <class Input, class T, class Index>
-__global__ void channel_jump(const T* x, const T* addend, const T* jump, T* y, Split split, int64_t channels,
-                             int64_t inner) {
-  const ChannelJump<T, Index> jumps{jump, static_cast<Index>(channels), static_cast<Index>(inner)};
-  jump_relu<1, T>(input(x, addend, static_cast<Input*>(nullptr)), jumps, y, split);
 }
 
 template <class T>
@@ -199,40 +250,57 @@ Split split_of(const void* x, const void* addend, const void* y, int64_t count) 
 }
 
 // Enough blocks for one pass, or as many as a grid may have: the kernels loop.
-dim3 grid_of(const Split& split, int unroll, int lanes) {
-  const int64_t per_block = int64_t{kThreads} * unroll;
+dim3 grid_of(const Split& split, int lanes) {
   const int64_t singles = split.count - split.vectors * lanes;
-  int64_t blocks = (split.vectors + per_block - 1) / per_block;
-  const int64_t for_singles = (singles + kThreads - 1) / kThreads;
-  if (blocks < for_singles) blocks = for_singles;
+  const int64_t threads = split.vectors > singles ? split.vectors : singles;
+  const int64_t blocks = (threads + kThreads - 1) / kThreads;
   return dim3(static_cast<unsigned>(blocks < INT_MAX ? blocks : INT_MAX));
 }
 
+// What a launch needs beside its input and its jumps.
+template <class T>
+struct Target {
+  T* y;
+  Split split;
+  cudaStream_t stream;
+};
+
+template <class T, class Input, class Jumps>
+cudaError_t launch_with(Input x, Jumps jumps, Target<T> target) {
+  void* arguments[] = {&x, &jumps, &target.y, &target.split};
+  return cudaLaunchKernel(jump_relu<T, Input, Jumps>, grid_of(target.split, Pack<T>::lanes), dim3(kThreads),
+                          arguments, 0, target.stream);
+}
+
 template <class T, class Input>
-const void* kernel_of(const Layout& layout, bool many) {
-  if (layout.channels == 1) {
-    return many ? reinterpret_cast<const void*>(one_jump<Input, T, 4>)
-                : reinterpret_cast<const void*>(one_jump<Input, T, 1>);
+cudaError_t launch_jumps(Input x, const T* jumps, const Layout& layout, Target<T> target) {
+  constexpr int64_t lanes = Pack<T>::lanes;
+  const Split& split = target.split;
+  if (layout.channels == 1) return launch_with(x, OneJump<T>{jumps}, target);
+  const bool whole = split.head == 0 && split.vectors > 0 && split.vectors <= INT_MAX;
+  if (whole && layout.inner % lanes == 0) {
+    return launch_with(x, RowJump<T>{jumps, Divider(layout.inner / lanes), Divider(layout.channels)}, target);
   }
-  return layout.count <= INT_MAX ? reinterpret_cast<const void*>(channel_jump<Input, T, uint32_t>)
-                                 : reinterpret_cast<const void*>(channel_jump<Input, T, uint64_t>);
+  if (whole && layout.inner == 1 && layout.channels % lanes == 0 &&
+      reinterpret_cast<uintptr_t>(jumps) % kVectorBytes == 0) {
+    return launch_with(x, LastAxisJump<T>{jumps, Divider(layout.channels / lanes)}, target);
+  }
+  if (layout.count <= INT_MAX) {
+    const SmallPlaces places{Divider(layout.inner), Divider(layout.channels)};
+    return launch_with(x, ChannelJump<T, SmallPlaces, uint32_t>{jumps, places}, target);
+  }
+  const LargePlaces places{{layout.inner}, {layout.channels}};
+  return launch_with(x, ChannelJump<T, LargePlaces, int64_t>{jumps, places}, target);
 }
 
 template <class T>
-cudaError_t launch_typed(const void* x_data, const void* addend_data, const void* jump_data, void* y_data,
-                         Layout layout, cudaStream_t stream) {
-  const T* x = static_cast<const T*>(x_data);
-  const T* addend = static_cast<const T*>(addend_data);
-  const T* jump = static_cast<const T*>(jump_data);
-  T* y = static_cast<T*>(y_data);
-  Split split = split_of<T>(x, addend, y, layout.count);
-  void* arguments[] = {&x, &addend, &jump, &y, &split, &layout.channels, &layout.inner};
-
-  const bool many = layout.channels == 1 && layout.count * int64_t{sizeof(T)} >= kUnrollFrom;
-  const void* const kernel =
-      addend ? kernel_of<T, Sum<T>>(layout, many) : kernel_of<T, OneInput<T>>(layout, many);
-  const dim3 grid = grid_of(split, many ? 4 : 1, Pack<T>::lanes);
-  return cudaLaunchKernel(kernel, grid, dim3(kThreads), arguments, 0, stream);
+cudaError_t launch_typed(const void* x, const void* addend, const void* jump, void* y, const Layout& layout,
+                         cudaStream_t stream) {
+  const Target<T> target{static_cast<T*>(y), split_of<T>(x, addend, y, layout.count), stream};
+  const T* const a = static_cast<const T*>(x);
+  const T* const jumps = static_cast<const T*>(jump);
+  if (!addend) return launch_jumps(OneInput<T>{a}, jumps, layout, target);
+  return launch_jumps(Sum<T>{a, static_cast<const T*>(addend)}, jumps, layout, target);
 }
 
 }  // namespace

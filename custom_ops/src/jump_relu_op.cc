@@ -36,14 +36,19 @@ struct Kernel {
   Tensor jump;
 };
 
-Status* copy_shape(const Api* api, const ort::TensorTypeAndShapeInfo* info, Tensor* tensor) {
+Status* refuse(const JumpReluOp& op, ort::ErrorCode code, const char* why) {
+  char message[384];
+  std::snprintf(message, sizeof message, "jr_onnx::%s: %s", op.base.GetName(&op.base), why);
+  return ort::CreateStatus(op.api, code, message);
+}
+
+Status* copy_shape(const JumpReluOp& op, const ort::TensorTypeAndShapeInfo* info, Tensor* tensor) {
   tensor->shape.dims = tensor->dims;
-  if (Status* status = ort::GetDimensionsCount(api, info, &tensor->shape.rank)) return status;
+  if (Status* status = ort::GetDimensionsCount(op.api, info, &tensor->shape.rank)) return status;
   if (tensor->shape.rank > kMaxRank) {
-    return ort::CreateStatus(api, ort::ErrorCode::not_implemented,
-                             "jr_onnx::JumpReLU: a tensor of more than 64 axes");
+    return refuse(op, ort::ErrorCode::not_implemented, "a tensor of more than 64 axes");
   }
-  return ort::GetDimensions(api, info, tensor->dims, tensor->shape.rank);
+  return ort::GetDimensions(op.api, info, tensor->dims, tensor->shape.rank);
 }
 
 Status* read_shape(const JumpReluOp& op, const ort::Value* value, Tensor* tensor) {
@@ -55,7 +60,7 @@ Status* read_shape(const JumpReluOp& op, const ort::Value* value, Tensor* tensor
   // Three allocations: on a tensor of 1 KB they would be a third of the whole call.
   ort::TensorTypeAndShapeInfo* info = nullptr;
   if (Status* status = ort::GetTensorTypeAndShape(op.api, value, &info)) return status;
-  Status* const status = copy_shape(op.api, info, tensor);
+  Status* const status = copy_shape(op, info, tensor);
   ort::ReleaseTensorTypeAndShapeInfo(op.api, info);
   return status;
 }
@@ -118,9 +123,8 @@ Status* run_on_cuda(const JumpReluOp& op, const ort::KernelContext* context, con
   const int error = cuda::launch(op.type, task.x, task.addend, task.jump, task.y, task.layout, stream);
   if (error == 0) return nullptr;
   char message[256];
-  std::snprintf(message, sizeof message, "jr_onnx::JumpReLU: CUDA error %d: %s", error,
-                cuda::error_text(error));
-  return ort::CreateStatus(op.api, ort::ErrorCode::runtime_exception, message);
+  std::snprintf(message, sizeof message, "CUDA error %d: %s", error, cuda::error_text(error));
+  return refuse(op, ort::ErrorCode::runtime_exception, message);
 }
 #endif
 
@@ -141,8 +145,7 @@ Status* compute(void* kernel_state, ort::KernelContext* context) {
   if (op.adds) {
     if (Status* status = read_input(op, context, 1, &addend)) return status;
     if (!same_shape(x.shape, addend.shape)) {
-      return ort::CreateStatus(op.api, ort::ErrorCode::invalid_argument,
-                               "jr_onnx::AddJumpReLU: A and B differ in shape; use Add and JumpReLU");
+      return refuse(op, ort::ErrorCode::invalid_argument, "A and B differ in shape; use Add and JumpReLU");
     }
   }
   if (!kernel.jump_is_constant) {
@@ -153,7 +156,7 @@ Status* compute(void* kernel_state, ort::KernelContext* context) {
   Task task{op.cpu_kernel, op.cpu_add_kernel, x.data, second, jump->data, nullptr, {}, 0};
   char why_not[320];
   if (!make_layout(x.shape, jump->shape, &task.layout, why_not, sizeof why_not)) {
-    return ort::CreateStatus(op.api, ort::ErrorCode::invalid_argument, why_not);
+    return refuse(op, ort::ErrorCode::invalid_argument, why_not);
   }
   ort::Value* output = nullptr;
   if (Status* status = ort::KernelContext_GetOutput(op.api, context, 0, x.shape.dims, x.shape.rank, &output))
@@ -175,7 +178,7 @@ Status* create_kernel(const ort::CustomOp* base, const Api*, const ort::KernelIn
     return status;
   }
   auto* const kernel = static_cast<Kernel*>(std::calloc(1, sizeof(Kernel)));
-  if (!kernel) return ort::CreateStatus(op.api, ort::ErrorCode::fail, "jr_onnx::JumpReLU: out of memory");
+  if (!kernel) return refuse(op, ort::ErrorCode::fail, "out of memory");
   kernel->op = &op;
   kernel->jump_is_constant = is_constant != 0;
   Status* const status = is_constant ? read_tensor(op, jump, &kernel->jump) : nullptr;
@@ -187,11 +190,23 @@ Status* create_kernel(const ort::CustomOp* base, const Api*, const ort::KernelIn
   return status;
 }
 
-// Y has the type and the shape of X, or of A, symbolic axes included.
+// Y has the shape of X, or of A, if each of its axes has a size or a name. An axis that has neither reads as
+// -1 here, and an unknown rank as that of a scalar; neither can be handed on (onnxruntime would take the -1
+// for a size), so no shape is set for them, nor for a scalar.
 Status* infer_shape(const ort::CustomOp* base, ort::ShapeInferContext* context) {
   const Api* const api = op_of(base).api;
   ort::TensorTypeAndShapeInfo* info = nullptr;
   if (Status* status = ort::ShapeInferContext_GetInputTypeShape(api, context, 0, &info)) return status;
+  std::size_t rank = 0;
+  if (Status* status = ort::GetDimensionsCount(api, info, &rank)) return status;
+  if (rank == 0 || rank > kMaxRank) return nullptr;
+  int64_t sizes[kMaxRank];
+  const char* names[kMaxRank];
+  if (Status* status = ort::GetDimensions(api, info, sizes, rank)) return status;
+  if (Status* status = ort::GetSymbolicDimensions(api, info, names, rank)) return status;
+  for (std::size_t axis = 0; axis < rank; ++axis) {
+    if (sizes[axis] < 0 && names[axis][0] == '\0') return nullptr;
+  }
   return ort::ShapeInferContext_SetOutputTypeShape(api, context, 0, info);
 }
 

@@ -34,8 +34,8 @@ int64_t product(const int64_t* begin, const int64_t* end) {
 
 bool make_layout(Shape x, Shape jump, Layout* layout, char* why_not, std::size_t why_not_size) {
   auto refuse = [&](const char* reason) {
-    std::snprintf(why_not, why_not_size, "jr_onnx::JumpReLU: jump of shape %s %s X of shape %s",
-                  ShapeText(jump).text, reason, ShapeText(x).text);
+    std::snprintf(why_not, why_not_size, "jump of shape %s %s X of shape %s", ShapeText(jump).text, reason,
+                  ShapeText(x).text);
     return false;
   };
   if (jump.rank > x.rank) return refuse("has more axes than");

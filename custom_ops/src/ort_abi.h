@@ -51,6 +51,8 @@ inline constexpr Slot<28, Status*(SessionOptions*, CustomOpDomain*)> AddCustomOp
 inline constexpr Slot<51, Status*(Value*, void**)> GetTensorMutableData;
 inline constexpr Slot<61, Status*(const TensorTypeAndShapeInfo*, std::size_t*)> GetDimensionsCount;
 inline constexpr Slot<62, Status*(const TensorTypeAndShapeInfo*, int64_t*, std::size_t)> GetDimensions;
+inline constexpr Slot<63, Status*(const TensorTypeAndShapeInfo*, const char**, std::size_t)>
+    GetSymbolicDimensions;
 inline constexpr Slot<65, Status*(const Value*, TensorTypeAndShapeInfo**)> GetTensorTypeAndShape;
 inline constexpr Slot<90, Status*(const KernelContext*, std::size_t, const Value**)> KernelContext_GetInput;
 inline constexpr Slot<91, Status*(KernelContext*, std::size_t, const int64_t*, std::size_t, Value**)>

@@ -8,13 +8,23 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from jr_onnx.arguments import as_list, as_lists
 from jr_onnx.benching.op_types import op_type_times
 from jr_onnx.benching.peak import peak_memory
 from jr_onnx.benching.report import BenchReport, FileCost, Timing, ratio
 from jr_onnx.benching.sessions import blamed_on, open_session
 from jr_onnx.errors import ModelError, OptionError
 from jr_onnx.running.samples import Sampler
-from jr_onnx.running.ways import Arrays, CannotRunError, Session, Way, library_problem, onnxruntime, provider_name
+from jr_onnx.running.ways import (
+    Arrays,
+    CannotRunError,
+    Session,
+    Way,
+    has_use_for_kernels,
+    library_problem,
+    onnxruntime,
+    provider_name,
+)
 
 #: How often all sessions are made anew: where a session's memory happens to lie can make it 10% faster or slower.
 _BLOCKS = 4
@@ -56,12 +66,17 @@ def bench(
         OptionError: an option makes no sense.
         ModelError: a model does not run.
     """
-    paths = [Path(model) for model in models]
+    paths = [Path(model) for model in as_list("models", models)]
+    batches, threads, shapes = (
+        as_list("batches", batches),
+        as_list("threads", threads),
+        as_lists("shapes", shapes or {}),
+    )
     if not paths or rounds < 2 or min(threads, default=0) < 1 or min(batches, default=1) < 1:
         raise OptionError("give at least one model, two rounds, and batch sizes and threads of 1 and more")
     try:
         name = provider_name(provider)
-        feeds = _feeds(paths, name, batches, shapes or {})
+        feeds = _feeds(paths, name, batches, shapes)
         timings: list[Timing] = []
         creations: list[Times] = []
         for count in dict.fromkeys(threads):
@@ -99,7 +114,7 @@ def _feeds(
 def _random(
     first: Path, provider: str, batches: Sequence[int], shapes: Mapping[str, Sequence[int]]
 ) -> dict[int, Arrays]:
-    session = Session(first, Way(provider, not library_problem()))
+    session = Session(first, Way(provider, has_use_for_kernels(provider) and not library_problem()))
     own: dict[str, Sequence[Any]] = {one.name: one.shape for one in session.inputs()}
     feeds = {}
     for batch in _sizes(first, own, batches, shapes):

@@ -2,26 +2,49 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 
 from jr_onnx.checking import rules
-from jr_onnx.checking.expected import FILTERS, Asked, Hardened, recorded_jump
+from jr_onnx.checking.expected import FILTERS, Asked, Hardened, recorded_globs, recorded_jump
 from jr_onnx.checking.findings import Finding, NotChecked, finding
+from jr_onnx.comparison.side import jump_relus
 from jr_onnx.element_types import FLOAT, NUMPY_TYPES, round_jump
 from jr_onnx.errors import OptionError
-from jr_onnx.forms.function import function_proto, is_jump_relu
-from jr_onnx.forms.table import BODIES, DOMAIN, OP_TYPE, TARGETS
-from jr_onnx.graph.scopes import all_scopes, function_name, own_domain
-from jr_onnx.metadata import JUMP, POLICY, SITES, SOURCE, TARGET, VERSION
+from jr_onnx.forms.function import add_function_proto, function_proto, is_jump_relu
+from jr_onnx.forms.table import ADD_OP_TYPE, BODIES, DOMAIN, OP_TYPE, TARGETS
+from jr_onnx.graph.scopes import Scope, all_scopes, function_name, own_domain
+from jr_onnx.graph.wiring import constant_value
+from jr_onnx.metadata import (
+    EXCLUDE,
+    INCLUDE,
+    JUMP,
+    JUMP_INPUT,
+    MADE_FOR,
+    OPTIMIZED_SITES,
+    POLICY,
+    SITES,
+    SOURCE,
+    TARGET,
+    VERSION,
+)
 from jr_onnx.policy import JumpReluPolicy
-from jr_onnx.sites.jumps import jump_of
+from jr_onnx.sites.jumps import jump_of, wiring_of
 from jr_onnx.sites.matchers import SiteKind
 from jr_onnx.sites.survey import Site
+
+#: As PEP 440 writes a release, and what may follow it.
+_VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+((a|b|rc)[0-9]+)?(\.post[0-9]+)?(\.dev[0-9]+)?(\+[a-z0-9.]+)?", re.ASCII)
+
+#: More sites than this no model has, and Python refuses to read numbers of thousands of digits.
+_NUMBER = re.compile(r"[0-9]{1,9}")
 
 #: What needs the original.
 WITHOUT_ORIGINAL = (
@@ -53,13 +76,13 @@ def filters_of_record(hardened: Hardened) -> tuple[str, ...]:
 
 def converted_sites(hardened: Hardened) -> tuple[Site, ...]:
     """The sites that are JumpReLU, in the activations of RNN, GRU and LSTM too."""
-    sites = hardened.side.sites.values()
-    return tuple(site for site in sites if site.kind is SiteKind.HARDENED or jump_of(site) is not None)
+    return jump_relus(hardened.side)
 
 
 def _missing(hardened: Hardened) -> Iterator[Finding]:
     recorded = hardened.metadata
-    for key in (VERSION, TARGET, SITES, SOURCE):
+    more = (OPTIMIZED_SITES,) if MADE_FOR in recorded else ()
+    for key in (VERSION, TARGET, SITES, SOURCE, *more):
         if not recorded.get(key):
             yield finding(rules.METADATA, f"metadata '{key}' is missing")
     if JUMP not in recorded and POLICY not in recorded:
@@ -71,20 +94,27 @@ def check_record(hardened: Hardened) -> Iterator[Finding]:
     recorded = hardened.metadata
     if JUMP in recorded and POLICY in recorded:
         yield finding(rules.METADATA, f"metadata '{JUMP}' and '{POLICY}' are both there; a file has one of them")
-    jump, target, sites, version = (recorded.get(key, "") for key in (JUMP, TARGET, SITES, VERSION))
-    if version and not re.fullmatch(r"\d+\.\d+\.\d+\S*", version):
+    jump, target, version = (recorded.get(key, "") for key in (JUMP, TARGET, VERSION))
+    if version and not _VERSION.fullmatch(version):
         yield finding(rules.METADATA, f"metadata '{VERSION}' is '{version}', which is no version")
     if jump and recorded_jump(recorded) is None:
         yield finding(rules.METADATA, f"metadata '{JUMP}' is '{jump}', which is no jump")
     if target and target.removesuffix(" inline") not in TARGETS:
         yield finding(rules.METADATA, f"metadata '{TARGET}' is '{target}', which is no target")
-    if sites and not sites.isdecimal():
-        yield finding(rules.METADATA, f"metadata '{SITES}' is '{sites}', which is no number")
+    for key in (SITES, OPTIMIZED_SITES):
+        if recorded.get(key) and not _NUMBER.fullmatch(recorded[key]):
+            yield finding(rules.METADATA, f"metadata '{key}' is '{recorded[key]}', which is no number")
+    if JUMP_INPUT in recorded and all(value.name != recorded[JUMP_INPUT] for value in hardened.model.graph.input):
+        yield finding(rules.METADATA, f"metadata '{JUMP_INPUT}' is '{recorded[JUMP_INPUT]}', which is no input")
+    for key in (INCLUDE, EXCLUDE):
+        if recorded_globs(recorded, key) is None:
+            yield finding(rules.METADATA, f"metadata '{key}' is '{recorded[key]}', which is no list of globs")
 
 
 def _count(hardened: Hardened) -> Iterator[Finding]:
-    text, found = hardened.metadata.get(SITES), len(converted_sites(hardened))
-    if text is None or not text.isdecimal():
+    text = hardened.metadata.get(OPTIMIZED_SITES if MADE_FOR in hardened.metadata else SITES)
+    found = len(converted_sites(hardened)) + len(_with_add(hardened))
+    if text is None or not _NUMBER.fullmatch(text):
         return
     if found < int(text):
         yield finding(rules.UNCONVERTED, f"the file records {text} sites and has {found} JumpReLU")
@@ -102,11 +132,30 @@ def _jumps(hardened: Hardened, policy: JumpReluPolicy | None) -> Iterator[Findin
         return
     if recorded is not None and recorded != asked:
         yield finding(rules.JUMP, f"the file records the jump {recorded!r}, asked for was {asked!r}")
+    # Where a model is optimised, onnxruntime may compute in float what was rounded to another type before.
+    types = tuple(NUMPY_TYPES) if MADE_FOR in hardened.metadata else ()
     for site in converted_sites(hardened):
-        yield from _site_jump(site, float(asked))
+        yield from _site_jump(site, float(asked), types)
+    for scope, index in _with_add(hardened):
+        path, values = scope.path_of(index), constant_value(wiring_of(scope), scope.nodes[index].input[-1])
+        if values is None:
+            yield finding(rules.JUMP, f"the jump is not a constant and should be {asked!r}", path)
+        else:
+            yield from _wrong_jump(path, values, {round_jump(float(asked), _type_of(values))})
 
 
-def _site_jump(site: Site, asked: float) -> Iterator[Finding]:
+def _with_add(hardened: Hardened) -> tuple[tuple[Scope, int], ...]:
+    """The nodes that are JumpReLU of a sum, in a model that was optimised for CUDA."""
+    nodes = ((scope, index) for scope in hardened.side.scopes for index in range(len(scope.nodes)))
+    return tuple((s, i) for s, i in nodes if (s.nodes[i].domain, s.nodes[i].op_type) == (DOMAIN, ADD_OP_TYPE))
+
+
+def _type_of(values: npt.NDArray[Any]) -> int:
+    return next((key for key, dtype in NUMPY_TYPES.items() if dtype == values.dtype), FLOAT)
+
+
+def _site_jump(site: Site, asked: float, types: tuple[int, ...]) -> Iterator[Finding]:
+    """`types` are those to which the jump may have been rounded before it was rounded to the site's own."""
     values = jump_of(site)
     if values is None and site.element_type not in NUMPY_TYPES:
         yield finding(rules.NOT_RUN, "the jump: the element type of the site is not known", site.path)
@@ -115,32 +164,39 @@ def _site_jump(site: Site, asked: float) -> Iterator[Finding]:
         yield finding(rules.JUMP, f"the jump is not a constant and should be {asked!r}", site.path)
         return
     # Where no type is declared, the jump's own is the site's: a constant of another type does not load.
-    own = next((key for key, dtype in NUMPY_TYPES.items() if dtype == values.dtype), FLOAT)
-    element_type = site.element_type if site.element_type in NUMPY_TYPES else own
+    element_type = site.element_type if site.element_type in NUMPY_TYPES else _type_of(values)
+    rounded = [asked]
+    for one in types:
+        with contextlib.suppress(OptionError):  # it has no such number
+            rounded.append(round_jump(asked, one))
     try:
-        wanted = round_jump(asked, element_type)
+        wanted = [round_jump(one, element_type) for one in rounded]
         if site.kind is not SiteKind.HARDENED:
-            wanted = round_jump(wanted, FLOAT)  # an activation's attribute
+            wanted = [round_jump(one, FLOAT) for one in wanted]  # an activation's attribute
     except OptionError as error:
         yield finding(rules.JUMP, str(error), site.path)
         return
-    wrong = [float(value) for value in np.ravel(values) if float(value) != wanted]
+    yield from _wrong_jump(site.path, values, wanted)
+
+
+def _wrong_jump(path: str, values: npt.NDArray[Any], wanted: Collection[float]) -> Iterator[Finding]:
+    wrong = [float(value) for value in np.ravel(values) if float(value) not in wanted]
     if wrong or not values.size:
         found = repr(wrong[0]) if wrong else "empty"
-        yield finding(rules.JUMP, f"the jump is {found} and should be {wanted!r}", site.path)
+        yield finding(rules.JUMP, f"the jump is {found} and should be {next(iter(wanted))!r}", path)
 
 
 def check_body(model: onnx.ModelProto) -> Iterator[Finding]:
-    """The function must be one of those that are shipped for the opset that it imports."""
-    name = function_name(DOMAIN, OP_TYPE, "")
-    called = any(node.domain == DOMAIN for scope in all_scopes(model) for node in scope.nodes)
+    """Each function must be one of those that are shipped for the opset that it imports."""
+    called = {node.op_type for scope in all_scopes(model) for node in scope.nodes if node.domain == DOMAIN}
     functions = [function for function in model.functions if function.domain == DOMAIN]
-    if called and not functions:
-        yield finding(rules.BODY, f"function {name} is missing")
+    for missing in called - {function.name for function in functions}:
+        yield finding(rules.BODY, f"function {function_name(DOMAIN, missing, '')} is missing")
     for function in functions:
         opset = next((o.version for o in function.opset_import if not own_domain(o.domain)), 0)
+        make = add_function_proto if function.name == ADD_OP_TYPE else function_proto
         shipped = [
-            function_proto(body, opset, element_type)
+            make(body, opset, element_type)
             for body in BODIES
             for element_type, lowest in body.types.items()
             if opset >= lowest
@@ -150,6 +206,7 @@ def check_body(model: onnx.ModelProto) -> Iterator[Finding]:
         if is_jump_relu(function):
             plain.name = OP_TYPE  # whatever prefix another tool gave it
         if plain not in shipped:
+            name = function_name(DOMAIN, function.name, "")
             yield finding(rules.BODY, f"the body of {name} is not the one that jr-onnx ships for its opset")
 
 

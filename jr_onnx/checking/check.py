@@ -12,6 +12,7 @@ from typing import Any
 import numpy.typing as npt
 import onnx
 
+from jr_onnx.arguments import as_list, as_lists, as_name
 from jr_onnx.checking import rules
 from jr_onnx.checking.alone import WITHOUT_ORIGINAL, check_alone, check_record, converted_sites, filters_of_record
 from jr_onnx.checking.bytestream import reader_of
@@ -37,11 +38,13 @@ from jr_onnx.checking.payloads import compare_external, compare_inline
 from jr_onnx.checking.running import CPU, Request, check_running
 from jr_onnx.checking.structure import compare
 from jr_onnx.checking.validity import check_external, check_validity, has_external
+from jr_onnx.comparison.side import read_side
+from jr_onnx.dataset.arrays import read_inputs
 from jr_onnx.errors import ModelError, OptionError
 from jr_onnx.metadata import MADE_FOR, POLICY, TARGET, hardened_metadata
-from jr_onnx.modelfile.external import data_files
+from jr_onnx.modelfile.external import data_files, locations_of, without_locations
 from jr_onnx.modelfile.source import Source, open_model
-from jr_onnx.policy import Jump, JumpReluPolicy, as_jump
+from jr_onnx.policy import Jump, JumpReluPolicy, as_jump, as_policy
 from jr_onnx.sites.jumps import numbers_of
 from jr_onnx.sites.survey import Site
 from jr_onnx.text import count, jump_text
@@ -58,12 +61,12 @@ def check(
     hardened: str | Path | onnx.ModelProto,
     *,
     jump: Jump | None = None,
-    policy: JumpReluPolicy | None = None,
+    policy: JumpReluPolicy | str | Path | None = None,
     include: Sequence[str] | None = None,
     exclude: Sequence[str] | None = None,
     clip: bool | None = None,
     jump_input: str | None = None,
-    data: Mapping[str, npt.NDArray[Any]] | None = None,
+    data: Mapping[str, npt.NDArray[Any]] | str | Path | None = None,
     samples: int = 2,
     shapes: Mapping[str, Sequence[int]] | None = None,
     providers: Sequence[str] = (CPU,),
@@ -81,12 +84,12 @@ def check(
         original: the model that was converted; None for what can be said without it.
         hardened: the model that came of it.
         jump: the jump to check for, instead of the one that the file records.
-        policy: jumps by rules, instead of one.
+        policy: jumps by rules, or the YAML file that has them, instead of one.
         include: globs of the sites that should be converted, instead of those that the file records.
         exclude: globs of the sites that should be left alone, instead of those that the file records.
         clip: whether Clip(0, c) should be converted, instead of what the file records.
         jump_input: the graph input that the jump should be, instead of the one that the file records.
-        data: real inputs by name, beside the random ones.
+        data: real inputs by name, or an NPZ file of them, beside the random ones.
         samples: how many times the model is run on random inputs.
         shapes: the shape of an input, by name; for what random inputs of another shape do not fit.
         providers: onnxruntime's execution providers; each is checked for itself.
@@ -103,8 +106,17 @@ def check(
         raise OptionError("give a jump or a policy, not both")
     if samples < 1:
         raise OptionError(f"samples: {samples} is too few; at least 1 is needed")
-    chosen = JumpReluPolicy(default=as_jump(jump)) if jump is not None else policy
-    asked = Asked(chosen, _globs(include), _globs(exclude), clip, jump_input)
+    chosen = (
+        JumpReluPolicy(default=as_jump(jump)) if jump is not None else None if policy is None else as_policy(policy)
+    )
+    asked = Asked(
+        chosen,
+        None if include is None else as_list("include", include),
+        None if exclude is None else as_list("exclude", exclude),
+        clip,
+        as_name("jump_input", jump_input),
+    )
+    arrays = read_inputs(Path(data)) if isinstance(data, str | Path) else data or {}
     started = time.perf_counter()
     with contextlib.ExitStack() as stack:
         theirs = stack.enter_context(open_model(hardened))
@@ -117,7 +129,9 @@ def check(
         work = _Work(ours, theirs, asked)
         work.check_structure()
         if run:
-            request = Request(data or {}, samples, shapes or {}, tuple(providers), library, latency)
+            request = Request(
+                arrays, samples, as_lists("shapes", shapes or {}), as_list("providers", providers), library, latency
+            )
             work.check_numbers(request, keep_going=keep_going)
         else:
             work.not_checked.append(NotChecked("numbers and running", "not asked for (--no-run)", rules.RUNNING))
@@ -140,12 +154,6 @@ def unreadable(path: Path, error: ModelError) -> CheckReport:
         measurements=(),
         seconds=0.0,
     )
-
-
-def _globs(globs: Sequence[str] | None) -> tuple[str, ...] | None:
-    if isinstance(globs, str):
-        raise OptionError("include and exclude are lists of globs, not one string")
-    return None if globs is None else tuple(globs)
 
 
 @dataclass
@@ -197,9 +205,13 @@ class _Work:
             why = "there is no plan to compare with"
             self.not_checked.append(NotChecked("the rest of the structure", why, rules.NEEDS_ORIGINAL))
             return
-        self.findings += compare(expected.side, read.side)
+        ours, theirs = expected.side, read.side
+        if locations_of(ours.model) != locations_of(theirs.model):  # what their files are called is not compared
+            ours, theirs = (read_side(without_locations(side.model)) for side in (ours, theirs))
+        others = list(compare(ours, theirs))
+        self.findings += others
         self.findings += compare_inline(
-            expected.buffer, expected.buffer.read, self.hardened.buffer, reader_of(self.hardened)
+            expected.buffer, expected.buffer.read, self.hardened.buffer, reader_of(self.hardened), same=not others
         )
         self.checked += [
             f"plan: {count(len(expected.plan.sites), 'site')}",

@@ -25,6 +25,7 @@ from jr_onnx.metadata import (
     VERSION,
     hardened_metadata,
     jump_input_of,
+    origin_digest,
     provenance,
 )
 from jr_onnx.modelfile.rewrite import rewrite
@@ -103,8 +104,8 @@ class Expected:
 
 
 @dataclass(frozen=True)
-class _RecordedJumps(JumpReluPolicy):
-    """The policy of a file whose policy is not at hand: each site's jump as the file itself has it."""
+class JumpsByPath(JumpReluPolicy):
+    """A policy that names each site by its path; all others are left alone."""
 
     by_path: Mapping[str, Jump] = field(default_factory=dict)
 
@@ -140,7 +141,7 @@ def make_expected(original: Source, hardened: Hardened, asked: Asked) -> Expecte
         options = _without_new_input(model, options)
     plan = make_plan(model, options)
     edit = Lowering(model, plan, options).edit()
-    entries = provenance(options, len(plan.sites), original.digest, edit.jump_input)
+    entries = provenance(options, len(plan.sites), origin_digest(model, original.digest), edit.jump_input)
     edit.metadata = _metadata(entries, hardened, asked.policy)
     buffer = Spliced(original, rewrite(original, edit))
     skeleton = onnx.ModelProto.FromString(skeleton_of(buffer))
@@ -165,6 +166,16 @@ def recorded_jump(metadata: Mapping[str, str]) -> float | None:
     except (KeyError, ValueError, OptionError):
         return None
     return jump
+
+
+def recorded_globs(metadata: Mapping[str, str], key: str) -> tuple[str, ...] | None:
+    """The globs that a file records; None where that is no list of them."""
+    try:
+        globs = json.loads(metadata.get(key, "[]"))
+    except (ValueError, RecursionError):
+        return None
+    is_list = isinstance(globs, list) and all(isinstance(glob, str) for glob in globs)
+    return tuple(globs) if is_list else None
 
 
 def without_filters(hardened: Hardened) -> Hardened:
@@ -202,8 +213,8 @@ def _options(original: onnx.ModelProto, hardened: Hardened, asked: Asked) -> Opt
     return Options(
         policy=policy,
         target=next(known for known in TARGETS if known == target),
-        include=_globs(recorded, INCLUDE) if asked.include is None else asked.include,
-        exclude=_globs(recorded, EXCLUDE) if asked.exclude is None else asked.exclude,
+        include=(recorded_globs(recorded, INCLUDE) or ()) if asked.include is None else asked.include,
+        exclude=(recorded_globs(recorded, EXCLUDE) or ()) if asked.exclude is None else asked.exclude,
         jump_input=recorded.get(JUMP_INPUT) if asked.jump_input is None else asked.jump_input,
         clip=recorded.get(CLIP) == "true" if asked.clip is None else asked.clip,
         inline=inline == "inline",
@@ -230,7 +241,7 @@ def _likely_target(hardened: Hardened) -> tuple[str, str]:
     return ("subgraph", "") if all(form is RELU_GREATER for form in forms) else ("custom-op", "inline")
 
 
-def _recorded_jumps(original: onnx.ModelProto, hardened: Hardened) -> _RecordedJumps:
+def _recorded_jumps(original: onnx.ModelProto, hardened: Hardened) -> JumpsByPath:
     """For each site of ORIGINAL that is a JumpReLU in HARDENED, the jump that it has there."""
     jumps: dict[str, Jump] = {}
     for key, site in read_side(original).sites.items():
@@ -238,15 +249,7 @@ def _recorded_jumps(original: onnx.ModelProto, hardened: Hardened) -> _RecordedJ
         values = None if there is None else jump_of(there)
         if values is not None:
             jumps[site.path] = tuple(map(float, values.flat)) if values.ndim else float(values)
-    return _RecordedJumps(by_path=jumps)
-
-
-def _globs(metadata: Mapping[str, str], key: str) -> tuple[str, ...]:
-    try:
-        globs = json.loads(metadata.get(key, "[]"))
-    except ValueError:
-        return ()
-    return tuple(map(str, globs)) if isinstance(globs, list) else ()
+    return JumpsByPath(by_path=jumps)
 
 
 def _metadata(entries: dict[str, str], hardened: Hardened, policy: JumpReluPolicy | None) -> dict[str, str]:

@@ -11,14 +11,34 @@ import onnx
 from jr_onnx.checking import rules
 from jr_onnx.checking.bytestream import FileReader, Reader, first_difference
 from jr_onnx.checking.findings import Finding, finding
-from jr_onnx.modelfile.payloads import payloads_of
+from jr_onnx.modelfile.external import without_locations
+from jr_onnx.modelfile.payloads import Payload, payloads_of, with_labels
 from jr_onnx.modelfile.tensors import all_tensors
 from jr_onnx.modelfile.wire import Buffer
 
 
-def compare_inline(ours: Buffer, read_ours: Reader, theirs: Buffer, read_theirs: Reader) -> Iterator[Finding]:
-    """Compare the payloads of two serialized models, in the order of the file."""
+def compare_inline(
+    ours: Buffer, read_ours: Reader, theirs: Buffer, read_theirs: Reader, *, same: bool
+) -> Iterator[Finding]:
+    """Compare the payloads of two serialized models, in the order of the file.
+
+    Args:
+        same: whether the skeletons are equal. If they are and nothing is found, every payload is where it belongs.
+    """
     wanted, found = payloads_of(ours), payloads_of(theirs)
+    differences = list(_differences(wanted, read_ours, found, read_theirs))
+    yield from differences
+    if same and not differences and _with_labels(ours, wanted) != _with_labels(theirs, found):
+        yield finding(rules.WEIGHTS, "large tensors or strings are in other places than in the original")
+
+
+def _with_labels(buffer: Buffer, payloads: Mapping[str, Payload]) -> onnx.ModelProto:
+    return without_locations(with_labels(buffer, payloads))
+
+
+def _differences(
+    wanted: Mapping[str, Payload], read_ours: Reader, found: Mapping[str, Payload], read_theirs: Reader
+) -> Iterator[Finding]:
     for label in dict.fromkeys((*wanted, *found)):
         if label not in found or label not in wanted:
             where = "the original" if label in wanted else "HARDENED"

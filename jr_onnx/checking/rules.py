@@ -250,8 +250,8 @@ _TABLE = (
         EXTERNAL,
         "external-data",
         "error",
-        "An external data file is missing, too short, outside the model's folder, or named otherwise than in the "
-        "original.",
+        "An external data file is missing, too short or outside the model's folder, or a tensor's data lie elsewhere "
+        "in it than in the original's.",
         "The model does not load, or loads what somebody else put there.",
         "Put the data files of the original beside the hardened model; jr-onnx convert does it.",
     ),
@@ -332,7 +332,7 @@ _TABLE = (
         LOADING,
         "loading",
         "error",
-        "onnxruntime does not load the hardened model at one of its optimisation levels.",
+        "onnxruntime does not load the hardened model at one of its optimisation levels, or does not run it.",
         "It cannot be served so.",
         "Upgrade onnxruntime, or convert with --target subgraph.",
     ),

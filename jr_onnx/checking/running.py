@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -17,10 +17,12 @@ from jr_onnx.checking.expected import Hardened
 from jr_onnx.checking.findings import Finding, Measurement, NotChecked, finding
 from jr_onnx.checking.model_numbers import check_model
 from jr_onnx.checking.sites_numbers import check_sites
-from jr_onnx.errors import JrOnnxError
+from jr_onnx.element_types import NUMPY_TYPES
+from jr_onnx.errors import RuntimeMissingError
 from jr_onnx.forms.table import JUMP_RELU
 from jr_onnx.modelfile.source import Source
 from jr_onnx.running.copies import Runnable, Workspace, runnable
+from jr_onnx.running.indices import becoming_integers
 from jr_onnx.running.samples import SCALES, Sample, Sampler
 from jr_onnx.running.ways import (
     ALL,
@@ -28,11 +30,13 @@ from jr_onnx.running.ways import (
     CannotRunError,
     Session,
     Way,
+    has_use_for_kernels,
     levels,
     library_problem,
     onnxruntime,
     provider_name,
     runtime,
+    session_errors,
 )
 from jr_onnx.sites.survey import Site
 from jr_onnx.text import one_line
@@ -77,7 +81,7 @@ def check_running(original: Source | None, hardened: Hardened, request: Request)
     try:
         with tempfile.TemporaryDirectory(prefix="jr-onnx-check-") as folder:
             _run(original, hardened, request, Workspace(Path(folder)), result)
-    except (CannotRunError, OSError) as error:
+    except (CannotRunError, RuntimeMissingError, OSError) as error:
         result.not_run("running the model", error)
     known = {rule for one in result.not_checked for rule in one.rules} | result.judged
     left = tuple(rule for rule in rules.RUNNING if rule not in known and (original or rule not in rules.WHOLE))
@@ -93,16 +97,25 @@ def _run(original: Source | None, hardened: Hardened, request: Request, space: W
     loaded = [way for way in ways if _loads(path, way, original, space, result)]
     if not loaded:
         return
-    sampler = Sampler(Session(path, loaded[0]), request.shapes, request.data)
-    model = _runnable(hardened, result)
-    if model is not None:
-        _sites(model, sampler, request.samples, loaded, space, result)
+    small = becoming_integers(hardened.model)
+    sampler = Sampler(Session(path, loaded[0]), request.shapes, request.data, small=small)
+    result.not_checked += _without_edges(hardened, small)
     samples = _real_samples(sampler, request)
-    for way in loaded:
+    ran = [way for way in loaded if _runs(path, way, samples[0], original, space, result)]
+    model = _runnable(hardened, result) if ran else None
+    if model is not None:
+        _sites(model, sampler, request.samples, ran, space, result)
+    for way in ran:
         _whole(original, hardened, samples, way, space, result)
-    _placements(path, loaded, samples[0], hardened, result)
+    _placements(path, ran, samples[0], hardened, result)
     if request.latency:
-        _latency(original, path, samples[0], loaded, space, result)
+        _latency(original, path, samples[0], ran, space, result)
+
+
+def _without_edges(hardened: Hardened, small: Collection[str]) -> Iterator[NotChecked]:
+    for value in hardened.model.graph.input:
+        if value.name in small and value.type.tensor_type.elem_type in NUMPY_TYPES:
+            yield NotChecked(f"edge values of input '{value.name}'", "it becomes an index, a size or a count")
 
 
 def _runnable(hardened: Hardened, result: RunResult) -> Runnable | None:
@@ -136,7 +149,7 @@ def _ways(hardened: Hardened, request: Request, result: RunResult) -> list[Way]:
         except CannotRunError as error:
             result.not_run(f"on {provider}", error)
             continue
-        ways += [Way(name, library) for library in libraries]
+        ways += [Way(name, library) for library in libraries if not library or has_use_for_kernels(name)]
     return ways
 
 
@@ -164,9 +177,25 @@ def _loads(path: Path, way: Way, original: Source | None, space: Workspace, resu
     return ALL not in failed
 
 
-def _original_loads(original: Source, way: Way, space: Workspace) -> bool:
+def _runs(path: Path, way: Way, sample: Sample, original: Source | None, space: Workspace, result: RunResult) -> bool:
     try:
-        Session(space.plain(original, "original"), way)
+        Session(path, way).run(sample.feeds)
+    except CannotRunError as error:
+        if original is not None and not _original_loads(original, Way(way.provider, False), space, sample):
+            result.not_run(f"{way}", f"neither model runs on {sample.name}: {error}")
+        else:
+            text = f"loads, but does not run on {sample.name} ({way}): {error}"
+            result.findings.append(finding(rules.LOADING, text))
+        return False
+    return True
+
+
+def _original_loads(original: Source, way: Way, space: Workspace, sample: Sample | None = None) -> bool:
+    """Whether ORIGINAL loads, and runs on a sample if one is given."""
+    try:
+        session = Session(space.plain(original, "original"), way)
+        if sample is not None:
+            session.run(sample.feeds)
     except CannotRunError:
         return False
     return True
@@ -237,8 +266,8 @@ def _placements(path: Path, ways: Sequence[Way], sample: Sample, hardened: Harde
             session = runtime().session(path, providers=[way.provider], session_options=options, profile=True)
             session.run(None, dict(sample.feeds))
             places = runtime().placement(session)
-        except (JrOnnxError, RuntimeError, OSError) as error:
-            result.not_run(f"where JumpReLU runs ({way})", error)
+        except (*session_errors(), OSError, DecodeError) as error:  # of a full disk the profile is cut off
+            result.not_run(f"where JumpReLU runs ({way})", one_line(error))
             continue
         for place in places:
             if place.provider != way.provider:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -13,14 +13,22 @@ from jr_onnx.checking.findings import Finding, NotChecked, finding
 from jr_onnx.checking.site_values import Array, edge_values, effective_form, wrong_value
 from jr_onnx.element_types import BFLOAT16, FLOAT16, NUMPY_TYPES
 from jr_onnx.forms.table import BODIES, DOMAIN, Form
-from jr_onnx.running.copies import Runnable, Workspace, as_float, exposed, lifted, values_of
+from jr_onnx.running.copies import Runnable, Workspace, as_float, count_of, counted, exposed, lifted, values_of
 from jr_onnx.running.samples import SCALES, Sample, Sampler
-from jr_onnx.running.ways import Arrays, CannotRunError, Session, Way
+from jr_onnx.running.ways import DISABLED, Arrays, CannotRunError, Session, Way
 from jr_onnx.sites.jumps import jump_of, wiring_of
 from jr_onnx.sites.survey import Site
 
 #: Fed to the whole model: whatever becomes of them on their way, each site must do the right thing with it.
 _EDGES = (0.0, -0.0, 1.0, -1.0, 0.5, 1e-3, -1e4, 1e4, np.inf, -np.inf, np.nan)
+
+
+#: What the values of so many sites may take in memory, in bytes; and how many sites are looked at in one session, whose
+#: start takes onnxruntime a time that grows with the square of its outputs.
+_ROOM, _SITES = 1 << 27, 256
+
+#: Sites by the path in the hardened model.
+Sites = Sequence[tuple[str, Site]]
 
 
 @dataclass
@@ -148,31 +156,57 @@ def _check_in_place(
     body: Form | None,
 ) -> None:
     """The values of sites of the main graph, as outputs of a copy of the whole model."""
-    source = model.source
-    values = values_of([site for _, site in model.in_place], source.skeleton)
-    path = space.write(source, exposed(source, values), "hardened", "exposed")
     how = "in place, functions inlined" if model.inlined else "in place"
-    for number, way in enumerate(ways):
-        try:
-            session = Session(path, way)
-            for sample in _samples(sampler, samples, model, result, first=not number):
-                outputs = session.run(sample.feeds)
-                for name, site in model.in_place:
-                    form = effective_form(site, body, library=way.library)
-                    x, y = (_value(outputs, sample.feeds, value, site) for value in (site.input, site.output))
-                    if x is None or y is None:
-                        continue
-                    jump = _jump_at(site, sample.feeds)
-                    wrong = wrong_value(site, form, x, y, jump, unrounded=_may_be_unrounded(site, way))
-                    result.note(name, wrong, x.size, f"{sample.name}, {way}", how)
-                    if sample.real:
-                        result.exercise(name, x, jump)
-        except CannotRunError as error:
-            result.findings.append(finding(rules.NOT_RUN, f"values of the sites in place ({way}): {error}"))
-    space.drop(path)
+    for sites in _groups(model, sampler, ways[0], space):
+        values = values_of([site for _, site in sites], model.source.skeleton)
+        path = space.write(model.source, exposed(model.source, values), "hardened", "exposed")
+        for number, way in enumerate(ways):
+            try:
+                session = Session(path, way)
+                for sample in _samples(sampler, samples, {name for name, _ in sites}, result, first=not number):
+                    _compare(session.run(sample.feeds), sites, sample, way, result, body, how)
+            except CannotRunError as error:
+                result.findings.append(finding(rules.NOT_RUN, f"values of the sites in place ({way}): {error}"))
+        space.drop(path)
     for name in dict.fromkeys(name for name, _ in model.in_place):
         if result.how.get(name) == how and name not in result.exercised:
             result.findings.append(finding(rules.NOT_EXERCISED, "no sample has a value above its jump", name))
+
+
+def _groups(model: Runnable, sampler: Sampler, way: Way, space: Workspace) -> Iterator[Sites]:
+    """The sites of the main graph, so many at a time as have room in memory with all that they take and give."""
+    source, sites = model.source, model.in_place
+    values = values_of([site for _, site in sites], source.skeleton)
+    path = space.write(source, counted(source, values), "hardened", "counted")
+    sizes = Session(path, replace(way, level=DISABLED), in_order=True).run(sampler.random(0, SCALES[0]).feeds)
+    space.drop(path)
+    group: list[tuple[str, Site]] = []
+    room = _ROOM
+    for name, site in sites:
+        known = (sizes.get(count_of(value)) for value in (site.input, site.output))
+        needed = sum(int(size) * NUMPY_TYPES[site.element_type].itemsize for size in known if size is not None)
+        if group and (needed > room or len(group) >= _SITES):
+            yield tuple(group)
+            group, room = [], _ROOM
+        group.append((name, site))
+        room -= needed
+    if group:
+        yield tuple(group)
+
+
+def _compare(
+    outputs: Arrays, sites: Sites, sample: Sample, way: Way, result: SiteNumbers, body: Form | None, how: str
+) -> None:
+    for name, site in sites:
+        form = effective_form(site, body, library=way.library)
+        x, y = (_value(outputs, sample.feeds, value, site) for value in (site.input, site.output))
+        if x is None or y is None:
+            continue
+        jump = _jump_at(site, sample.feeds)
+        wrong = wrong_value(site, form, x, y, jump, unrounded=_may_be_unrounded(site, way))
+        result.note(name, wrong, x.size, f"{sample.name}, {way}", how)
+        if sample.real:
+            result.exercise(name, x, jump)
 
 
 def _may_be_unrounded(site: Site, way: Way) -> bool:
@@ -184,7 +218,7 @@ def _may_be_unrounded(site: Site, way: Way) -> bool:
     return site.element_type in (FLOAT16, BFLOAT16) and not way.library
 
 
-def _samples(sampler: Sampler, samples: int, model: Runnable, result: SiteNumbers, *, first: bool) -> Iterable[Sample]:
+def _samples(sampler: Sampler, samples: int, sites: set[str], result: SiteNumbers, *, first: bool) -> Iterable[Sample]:
     """The user's data, random inputs, edge values; then larger and larger inputs until every site is exercised."""
     yield from sampler.given()
     if not sampler.makes_inputs:
@@ -193,7 +227,7 @@ def _samples(sampler: Sampler, samples: int, model: Runnable, result: SiteNumber
         yield sampler.random(number, SCALES[0])
     yield sampler.edges(_EDGES)
     for scale in SCALES[1:] if first else ():
-        if {name for name, _ in model.in_place} <= result.exercised:
+        if sites <= result.exercised:
             return
         yield sampler.random(0, scale)
         yield sampler.random(1, scale)

@@ -14,6 +14,8 @@ from jr_onnx.checking.findings import Finding, finding
 from jr_onnx.checking.placeholders import judgeable
 from jr_onnx.errors import ModelError
 from jr_onnx.forms.table import DOMAIN, OP_TYPE
+from jr_onnx.graph.inference import infer_shapes
+from jr_onnx.graph.stand_ins import put_stand_ins
 from jr_onnx.modelfile.external import DataFile, data_files
 from jr_onnx.modelfile.source import Source
 from jr_onnx.modelfile.tensors import all_tensors
@@ -25,8 +27,8 @@ _NEEDS_DATA = "external tensors"
 
 def check_validity(hardened: Source, original: Source | None) -> Iterator[Finding]:
     """onnx.checker and strict shape inference, without large payloads; a fault that ORIGINAL has too is named so."""
-    theirs = judgeable(hardened.buffer)
-    ours = None if original is None else judgeable(original.buffer)
+    theirs = _judged(hardened)
+    ours = None if original is None else _judged(original)
     for rule, judge in ((rules.CHECKER, _checker_error), (rules.INFERENCE, _inference_error)):
         error = judge(theirs)
         if _NEEDS_DATA in error:
@@ -35,6 +37,13 @@ def check_validity(hardened: Source, original: Source | None) -> Iterator[Findin
             yield Finding(rule, f"{error}; the original fails too", "", "warning")
         elif error:
             yield finding(rule, error)
+
+
+def _judged(source: Source) -> onnx.ModelProto:
+    """What is judged: of what onnxruntime adds to ONNX's own domain when it optimises, ONNX knows nothing."""
+    model = judgeable(source.buffer)
+    put_stand_ins(model, foreign=False)
+    return model
 
 
 def _same_fault(error: str, other: str) -> bool:
@@ -47,7 +56,7 @@ def _checker_error(model: onnx.ModelProto) -> str:
 
 
 def _inference_error(model: onnx.ModelProto) -> str:
-    return _error_of(lambda: onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True))
+    return _error_of(lambda: infer_shapes(model, strict=True))
 
 
 def _error_of(judge: Callable[[], object]) -> str:

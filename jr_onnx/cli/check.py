@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import traceback
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
-
-import numpy as np
-import numpy.typing as npt
 
 from jr_onnx.checking.check import check, unreadable
 from jr_onnx.checking.findings import FAIL_ON, CheckReport
@@ -20,7 +16,8 @@ from jr_onnx.checking.formats import FORMATS, WRITERS
 from jr_onnx.checking.pairs import Pair, pairs_of
 from jr_onnx.checking.running import CPU
 from jr_onnx.cli.numbers import number, shapes
-from jr_onnx.errors import JrOnnxError, ModelError, OptionError, OutputError
+from jr_onnx.cli.outputs import check_output
+from jr_onnx.errors import JrOnnxError, ModelError, OptionError
 from jr_onnx.modelfile.atomic import atomic_file
 from jr_onnx.policy import read_policy
 
@@ -135,23 +132,13 @@ def _pairs(arguments: argparse.Namespace) -> Sequence[Pair]:
 def _check_outputs(arguments: argparse.Namespace, pairs: Sequence[Pair]) -> None:
     read = (*arguments.models, *(path for pair in pairs for path in pair), arguments.policy, arguments.data)
     inputs = [path for path in read if path is not None]
-    seen: set[Path] = set()
+    seen: set[str] = set()
     for output in arguments.output:
-        if not output.parent.is_dir():
-            raise OutputError(f"{output.parent}: no such folder; make it, or choose another --output")
-        if any(_same(output, path) for path in inputs):
-            raise OptionError(f"--output {output}: is a file that is read; choose another name")
-        if output.resolve() in seen:
+        check_output(output, "--output", inputs)
+        place = os.path.realpath(output)
+        if place in seen:
             raise OptionError(f"--output {output}: is given twice; give each format a file of its own")
-        seen.add(output.resolve())
-
-
-def _same(one: Path, other: Path) -> bool:
-    """Whether two paths are one file, by whatever names."""
-    try:
-        return one.samefile(other)
-    except OSError:  # one of them is not there
-        return one.resolve() == other.resolve()
+        seen.add(place)
 
 
 def _check_no_run(arguments: argparse.Namespace) -> None:
@@ -171,7 +158,7 @@ def _reports(arguments: argparse.Namespace, pairs: Sequence[Pair]) -> tuple[Chec
         "exclude": arguments.exclude,
         "clip": arguments.clip,
         "jump_input": arguments.jump_input,
-        "data": None if arguments.data is None else _arrays(arguments.data),
+        "data": arguments.data,
         "samples": _SAMPLES if arguments.samples is None else arguments.samples,
         "shapes": shapes("--shape", arguments.shape),
         "providers": tuple(arguments.provider or [CPU]),
@@ -190,24 +177,6 @@ def _one_of_many(original: Path | None, hardened: Path, **options: Any) -> Check
         return check(original, hardened, **options)
     except ModelError as error:
         return unreadable(hardened, error)
-
-
-def _arrays(path: Path) -> Mapping[str, npt.NDArray[Any]]:
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            raise OptionError(
-                f"--data {path}: a single array; save it by the input's name with numpy.savez(FILE, x=array)"
-            )
-        with loaded as file:
-            arrays = {name: file[name] for name in file.files}
-    except OSError as error:
-        raise OptionError(f"--data {path}: {error.strerror or error}") from error
-    except (ValueError, EOFError, NotImplementedError, BadZipFile, zlib.error) as error:
-        raise OptionError(f"--data {path}: not an NPZ file of plain arrays: {error}") from error
-    if not any(array.size for array in arrays.values()):
-        raise OptionError(f"--data {path}: holds no sample; save an array for each input of the model in it")
-    return arrays
 
 
 def _write(text: str, output: Path | None) -> None:

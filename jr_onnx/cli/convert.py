@@ -88,7 +88,11 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--allow-empty", action="store_true", help="a model without a ReLU is no error")
     parser.add_argument("--dry-run", action="store_true", help="print the plan, write nothing")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
-    parser.add_argument("--force", action="store_true", help="OUT may be MODEL itself, and replace other data files")
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="OUT may be MODEL itself, and its data may stand beside others of their name",
+    )
     parser.set_defaults(run=run)
 
 

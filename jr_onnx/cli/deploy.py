@@ -26,7 +26,7 @@ def add_parser(commands: Commands) -> None:
         help="write a folder that a model server starts from",
         description="Write a folder that a model server starts from as it is: the hardened model with its external "
         "data, the kernel library of this installation, the server's settings, and a README with the start command. "
-        "The folder appears whole or not at all.",
+        "The model is loaded and run here first, with the library and without. The folder appears whole or not at all.",
     )
     parser.add_argument("model", metavar="MODEL", type=Path, help="the hardened model")
     parser.add_argument("--server", choices=SERVERS, required=True, help="for which server")
@@ -46,6 +46,9 @@ def add_parser(commands: Commands) -> None:
         default=0,
         help="triton: let the server put up to N rows of several requests together (default: 0, none)",
     )
+    parser.add_argument(
+        "--no-check", action="store_true", help="do not load the model here: for one that only the server can load"
+    )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--force", action="store_true", help="replace DIR if this command wrote it")
     parser.set_defaults(run=run)
@@ -63,6 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
             library=not arguments.no_library,
             mount=arguments.mount,
             max_batch_size=arguments.max_batch_size,
+            check=not arguments.no_check,
             force=arguments.force,
             progress=progress,
         )
@@ -91,4 +95,7 @@ def _chosen(report: DeploymentReport) -> str:
     """By what the model runs, and why."""
     if report.library:
         return f"'{report.name}' runs by the kernels in the folder, because {report.server} can load them"
-    return f"'{report.name}' runs without kernels: --no-library was given, or it has no node jr_onnx::JumpReLU"
+    return (
+        f"'{report.name}' runs without kernels: --no-library was given, it has no node jr_onnx::JumpReLU, or a warning "
+        "says why"
+    )

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jr_onnx.cli.outputs import check_output
 from jr_onnx.diffing.diff import DiffReport, OtherChange, diff
-from jr_onnx.errors import OutputError
 from jr_onnx.modelfile.atomic import atomic_file
 from jr_onnx.text import count, printable, table
 
@@ -36,7 +36,7 @@ def add_parser(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare, write the page if it is asked for, and print."""
-    _check_page(arguments)
+    check_output(arguments.html, "--html", (arguments.before, arguments.after))
     report = diff(arguments.before, arguments.after)
     print(json.dumps(report.to_dict(), indent=2) if arguments.json else _text(report))
     if arguments.html is not None:
@@ -47,15 +47,6 @@ def run(arguments: argparse.Namespace) -> int:
         if not arguments.json:
             print(printable(f"wrote {arguments.html}"))
     return 0
-
-
-def _check_page(arguments: argparse.Namespace) -> None:
-    page: Path | None = arguments.html
-    if page is None or not page.exists():
-        return
-    for model in (arguments.before, arguments.after):
-        if model.exists() and page.samefile(model):
-            raise OutputError(f"--html {page}: is one of the two models; choose another file")
 
 
 def _text(report: DiffReport) -> str:

@@ -14,12 +14,12 @@ from jr_onnx.cli.data import add_data_arguments, drawn, read_data
 from jr_onnx.cli.long_work import (
     add_report_arguments,
     add_scale_arguments,
-    check_output,
     check_plots,
     command_line,
     interrupted,
 )
 from jr_onnx.cli.numbers import fraction
+from jr_onnx.cli.outputs import check_output
 from jr_onnx.cli.progress import stages_bar
 from jr_onnx.dataset import read_classifier
 from jr_onnx.evaluation.campaign import DEFAULT_ATTACKS, DEFAULT_EFFORT

@@ -7,12 +7,11 @@ import importlib.util
 import shlex
 import sys
 from argparse import ArgumentTypeError
-from collections.abc import Iterable
 from pathlib import Path
 
 from jr_onnx.cache_folder import cache_folder
+from jr_onnx.cli.outputs import try_to_write
 from jr_onnx.errors import OutputError, RuntimeMissingError
-from jr_onnx.modelfile.atomic import temporary_beside
 from jr_onnx.text import count, printable
 
 _INTERRUPTED = 130
@@ -42,7 +41,7 @@ def add_report_arguments(parser: argparse.ArgumentParser) -> None:
 
 def command_line() -> str:
     """The command that was typed; empty where it was none of ours."""
-    return shlex.join(["jr-onnx", *sys.argv[1:]]) if Path(sys.argv[0]).name == "jr-onnx" else ""
+    return shlex.join(["jr-onnx", *sys.argv[1:]]) if Path(sys.argv[0]).name in ("jr-onnx", "__main__.py") else ""
 
 
 def named(text: str) -> Path:
@@ -50,37 +49,6 @@ def named(text: str) -> Path:
     if not text:
         raise ArgumentTypeError("the name is empty")
     return Path(text)
-
-
-def check_output(path: Path | None, option: str, inputs: Iterable[str | Path]) -> None:
-    """Refuse at once what could not be written after hours of work.
-
-    Args:
-        path: the file that is to be written; None where none is asked for.
-        inputs: what is read, which nothing may take the place of.
-
-    Raises:
-        OutputError: it is an input, is a folder, or nothing can be written there.
-    """
-    if path is None:
-        return
-    try:
-        if path.is_dir() or not path.parent.is_dir():
-            raise OutputError(
-                f"{option} {path}: {'is a folder' if path.is_dir() else 'no such folder'}; name another file"
-            )
-        if path.exists() and any(Path(one).exists() and path.samefile(one) for one in inputs):
-            raise OutputError(f"{option} {path}: is what is read; name another file")
-        _try_to_write(path)
-    except OSError as error:
-        raise OutputError(f"{option} {path}: cannot be written: {error.strerror or error}; name another") from error
-
-
-def _try_to_write(path: Path) -> None:
-    """Make a file beside it, as the writing will, and remove it. Permissions tell little: root has them all."""
-    temporary = temporary_beside(path)
-    temporary.touch(exist_ok=False)
-    temporary.unlink()
 
 
 def interrupted(command: str, finished: int, journal: Path) -> int:
@@ -104,7 +72,7 @@ def check_plots(folder: Path | None) -> None:
         nearest = next(one for one in (folder, *folder.parents) if one.exists())
         if not nearest.is_dir():
             raise OutputError(f"--plots {folder}: {nearest} is a file; name a folder")
-        _try_to_write(nearest / folder.name)
+        try_to_write(nearest / folder.name)
     except OSError as error:
         raise OutputError(f"--plots {folder}: cannot be written: {error.strerror or error}; name another") from error
     if importlib.util.find_spec("matplotlib") is None:

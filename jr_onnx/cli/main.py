@@ -1,17 +1,21 @@
 """`jr-onnx`: the commands, and what an error looks like.
 
 Exit codes: 0 done; 1 findings (`check`), or a self-test that fails (`info`); 2 a mistake of the user, in one line on
-stderr; 3 internal error (`check`); 130 interrupted. A bug keeps its traceback.
+stderr; 3 internal error (`check`); 130 interrupted, 143 by SIGTERM. A bug keeps its traceback.
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import io
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NoReturn
 
 from jr_onnx.errors import JrOnnxError
@@ -22,6 +26,10 @@ USAGE_ERROR, INTERRUPTED = 2, 130
 
 #: Each is a module of this package with `add_parser`.
 COMMANDS = ("convert", "inspect", "check", "diff", "tune", "evaluate", "deploy", "optimize", "bench", "info")
+
+
+#: What writing to a full disk, past a quota or to a broken device ends with; of a file, it would have a name.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -50,26 +58,63 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     # The modules of the other commands are not imported, which would take longer than many a conversion.
     parser = build_parser(given[0] if given and given[0] in COMMANDS else None)
+    if not given:
+        parser.print_help()
+        return 0
     parsed, unknown = parser.parse_known_args(given)
     if unknown:
         command = f"jr-onnx {parsed.command}"  # whose help has its arguments
         parser.exit(USAGE_ERROR, f"{command}: unrecognized arguments: {' '.join(unknown)} (see {command} --help)\n")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names may have characters that the terminal has not
+    received: list[int] = []
     try:
-        code: int = parsed.run(parsed)
-        sys.stdout.flush()
+        with _ended_by_signals(received):
+            code: int = parsed.run(parsed)
+            sys.stdout.flush()
     except JrOnnxError as error:
         print(printable(f"jr-onnx {parsed.command}: {error}"), file=sys.stderr)
         return USAGE_ERROR
     except KeyboardInterrupt:
         print(f"jr-onnx {parsed.command}: interrupted, nothing was written", file=sys.stderr)
-        return INTERRUPTED
+        code = INTERRUPTED
     except BrokenPipeError:
-        # Whoever read the output has had enough; keep the interpreter from complaining about it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _close_stdout()  # whoever read the output has had enough
         return 0
-    return code
+    except OSError as error:
+        if error.filename is not None or error.errno not in _FULL:
+            raise
+        _close_stdout()
+        print(f"jr-onnx {parsed.command}: the output cannot be written: {error.strerror}", file=sys.stderr)
+        return USAGE_ERROR
+    return 128 + received[0] if received and code == INTERRUPTED else code
+
+
+@contextmanager
+def _ended_by_signals(received: list[int]) -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end a command as Ctrl-C does: temporary files are removed, and worker processes end."""
+
+    def end(number: int, _: object) -> NoReturn:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    # What is ignored (nohup) or handled by a program that calls `main` stays so, and threads handle no signals.
+    free = [one for one in numbers if signal.getsignal(one) is signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():
+        free = []
+    for one in free:
+        signal.signal(one, end)
+    try:
+        yield
+    finally:
+        for one in free:
+            signal.signal(one, signal.SIG_DFL)
+
+
+def _close_stdout() -> None:
+    """Keep the interpreter from complaining at exit of what it cannot write."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -32,7 +32,11 @@ def add_parser(commands: Commands) -> None:
         "--level", choices=tuple(LEVELS), default="all", help="how far onnxruntime optimises for the CPU (default: all)"
     )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
-    parser.add_argument("--force", action="store_true", help="OUT may be MODEL itself, and replace other data files")
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="OUT may be MODEL itself, and its data may stand beside others of their name",
+    )
     parser.set_defaults(run=run)
 
 

@@ -13,13 +13,13 @@ from jr_onnx.cli.data import add_data_arguments, read_data
 from jr_onnx.cli.long_work import (
     add_report_arguments,
     add_scale_arguments,
-    check_output,
     check_plots,
     command_line,
     interrupted,
     named,
 )
 from jr_onnx.cli.numbers import fraction, number, numbers
+from jr_onnx.cli.outputs import check_output
 from jr_onnx.cli.progress import stages_bar
 from jr_onnx.conversion import convert
 from jr_onnx.dataset import read_classifier

@@ -28,9 +28,11 @@ def _same(one: Message, other: Message, name: str) -> bool:
     return bool(_field_alone(one, name) == _field_alone(other, name))
 
 
-def _field_alone(message: Message, name: str) -> Message:
-    alone = type(message)()
+def _field_alone(message: Message, name: str) -> object:
     value = getattr(message, name)
+    if isinstance(value, str | bytes):  # text that is not UTF-8 is read as bytes, and cannot be written
+        return value
+    alone = type(message)()
     if hasattr(value, "MergeFrom"):  # a message, or a list
         getattr(alone, name).MergeFrom(value)
     else:
@@ -46,6 +48,13 @@ def in_one_only(
     yield from ((name, None, "") for name in theirs if name not in ours)
 
 
+def tensor_text(tensor: onnx.TensorProto) -> str:
+    """The values of a small tensor, or where its data lie: a file is not read, least of all from another folder."""
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        return ", ".join(f"{entry.key}={entry.value}" for entry in tensor.external_data)
+    return str(onnx.numpy_helper.to_array(tensor).tolist()) if len(tensor.raw_data) <= 16 else "a tensor"
+
+
 def type_text(value: onnx.TensorProto | onnx.ValueInfoProto) -> str:
     """ "float[2, N, ?]"; what is no tensor by the name of its kind."""
     if isinstance(value, onnx.TensorProto):
@@ -56,5 +65,5 @@ def type_text(value: onnx.TensorProto | onnx.ValueInfoProto) -> str:
     tensor = value.type.tensor_type
     if not tensor.HasField("shape"):
         return f"{type_name(tensor.elem_type)} of unknown rank"
-    dims = [str(d.dim_value) if d.HasField("dim_value") else d.dim_param or "?" for d in tensor.shape.dim]
+    dims = [str(d.dim_value if d.HasField("dim_value") else d.dim_param or "?") for d in tensor.shape.dim]
     return f"{type_name(tensor.elem_type)}[{', '.join(dims)}]"

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import onnx
 
 from jr_onnx.comparison.difference import Difference, Kind
-from jr_onnx.comparison.fields import differing_fields
+from jr_onnx.comparison.fields import differing_fields, tensor_text
 from jr_onnx.comparison.side import Side
 from jr_onnx.graph.scopes import Scope, graphs_in, own_domain
 from jr_onnx.sites.matchers import SiteKind, attribute_of, operator_name
@@ -147,7 +147,7 @@ def _value(attribute: onnx.AttributeProto) -> str:
     try:
         value = onnx.helper.get_attribute_value(attribute)
         if attribute.type == onnx.AttributeProto.TENSOR:
-            value = onnx.numpy_helper.to_array(attribute.t).tolist() if len(attribute.t.raw_data) <= 16 else "a tensor"
+            value = tensor_text(attribute.t)
     except (ValueError, TypeError, KeyError, RuntimeError):
         value = "damaged"
     text = str(value)

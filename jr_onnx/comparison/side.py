@@ -10,6 +10,8 @@ from functools import cached_property
 import onnx
 
 from jr_onnx.graph.scopes import Scope, all_scopes
+from jr_onnx.sites.jumps import jump_of
+from jr_onnx.sites.matchers import SiteKind
 from jr_onnx.sites.survey import Site, survey
 
 #: The name of the function that a scope lies in (empty for the main graph), and its number in there.
@@ -43,6 +45,12 @@ class Side:
         for key, site in self.sites.items():
             sites[site.scope].append((key, site))
         return sites
+
+
+def jump_relus(side: Side) -> tuple[Site, ...]:
+    """The sites that are JumpReLU, in the activations of RNN, GRU and LSTM too."""
+    sites = side.sites.values()
+    return tuple(site for site in sites if site.kind is SiteKind.HARDENED or jump_of(site) is not None)
 
 
 def read_side(model: onnx.ModelProto) -> Side:

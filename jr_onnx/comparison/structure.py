@@ -8,7 +8,7 @@ import onnx
 from google.protobuf.message import Message
 
 from jr_onnx.comparison.difference import Difference, Kind
-from jr_onnx.comparison.fields import differing_fields, in_one_only, type_text
+from jr_onnx.comparison.fields import differing_fields, in_one_only, tensor_text, type_text
 from jr_onnx.comparison.nodes import NodesComparison, is_converted
 from jr_onnx.comparison.side import Side
 from jr_onnx.forms.table import DOMAIN
@@ -166,6 +166,8 @@ def _tensor(subject: str, ours: onnx.TensorProto, theirs: onnx.TensorProto, *, i
 
 def _values(ours: onnx.TensorProto, theirs: onnx.TensorProto) -> tuple[str, str]:
     """The first value that differs, of both."""
+    if onnx.TensorProto.EXTERNAL in (ours.data_location, theirs.data_location):
+        return _place(ours), _place(theirs)
     try:
         one, other = (onnx.numpy_helper.to_array(tensor).ravel() for tensor in (ours, theirs))
     except (ValueError, TypeError, RuntimeError):
@@ -175,8 +177,7 @@ def _values(ours: onnx.TensorProto, theirs: onnx.TensorProto) -> tuple[str, str]
 
 
 def _place(tensor: onnx.TensorProto) -> str:
-    entries = [f"{entry.key}={entry.value}" for entry in tensor.external_data]
-    return ", ".join(entries) or "in the model file"
+    return tensor_text(tensor) if tensor.data_location == onnx.TensorProto.EXTERNAL else "in the model file"
 
 
 def _interface(

@@ -15,6 +15,10 @@ from jr_onnx.errors import OptionError
 
 _ENDINGS = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"))
 
+#: Their formats, by Pillow's names. Whatever a file is called, no other decoder is run on it: for EPS, Pillow starts
+#: Ghostscript.
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+
 
 @dataclass(frozen=True, eq=False)
 class ImageFiles:
@@ -56,7 +60,7 @@ class ImageFiles:
         pillow, ops = _pillow()
         height, width = self.size
         try:
-            with pillow.open(path) as image:
+            with pillow.open(path, formats=_FORMATS) as image:
                 plain = _in_bytes(image, path).convert("L" if self.channels == 1 else "RGB")
         except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError) as error:
             raise OptionError(f"{path}: not an image that can be read: {' '.join(str(error).split())}") from error

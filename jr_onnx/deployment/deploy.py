@@ -8,7 +8,7 @@ import re
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import FileIO
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Literal, get_args
@@ -20,6 +20,7 @@ from jr_onnx.deployment import kserve, mlserver, triton
 from jr_onnx.deployment.folder import MARK, SUMS, atomic_folder, recorded_sums, write_new
 from jr_onnx.deployment.layout import Layout, Request, Writer
 from jr_onnx.deployment.signature import Signature, read_signature
+from jr_onnx.deployment.trial import UNCHECKED, Trial, try_model
 from jr_onnx.errors import ModelError, OptionError, RuntimeMissingError
 from jr_onnx.forms.function import is_jump_relu
 from jr_onnx.forms.table import DOMAIN, OP_TYPE
@@ -27,11 +28,10 @@ from jr_onnx.graph.scopes import all_scopes
 from jr_onnx.graph.structure import check_structure
 from jr_onnx.metadata import SOURCE, hardened_metadata
 from jr_onnx.modelfile.copying import Progress, copy_file, write_pieces
-from jr_onnx.modelfile.external import DataFile, data_files
+from jr_onnx.modelfile.external import DataFile, data_files, locations_of
 from jr_onnx.modelfile.relocation import relocate
 from jr_onnx.modelfile.source import Source, open_file
 from jr_onnx.modelfile.splice import Piece, Span
-from jr_onnx.modelfile.tensors import all_tensors
 from jr_onnx.runtime.library import LIBRARY, build_info, library_path
 from jr_onnx.text import printable
 
@@ -104,6 +104,7 @@ def deploy(
     library: bool = True,
     mount: str | PurePosixPath | None = None,
     max_batch_size: int = 0,
+    check: bool = True,
     force: bool = False,
     progress: Progress = lambda _: None,
 ) -> DeploymentReport:
@@ -118,14 +119,17 @@ def deploy(
         library: put the kernel library of this installation in; else the function that the model carries serves.
         mount: Triton only: where the folder will lie on the server, absolute; /models by default.
         max_batch_size: Triton only: how many rows the server may put together from several requests; 0: it does not.
+        check: load the model in the folder on this machine's CPU, by its function and by the kernels, and run it on
+            random inputs. Where the two differ, the kernels are left out, and a warning says so.
         force: replace a folder that was written by this function.
         progress: called with the number of bytes written since its last call.
 
     Raises:
-        ModelError: the model cannot be read, is not hardened, or takes or gives what the servers do not carry.
+        ModelError: the model cannot be read, is not hardened, takes or gives what the servers do not carry, or is not
+            loaded by onnxruntime.
         OptionError: an option makes no sense, for the server or for this model.
         OutputError: the folder cannot be written.
-        RuntimeMissingError: this installation has no kernel library.
+        RuntimeMissingError: this installation has no kernel library, or there is no onnxruntime to check with.
     """
     path, folder = Path(model), Path(output)
     if server not in SERVERS:
@@ -133,18 +137,24 @@ def deploy(
     with open_file(path) as source:
         check_structure(source.skeleton)
         data = data_files(source.skeleton, path)
-        library = _wants_library(source.skeleton, library, gpu)
         request = Request(
             name=_name(path, name),
             signature=read_signature(source.skeleton),
-            library=library,
+            library=_wants_library(source.skeleton, library, gpu),
             gpu=gpu,
             mount=_mount(mount, server),
             max_batch_size=_batch_size(max_batch_size),
         )
         layout = _WRITERS[server](request)
         with atomic_folder(folder, force=force) as inside:
-            _fill(inside, layout, request, source, data, progress)
+            packaged = _place_model(inside / layout.model, source, data, progress)
+            trial = Trial(request.library, UNCHECKED)
+            if check:
+                trial = try_model(source, packaged, library=request.library)
+            request = replace(request, library=trial.library)
+            layout = _WRITERS[server](request)
+            layout = replace(layout, warnings=(*layout.warnings, *trial.warnings))
+            _fill(inside, layout, request, progress)
             write_new(inside / README, _readme(layout, request, server, source))
     sums = recorded_sums(folder)
     return DeploymentReport(
@@ -152,7 +162,7 @@ def deploy(
         name=request.name,
         output=folder,
         signature=request.signature,
-        library=library,
+        library=request.library,
         start=f"{layout.where}: {layout.command}",
         needs=layout.needs,
         warnings=layout.warnings,
@@ -222,36 +232,35 @@ def _batch_size(size: int) -> int:
     return size
 
 
-def _fill(
-    inside: Path, layout: Layout, request: Request, source: Source, data: tuple[DataFile, ...], progress: Progress
-) -> None:
-    """Every file but README.md. No name in the folder comes from the model: a server runs what has certain names."""
-    place = layout.model.parent
+def _place_model(place: Path, source: Source, data: tuple[DataFile, ...], progress: Progress) -> Path:
+    """The model and its external data. No name in the folder comes from it: a server runs what has certain names."""
     names = {file.path: "model.data" if not number else f"model.{number}.data" for number, file in enumerate(data)}
-    origins = {place / name: path for path, name in names.items()}
-    if request.library:
-        origins[layout.library] = library_path()
-    for target, origin in origins.items():
-        with origin.open("rb", buffering=0) as opened, _created(inside / target, opened) as copy:
-            copy_file(opened, copy, origin.stat().st_size, progress)
-    with _created(inside / layout.model, source.opened) as copy:
+    for path, name in names.items():
+        _copy(path, place.with_name(name), progress)
+    with _created(place, source.opened) as copy:
         write_pieces(copy, _pieces(source, names), source.opened, progress)
+    return place
+
+
+def _fill(inside: Path, layout: Layout, request: Request, progress: Progress) -> None:
+    """The kernel library and the settings."""
+    if request.library:
+        _copy(library_path(), inside / layout.library, progress)
     for name, text in layout.texts.items():
         write_new(inside / name, text)
+
+
+def _copy(origin: Path, target: Path, progress: Progress) -> None:
+    with origin.open("rb", buffering=0) as opened, _created(target, opened) as copy:
+        copy_file(opened, copy, origin.stat().st_size, progress)
 
 
 def _pieces(source: Source, names: Mapping[Path, str]) -> list[Piece]:
     """The model, with the names that its external data have in the folder."""
     if not names or source.path is None:
         return [Span(0, len(source.buffer))]
-    external = _external(source.skeleton)
-    locations = {entry.value for one in external for entry in one.external_data if entry.key == "location"}
-    places = {location: source.path.parent / location for location in locations}
+    places = {location: source.path.parent / location for location in locations_of(source.skeleton)}
     return relocate(source, {location: names[path] for location, path in places.items() if path in names})
-
-
-def _external(model: onnx.ModelProto) -> list[onnx.TensorProto]:
-    return [tensor for tensor in all_tensors(model) if tensor.data_location == onnx.TensorProto.EXTERNAL]
 
 
 @contextmanager
@@ -272,17 +281,12 @@ def _readme(layout: Layout, request: Request, server: Server, source: Source) ->
         else "There is no kernel library: the model runs on onnxruntime alone."
     )
     origin = hardened_metadata(source.skeleton).get(SOURCE, "not recorded")
-    # To check, the other names of external data are a difference.
-    check = (
-        " (and HARDENED with `jr-onnx check ORIGINAL HARDENED` before it is deployed: here its data have other names)"
-        if _external(source.skeleton)
-        else f" and `jr-onnx check ORIGINAL {layout.model}`"
-    )
     lines = (
         f"# {request.name}, hardened with JumpReLU, for {server}",
         f"- Start it {layout.where}: `{layout.command}`" + (f"; it needs {layout.needs}" if layout.needs else ""),
         f"- It takes {takes}, and gives {gives}." + "".join(f" **Warning**: {one}." for one in layout.warnings),
         f"- {kernels}",
-        f"- Verify it with `sha256sum -c SHA256SUMS`{check}; the structure of ORIGINAL has the SHA-256 {origin}.",
+        f"- Verify it with `sha256sum -c SHA256SUMS` and `jr-onnx check ORIGINAL {layout.model}`; the structure of "
+        f"ORIGINAL has the SHA-256 {origin}.",
     )
     return "\n".join(map(printable, lines)) + "\n"

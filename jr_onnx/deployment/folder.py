@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from jr_onnx.errors import OutputError
-from jr_onnx.modelfile.atomic import temporary_beside
+from jr_onnx.modelfile.atomic import exchange, temporary_folder
 
 #: What `sha256sum -c` reads.
 SUMS = "SHA256SUMS"
@@ -37,9 +36,7 @@ def atomic_folder(path: Path, *, force: bool) -> Iterator[Path]:
     """
     try:
         _check_place(path, force)
-        temporary = temporary_beside(path)
-        try:
-            temporary.mkdir()
+        with temporary_folder(path) as temporary:
             yield temporary
             write_new(temporary / MARK, _MARK_TEXT)
             files = sorted(file for file in temporary.rglob("*") if not file.is_dir())
@@ -48,8 +45,6 @@ def atomic_folder(path: Path, *, force: bool) -> Iterator[Path]:
                 _sync(file)
             _move(temporary, path, force)
             _sync(path.parent)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
 
@@ -117,19 +112,16 @@ def _check_ours(folder: Path, name: Path) -> None:
 
 
 def _move(folder: Path, path: Path, force: bool) -> None:
-    """Give a folder its name. One that has it already is put aside for that moment, looked at again, and removed."""
+    """Give a folder its name. One that has it already gets the temporary one, is looked at again, and goes with it."""
     if not force or not path.exists() or not any(path.iterdir()):
         folder.rename(path)  # rename(2) refuses where something stands in the meantime
         return
-    aside = temporary_beside(path)
-    path.rename(aside)
+    exchange(folder, path)
     try:
-        _check_ours(aside, path)
-        folder.rename(path)
+        _check_ours(folder, path)
     except BaseException:
-        aside.rename(path)
+        exchange(folder, path)
         raise
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:

@@ -13,6 +13,7 @@ import onnx.shape_inference
 
 from jr_onnx.element_types import type_name
 from jr_onnx.errors import ModelError
+from jr_onnx.graph.inference import infer_shapes
 from jr_onnx.graph.structure import initializer_names
 from jr_onnx.metadata import jump_input_of
 
@@ -94,7 +95,7 @@ def read_signature(model: onnx.ModelProto) -> Signature:
 
 def _inferred(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     try:
-        return list(onnx.shape_inference.infer_shapes(model).graph.output)
+        return list(infer_shapes(model).graph.output)
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):  # the declared shapes have to do
         return []
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from jr_onnx.arguments import as_list
 from jr_onnx.attacks.attack import Effort
 from jr_onnx.attacks.catalogue import ATTACKS
 from jr_onnx.dataset import Dataset
@@ -73,7 +74,7 @@ def run_campaign(
     seed: int = 0,
     workers: int = 1,
     dask: str | None = None,
-    journal: Path | None = None,
+    journal: str | Path | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> EvaluationReport:
     """Attack several models on the same samples at equal effort, and judge each against the first.
@@ -122,6 +123,7 @@ def checked_eps(eps: Sequence[float]) -> tuple[float, ...]:
     Raises:
         OptionError: there is none, or one is none of a ball of pixels.
     """
+    eps = as_list("eps", eps)
     if not eps:
         raise OptionError("no eps; give at least one, such as 8/255")
     for one in eps:
@@ -132,6 +134,7 @@ def checked_eps(eps: Sequence[float]) -> tuple[float, ...]:
 
 
 def _checked_attacks(attacks: Sequence[str]) -> tuple[str, ...]:
+    attacks = as_list("attacks", attacks)
     for name in attacks:
         if name not in ATTACKS:
             raise OptionError(f"there is no attack {name!r}; there are {', '.join(ATTACKS)}")
@@ -198,11 +201,11 @@ def _done_parts(
     campaign: Campaign,
     workers: int,
     dask: str | None,
-    folder: Path | None,
+    folder: str | Path | None,
     progress: Callable[[int, int], None],
 ) -> Mapping[str, list[Arrays]]:
     """Model -> its parts, in the order of the shards."""
-    journal = None if folder is None else Journal(folder, _digest(campaign))
+    journal = None if folder is None else Journal(Path(folder), _digest(campaign))
     # Model after model, for a worker keeps few of them open.
     every = [Part(name, shard) for name in campaign.models for shard in shards(campaign.dataset.images.shape)]
     done: dict[Part, Arrays] = {}

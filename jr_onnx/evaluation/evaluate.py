@@ -17,7 +17,7 @@ from jr_onnx.evaluation.campaign import DEFAULT_ATTACKS, run_campaign
 from jr_onnx.evaluation.results import EvaluationReport
 from jr_onnx.evaluation.zeroed import zeroed_layers
 from jr_onnx.inspection import find_sites
-from jr_onnx.metadata import MADE_FOR, SOURCE, hardened_metadata
+from jr_onnx.metadata import MADE_FOR, SOURCE, hardened_metadata, origin_digest
 from jr_onnx.modelfile.source import open_model
 from jr_onnx.sites.matchers import SiteKind
 
@@ -36,7 +36,7 @@ def evaluate(
     seed: int = 0,
     workers: int = 1,
     dask: str | None = None,
-    journal: Path | None = None,
+    journal: str | Path | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> EvaluationReport:
     """Attack a hardened model and its original at equal effort, and say what the jump bought.
@@ -80,7 +80,7 @@ def _doubts(hardened: str | Path | onnx.ModelProto, reference: str | Path | onnx
             raise ModelError(f"{name}was optimised for one machine; evaluate the hardened model that it was made from")
         if not any(site.kind is SiteKind.HARDENED for site in find_sites(hardened)):
             yield "The model called hardened holds no JumpReLU: were the two files swapped?"
-        elif recorded.get(SOURCE, ours.digest) != ours.digest:
+        elif recorded.get(SOURCE, ours.digest) not in (ours.digest, origin_digest(ours.skeleton, ours.digest)):
             yield (
                 "The hardened model records that it was made from another model than this original: the difference "
                 "between the two need not come from JumpReLU."

@@ -17,8 +17,9 @@ from jr_onnx.dataset import Classifier, Dataset, read_classifier
 from jr_onnx.errors import ModelError, RuntimeMissingError
 from jr_onnx.modelfile.external import data_files
 from jr_onnx.modelfile.source import open_file
+from jr_onnx.running.ways import onnxruntime
 from jr_onnx.runtime.library import register
-from jr_onnx.runtime.sessions import CPU, import_onnxruntime
+from jr_onnx.runtime.sessions import CPU
 from jr_onnx.text import one_line
 
 #: A model with more bytes than this is opened where it lies; a smaller one travels to the workers.
@@ -80,7 +81,7 @@ class Judge:
     """
 
     def __init__(self, shipped: Shipped) -> None:
-        ort = import_onnxruntime()
+        ort = onnxruntime()
         self.shipped = shipped
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1

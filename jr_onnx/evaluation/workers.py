@@ -7,6 +7,7 @@ import contextlib
 import logging
 import multiprocessing
 import os
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
@@ -62,6 +63,15 @@ _payload: Any = None
 def _receive(payload: Any) -> None:
     global _payload  # a worker process serves one campaign
     _payload = payload
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Whoever waits for work, or works, does not hear of it when the process that wants it was killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _with_received(work: Work[Part, Done], part: Part) -> Done:

@@ -115,8 +115,10 @@ def to_proto(new: NewNode, original: onnx.NodeProto | None) -> onnx.NodeProto:
         if (original.op_type, original.domain) != (new.op_type, new.domain):
             del node.attribute[:]
     node.op_type = new.op_type
-    if new.domain or node.HasField("domain"):
+    if new.domain:
         node.domain = new.domain
+    elif node.domain:  # of a JumpReLU that becomes something else
+        node.ClearField("domain")
     if new.name:
         node.name = new.name
     set_marks(node, dict(new.marks))

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from jr_onnx.graph.scopes import Scope
-from jr_onnx.graph.structure import defined_names, used_names
+from jr_onnx.graph.structure import initializer_names, used_names
 
 
-def taken_names(scopes: Iterable[Scope]) -> set[str]:
-    """Every name of a value or a node in the scopes."""
+def taken_names(scopes: Iterable[Scope], without: Collection[tuple[Scope, int]] = ()) -> set[str]:
+    """Every name of a value or a node in the scopes; `without` are nodes that go."""
     taken: set[str] = set()
     for scope in scopes:
         if scope.graph is not None:
-            taken.update(defined_names(scope.graph))
-            taken.update(value.name for value in (*scope.graph.output, *scope.graph.value_info))
+            taken.update(initializer_names(scope.graph))
+            taken.update(v.name for v in (*scope.graph.input, *scope.graph.output, *scope.graph.value_info))
         if scope.function is not None:
             taken.update((*scope.function.input, *scope.function.output))
-        for node in scope.nodes:
-            taken.update((node.name, *used_names(node), *node.output))
+        for index, node in enumerate(scope.nodes):
+            if not without or (scope, index) not in without:
+                taken.update((node.name, *used_names(node), *node.output))
     return taken
 
 

@@ -87,8 +87,9 @@ TABLE: Mapping[tuple[str, str], tuple[StandIn | None, ...]] = {
     ("com.microsoft.nchwc", "GlobalAveragePool"): (StandIn("GlobalAveragePool", (0,)),),
     ("com.microsoft.nchwc", "GlobalMaxPool"): (StandIn("GlobalMaxPool", (0,)),),
     ("com.microsoft.nchwc", "MaxPool"): (StandIn("MaxPool", (0,)),),
-    ("com.microsoft.nchwc", "ReorderInput"): (_like(),),
-    ("com.microsoft.nchwc", "ReorderOutput"): (_like(),),
+    # In the blocked layout channels are padded to whole blocks, so shapes differ on the two sides of these.
+    ("com.microsoft.nchwc", "ReorderInput"): (_typed(),),
+    ("com.microsoft.nchwc", "ReorderOutput"): (_typed(),),
     ("com.microsoft.nchwc", "Upsample"): (_typed(),),
     # onnxruntime's own, in ONNX's domain and of any version: LayerNormalization came to ONNX with opset 17. It is
     # typed like its scale; Mul takes the type of its first input.
@@ -110,27 +111,33 @@ TABLE: Mapping[tuple[str, str], tuple[StandIn | None, ...]] = {
 }
 
 
-def put_stand_ins(model: onnx.ModelProto) -> None:
+def put_stand_ins(model: onnx.ModelProto, *, foreign: bool = True) -> None:
     """Replace, in place, every node that ONNX's shape inference does not know, and of which something can be said.
 
     A node that calls a function of the model stays: the inference looks into functions.
+
+    Args:
+        foreign: those of other domains too, and not only those that onnxruntime adds to ONNX's own domain.
     """
     functions = {(own_domain(function.domain), function.name) for function in model.functions}
     for scope in all_scopes(model):
         holder = scope.graph or scope.function
         if scope.parent is None and holder is not None:
-            _replace(cast("MutableSequence[onnx.NodeProto]", holder.node), scope.opsets, functions)
+            _replace(cast("MutableSequence[onnx.NodeProto]", holder.node), scope.opsets, functions, foreign)
 
 
 def _replace(
-    nodes: MutableSequence[onnx.NodeProto], opsets: Mapping[str, int], functions: Collection[tuple[str, str]]
+    nodes: MutableSequence[onnx.NodeProto],
+    opsets: Mapping[str, int],
+    functions: Collection[tuple[str, str]],
+    foreign: bool,
 ) -> None:
     replaced: list[onnx.NodeProto] = []
     for node in nodes:
         for graph in graphs_in(node):
-            _replace(cast("MutableSequence[onnx.NodeProto]", graph.node), opsets, functions)
+            _replace(cast("MutableSequence[onnx.NodeProto]", graph.node), opsets, functions, foreign)
         domain = own_domain(node.domain)
-        known = (domain, node.op_type) in functions
+        known = (domain, node.op_type) in functions or (bool(domain) and not foreign)
         stand_ins = () if known else _stand_ins(domain, node.op_type, opsets.get(domain, 0))
         replaced += _written(node, stand_ins) if stand_ins else [node]
     if len(replaced) != len(nodes) or any(new is not node for new, node in zip(replaced, nodes, strict=True)):
@@ -144,13 +151,15 @@ def _written(node: onnx.NodeProto, stand_ins: tuple[StandIn | None, ...]) -> Ite
             inputs = [
                 _UNKNOWN if i is None else node.input[i] for i in stand_in.inputs if i is None or i < len(node.input)
             ]
-            yield onnx.NodeProto(op_type=stand_in.op_type, input=inputs, output=[output], attribute=node.attribute)
+            known = onnx.defs.get_schema(stand_in.op_type).attributes
+            attributes = [attribute for attribute in node.attribute if attribute.name in known]
+            yield onnx.NodeProto(op_type=stand_in.op_type, input=inputs, output=[output], attribute=attributes)
 
 
 @lru_cache(maxsize=1024)
 def _stand_ins(domain: str, op_type: str, version: int) -> tuple[StandIn | None, ...]:
     """What stands in for an operator; nothing where ONNX's inference knows it, or where nobody does."""
-    with suppress(onnx.defs.SchemaError, TypeError):  # the latter for a version that is no 32-bit number
+    with suppress(onnx.defs.SchemaError, TypeError):  # a TypeError: the version of a damaged model is beyond 32 bits
         if onnx.defs.get_schema(op_type, version, domain).has_type_and_shape_inference_function:
             return ()
     return TABLE.get((domain, op_type), ())

@@ -15,6 +15,7 @@ import onnx
 import onnx.checker
 import onnx.shape_inference
 
+from jr_onnx.graph.inference import infer_shapes
 from jr_onnx.graph.scopes import Scope, all_scopes, own_domain
 from jr_onnx.graph.stand_ins import put_stand_ins
 
@@ -156,7 +157,7 @@ def _infer(model: onnx.ModelProto) -> onnx.ModelProto:
     known.CopyFrom(model)
     put_stand_ins(known)
     try:
-        return onnx.shape_inference.infer_shapes(known)
+        return infer_shapes(known)
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, ValueError, RuntimeError):
         # What stays unknown is reported node by node, where it matters.
         return known

@@ -39,7 +39,9 @@ class Lowering:
         self._edit = ModelEdit()
         self._orphans = _orphans(model, plan)
         # The names inside jr_onnx::JumpReLU are its own: its input is called "jump" too.
-        self._namer = Namer(taken_names(scope for scope in plan.scopes if not _is_ours(scope)) - self._orphans)
+        taken = taken_names((scope for scope in plan.scopes if not _is_ours(scope)), _outgoing(plan))
+        taken |= {name for planned in plan.sites for name in (planned.site.name, planned.site.output)}
+        self._namer = Namer(taken - self._orphans)
         self._shared: dict[object, str] = {}
         self._ir_version = model.ir_version
 
@@ -212,6 +214,12 @@ def _orphans(model: onnx.ModelProto, plan: Plan) -> set[str]:
             break
         ours -= kept
     return ours
+
+
+def _outgoing(plan: Plan) -> set[tuple[Scope, int]]:
+    """The nodes of forms that another form takes the place of: the names inside are free again."""
+    sites = [p.site for p in plan.sites if p.site.hardened is not None and p.site.hardened.form is not p.form]
+    return {(site.scope, index) for site in sites for index in site.nodes}
 
 
 def _all_outputs(scopes: Iterable[Scope]) -> Iterable[str]:

@@ -1,4 +1,4 @@
-"""External data: found, checked, and brought along, without ever being loaded.
+"""External data: found and checked, without ever being loaded.
 
 Source: https://github.com/onnx/onnx/blob/main/docs/ExternalData.md
 """
@@ -6,19 +6,13 @@ Source: https://github.com/onnx/onnx/blob/main/docs/ExternalData.md
 from __future__ import annotations
 
 import contextlib
-import filecmp
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Literal, get_args
 
 import onnx
 
-from jr_onnx.errors import ModelError, OptionError, OutputError
-from jr_onnx.modelfile.atomic import atomic_file, temporary_beside
-from jr_onnx.modelfile.copying import Progress, copy_file
+from jr_onnx.errors import ModelError
 from jr_onnx.modelfile.tensors import all_tensors
 
 #: How a data file gets beside the output: it is there already, gets a second name (a hard link), or is copied.
@@ -41,6 +35,23 @@ class DataFile:
     path: Path
     size: int
     outside: bool
+
+
+def locations_of(model: onnx.ModelProto) -> set[str]:
+    """The locations of a model's external data, as they are spelled; nothing is checked."""
+    external = (tensor for tensor in all_tensors(model) if tensor.data_location == onnx.TensorProto.EXTERNAL)
+    return {entry.value for tensor in external for entry in tensor.external_data if entry.key == "location"}
+
+
+def without_locations(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy in which the files of external data have no names, for where it does not matter how they are called."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for tensor in all_tensors(copy):
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = ""
+    return copy
 
 
 def data_files(model: onnx.ModelProto, path: Path) -> tuple[DataFile, ...]:
@@ -108,82 +119,10 @@ def default_mode(source: Path, output: Path) -> ExternalMode:
     Never `link`, though it costs nothing: from version 1.21 on, onnx refuses to load a data file with several names,
     and so the original model as well.
     """
-    return "share" if _same_folder(source, output) else "copy"
+    return "share" if same_folder(source, output) else "copy"
 
 
-@contextmanager
-def placed(
-    files: tuple[DataFile, ...],
-    mode: ExternalMode,
-    source: Path,
-    output: Path,
-    force: bool,
-    progress: Progress,
-) -> Iterator[None]:
-    """Bring the data files beside `output`; if the context ends with an exception, take away what was brought.
-
-    Raises:
-        OptionError: `share` was asked for, but `output` lies in another folder.
-        OutputError: another file of that name stands there and `force` is not set, or it cannot be written.
-    """
-    if mode == "share" and files and not _same_folder(source, output):
-        raise OptionError(f"--external share: {output.parent} is not the model's folder; use link or copy")
-    made: list[Path] = []
-    staged: dict[Path, Path] = {}  # what takes the place of another file waits until the model is written
-    try:
-        for file in files if mode != "share" else ():
-            target = output.parent / file.location
-            try:
-                if not _occupied(target, file.path, force):
-                    place = target
-                    if target.exists():
-                        place = staged[target] = temporary_beside(target)
-                    made += _missing(place, output.parent)
-                    _bring(file, place, mode, progress)
-            except OSError as error:
-                raise OutputError(
-                    f"{target}: cannot be put here ({error.strerror}); try --external copy or another folder"
-                ) from error
-        yield
-        for target, place in staged.items():
-            place.replace(target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            for path in reversed(made):
-                path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
-        raise
-
-
-def _occupied(target: Path, source: Path, force: bool) -> bool:
-    """Whether the very file stands there already, or a copy of it, as when a command is run again."""
-    if not target.exists():
-        return False
-    if target.is_dir():
-        raise OutputError(f"{target}: is a folder, where the model's external data has to be; choose another folder")
-    if target.samefile(source) or filecmp.cmp(target, source, shallow=False):
-        return True
-    if not force:
-        raise OutputError(f"{target}: another file stands here; write to another folder, or add --force")
-    return False
-
-
-def _missing(path: Path, folder: Path) -> list[Path]:
-    """What has to be made for `path`, which lies in `folder`: folders, the outermost first, and the file."""
-    parts = path.relative_to(folder).parts
-    paths = (folder.joinpath(*parts[:number]) for number in range(1, len(parts) + 1))
-    return [path for path in paths if not os.path.lexists(path)]
-
-
-def _bring(file: DataFile, target: Path, mode: ExternalMode, progress: Progress) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if mode == "link":
-        os.link(file.path.resolve(), target)
-        return
-    with file.path.open("rb", buffering=0) as data, atomic_file(target) as copy:
-        copy_file(data, copy, file.size, progress)
-
-
-def _same_folder(source: Path, output: Path) -> bool:
+def same_folder(source: Path, output: Path) -> bool:
     with contextlib.suppress(OSError):
         return source.parent.samefile(output.parent)
     return False

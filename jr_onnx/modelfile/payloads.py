@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import onnx
+
 from jr_onnx.modelfile.schema import CHILDREN, PAYLOADS
-from jr_onnx.modelfile.skeleton import PAYLOAD_LIMIT
+from jr_onnx.modelfile.skeleton import PAYLOAD_LIMIT, skeleton_of
 from jr_onnx.modelfile.wire import LENGTH_DELIMITED, Buffer, read_fields
 
 #: Message -> the field that tells it from its neighbours: the name, or of a node the first output.
@@ -33,10 +36,24 @@ def payloads_of(buffer: Buffer) -> dict[str, Payload]:
     return found
 
 
+def with_labels(buffer: Buffer, payloads: Mapping[str, Payload]) -> onnx.ModelProto:
+    """The skeleton with a digest of its label in place of each payload.
+
+    So protobuf itself says which tensor a payload belongs to. A label cannot: of a field that is there twice protobuf
+    takes the last, or both, and a long string may stand anywhere among short ones.
+    """
+    # Hexadecimal digits are small varints too, and 64 of them are floats and doubles: any field can hold them.
+    digests = {one.start: hashlib.sha256(label.encode()).hexdigest().encode() for label, one in payloads.items()}
+    model = onnx.ModelProto()
+    model.ParseFromString(skeleton_of(buffer, digests.__getitem__))
+    return model
+
+
 def _walk(buffer: Buffer, start: int, end: int, message: str, label: str) -> Iterator[tuple[str, Payload]]:
     fields = list(read_fields(buffer, start, end))
-    naming = next((f for f in fields if f.number == _NAMES.get(message) and f.wire_type == LENGTH_DELIMITED), None)
-    if naming is not None:
+    named = [f for f in fields if f.number == _NAMES.get(message) and f.wire_type == LENGTH_DELIMITED]
+    if named:
+        naming = named[0] if message == "Node" else named[-1]  # a node has several outputs, the others one name
         name = bytes(buffer[naming.value : naming.end]).decode(errors="replace")
         label = f"{label}/{name}" if label else name
     for field in fields:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import onnx
 
 from jr_onnx.forms.table import DOMAIN, DOMAIN_VERSION
@@ -10,21 +13,27 @@ from jr_onnx.graph.scopes import Scope
 from jr_onnx.lowering.edits import ModelEdit, ScopeEdit
 from jr_onnx.marks import PREFIX
 from jr_onnx.modelfile import schema
+from jr_onnx.modelfile.relocation import record_locations, relocated
 from jr_onnx.modelfile.source import Source
 from jr_onnx.modelfile.splice import Message, Piece
 from jr_onnx.modelfile.wire import VARINT, Field, encode_field, encode_integer
 
 
-def rewrite(source: Source, edit: ModelEdit) -> list[Piece]:
+def rewrite(source: Source, edit: ModelEdit, locations: Mapping[str, str] = MappingProxyType({})) -> list[Piece]:
     """The edited model, as new bytes and spans of the source's.
 
+    Args:
+        locations: other locations of its external data, for those that change.
+
     Raises:
+        ModelError: a tensor of which the location changes has several.
         WireError: the model has a singular message field twice.
     """
     root = source.root()
     graph = root.child(schema.MODEL_GRAPH)
+    record_locations(source, root, locations)
     for scope_edit in edit.scopes.values():
-        _edit_scope(root, scope_edit)
+        _edit_scope(root, scope_edit, locations)
     _edit_values(graph, source.skeleton.graph, edit)
     if edit.dropped_functions:
         for field, function in zip(root.fields(schema.MODEL_FUNCTIONS), source.skeleton.functions, strict=True):
@@ -55,13 +64,13 @@ def _node_number(scope: Scope) -> int:
     return schema.GRAPH_NODE if scope.graph is not None else schema.FUNCTION_NODE
 
 
-def _edit_scope(root: Message, edit: ScopeEdit) -> None:
+def _edit_scope(root: Message, edit: ScopeEdit, locations: Mapping[str, str]) -> None:
     message, number = message_of(root, edit.scope), _node_number(edit.scope)
     nodes = message.fields(number)
 
     def encoded(new: tuple[NewNode, ...] | list[NewNode]) -> bytes:
         protos = (to_proto(n, None if n.heir_of is None else _parsed(message, nodes[n.heir_of])) for n in new)
-        return b"".join(encode_field(number, proto.SerializeToString()) for proto in protos)
+        return b"".join(encode_field(number, relocated(proto, locations).SerializeToString()) for proto in protos)
 
     for index, new in edit.replaced.items():
         message.replace(nodes[index], encoded(new))

@@ -86,10 +86,11 @@ class Message:
         return bool(self._edits) or any(child.edited for child in self._children.values())
 
     def pieces(self) -> list[Piece]:
-        """The edited message, in order, without empty pieces."""
+        """The edited message, in order, without empty pieces. What is replaced has no inner edits."""
         edits: list[tuple[int, int, list[Piece]]] = [(start, end, [data]) for start, end, data in self._edits]
+        replaced = {(start, end) for start, end, _ in self._edits}
         for field, child in self._children.items():
-            if child.edited:
+            if child.edited and (field.start, field.end) not in replaced:
                 inner = child.pieces()
                 edits.append((field.start, field.end, [encode_header(field.number, size_of(inner)), *inner]))
         pieces: list[Piece] = []

@@ -11,7 +11,7 @@ def all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     """Initializers, sparse initializers and attributes, in all graphs, functions and training information."""
     yield from _of_graph(model.graph)
     for function in model.functions:
-        yield from _of_nodes(function.node)
+        yield from tensors_of(function.node)
         yield from _of_attributes(function.attribute_proto)
     for training in model.training_info:
         yield from _of_graph(training.initialization)
@@ -21,10 +21,11 @@ def all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 def _of_graph(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
     yield from graph.initializer
     yield from _of_sparse(graph.sparse_initializer)
-    yield from _of_nodes(graph.node)
+    yield from tensors_of(graph.node)
 
 
-def _of_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
+def tensors_of(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
+    """Those in the attributes of nodes, and in the graphs there."""
     for node in nodes:
         yield from _of_attributes(node.attribute)
 

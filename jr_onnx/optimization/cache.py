@@ -1,36 +1,38 @@
-"""Optimised models kept for the next session, by what they depend on."""
+"""Optimised models kept for the next session, by the state of the files that they were made from."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import shutil
 import stat
-import tempfile
+import time
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
 
 from jr_onnx.cache_folder import cache_folder
 from jr_onnx.errors import ModelError, OutputError
-from jr_onnx.modelfile.atomic import atomic_file
+from jr_onnx.modelfile.atomic import temporary_folder
 from jr_onnx.modelfile.external import data_files
-from jr_onnx.modelfile.source import about, open_file, open_unnamed
+from jr_onnx.modelfile.source import open_file
 from jr_onnx.optimization.machine import made_for, this_machine
-from jr_onnx.optimization.optimize import Level, optimize_file
+from jr_onnx.optimization.optimize import Level, optimize
 from jr_onnx.optimization.verification import NotOptimizedError
 from jr_onnx.version import __version__
 
-_BLOCK = 1 << 20
+#: What is in the folder of a kept model, beside external data.
+_MODEL, _STAMP = "model.onnx", "stamp"
+
+#: Two writes in less time than this may get the same timestamp.
+_TICK = 0.05
 
 
 def cached(path: Path) -> Path:
     """The optimised form of a hardened model, made now or before; an optimised model itself.
 
-    It is found by SHA-256 of the model and of its external data, the machine, onnxruntime and jr-onnx, and has a
-    checksum of its own, so that nothing stale or damaged is ever used. Processes may ask for it at the same time: each
-    file appears whole or not at all, and its name says what is in it. Where it cannot be made or kept, a warning says
-    why, and the hardened model is given back, which is right everywhere.
+    It is found by the model's path, the sizes and timestamps of the model and its external data, the model's structure,
+    the machine, onnxruntime and jr-onnx: no weights are read for that. Processes may ask for it at the same time: it
+    appears whole or not at all. Where it cannot be made or kept, a warning says why, and the hardened model is given
+    back, which is right everywhere.
 
     Raises:
         ModelError: the file is no hardened model.
@@ -40,80 +42,75 @@ def cached(path: Path) -> Path:
             return path
     # Where the vector instructions are not known, a blocked layout could not be told from another machine's.
     level: Level = "all" if this_machine("all").cpu_flags else "extended"
-    kept = _name_for(path, level)
+    kept = _kept(path, level)
     if _whole(kept):
-        return kept
+        return kept / _MODEL
     try:
-        made, unverified = _made(path, level)
+        kept, unverified = _made(path, level)
     except (OutputError, NotOptimizedError, OSError) as error:
         warnings.warn(f"{path} is run as it is, not optimised: {error}", stacklevel=4)
         return path
     if unverified:
         warnings.warn(f"{path}: its optimised form was not compared with it: {unverified}", stacklevel=4)
-    return made
+    return kept / _MODEL
 
 
 def _made(path: Path, level: Level) -> tuple[Path, str]:
-    """Optimise a copy: what is hashed and what is optimised are the same bytes, whatever happens to the file meanwhile.
+    """Make the optimised form of one state of the model; where another comes meanwhile, nothing is kept.
 
     Returns:
-        The file in the cache, and why it was not compared with the hardened model; empty if it was.
+        The folder in the cache, and why its model was not compared with the hardened one; empty if it was.
     """
     folder = cache_folder()
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        making = tempfile.TemporaryDirectory(prefix="making-", dir=folder)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be written ({error.strerror}); set XDG_CACHE_HOME") from error
-    with making as private:
-        copy = Path(private) / "model.onnx"
-        shutil.copyfile(path, copy)
-        with about(path), open_unnamed(copy) as source:
-            for data in data_files(source.skeleton, path):
-                beside = copy.parent / data.location
-                beside.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(data.path, beside)
-        kept = _name_for(copy, level)
-        # force: another process may have written the same data file by now.
-        report = optimize_file(copy, kept, called=path, level=level, force=True)
-    with contextlib.suppress(OSError):
-        kept.chmod(stat.S_IMODE(path.stat().st_mode))  # who may not read the model may not read this either
-    with atomic_file(_checksum_file(kept)) as file:
-        file.write(_checksum(kept).encode())
+    with contextlib.ExitStack() as stack:
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private = stack.enter_context(temporary_folder(folder / "making"))
+        except OSError as error:
+            raise OutputError(f"{folder}: cannot be written ({error.strerror}); set XDG_CACHE_HOME") from error
+        made = private / "made"
+        made.mkdir(0o700)
+        time.sleep(_TICK)  # so that whoever writes to the files from here on changes their timestamps
+        kept = _kept(path, level)
+        report = optimize(path, output=made / _MODEL, level=level)
+        if _kept(path, level) != kept:
+            raise OutputError("it was written to meanwhile")
+        with contextlib.suppress(OSError):  # who may not read the model may not read this either
+            (made / _MODEL).chmod(stat.S_IMODE(path.stat().st_mode))
+        (made / _STAMP).write_text(_stamp(made / _MODEL), encoding="ascii")
+        if not _whole(kept):
+            with contextlib.suppress(FileNotFoundError):
+                kept.rename(private / "damaged")
+            try:
+                made.rename(kept)
+            except OSError:
+                if not _whole(kept):  # else another process was first
+                    raise
     return kept, report.unverified
 
 
-def _name_for(path: Path, level: Level) -> Path:
-    """Where the optimised form of a model, with its external data as they are now, is kept."""
-    digest = hashlib.sha256("\n".join((this_machine(level).to_json(), __version__)).encode())
-    return cache_folder() / f"{_digest(digest, _files(path))}.onnx"
+def _kept(path: Path, level: Level) -> Path:
+    """The folder in the cache for the optimised form of a model as it is now."""
+    known = (this_machine(level).to_json(), __version__, str(path.absolute()), _stamp(path))
+    return cache_folder() / hashlib.sha256("\n".join(known).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _files(path: Path) -> tuple[Path, ...]:
+def _stamp(path: Path) -> str:
+    """What changes when a model or its external data are written to.
+
+    The time of the last change of the file's status is more than that of its content: tools set the latter, to that of
+    another file or to a fixed one.
+    """
     with open_file(path) as source:
-        return path, *(file.path for file in data_files(source.skeleton, path))
-
-
-def _digest(digest: hashlib._Hash, files: Iterable[Path]) -> str:
-    for path in files:
-        digest.update(path.stat().st_size.to_bytes(8, "little"))
-        with path.open("rb") as content:
-            while block := content.read(_BLOCK):
-                digest.update(block)
-    return digest.hexdigest()
-
-
-def _checksum_file(kept: Path) -> Path:
-    return kept.with_suffix(".sha256")
-
-
-def _checksum(kept: Path) -> str:
-    return _digest(hashlib.sha256(), _files(kept))
+        files = (path, *(file.path for file in data_files(source.skeleton, path)))
+        states = (file.stat() for file in files)
+        times = (f"{state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}" for state in states)
+        return "\n".join((source.digest, *times))
 
 
 def _whole(kept: Path) -> bool:
-    """Whether a file of the cache is there, with its data, and is what was written."""
+    """Whether a model is in the cache, with its data, as it was written."""
     try:
-        return _checksum_file(kept).read_text(encoding="ascii") == _checksum(kept)
+        return (kept / _STAMP).read_text(encoding="ascii") == _stamp(kept / _MODEL)
     except (OSError, ValueError, ModelError):
         return False

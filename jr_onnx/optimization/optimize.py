@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from jr_onnx.comparison.side import jump_relus, read_side
 from jr_onnx.conversion import check_output
 from jr_onnx.errors import ModelError, OptionError
 from jr_onnx.forms.function import is_for_cuda
+from jr_onnx.forms.table import JUMP_RELU
+from jr_onnx.graph.scopes import all_scopes
 from jr_onnx.graph.structure import check_structure
-from jr_onnx.metadata import MADE_FOR, hardened_metadata
-from jr_onnx.modelfile.atomic import atomic_file
+from jr_onnx.metadata import MADE_FOR, OPTIMIZED_SITES, hardened_metadata
 from jr_onnx.modelfile.copying import Progress, write_pieces
-from jr_onnx.modelfile.external import data_files, default_mode, placed
+from jr_onnx.modelfile.external import data_files, default_mode
 from jr_onnx.modelfile.rewrite import rewrite
-from jr_onnx.modelfile.source import Source, about, open_bytes, open_unnamed
+from jr_onnx.modelfile.source import Source, open_bytes, open_file, open_unnamed
+from jr_onnx.modelfile.writing import data_places, new_locations, write_model
 from jr_onnx.optimization.adds import fuse_adds
 from jr_onnx.optimization.layout import LEVELS, lay_out
 from jr_onnx.optimization.machine import made_for, this_machine
 from jr_onnx.optimization.original import Recovered, original_of, recoverable, ways_to_sites
 from jr_onnx.optimization.replant import Place, places, replant
 from jr_onnx.optimization.verification import verify
+from jr_onnx.sites.survey import survey
 
 Level = Literal["basic", "extended", "all"]
 Provider = Literal["cpu", "cuda"]
@@ -88,7 +91,8 @@ def optimize(
         provider: what the file is for.
         output: the file to write; by default the input's name with the ending .optimized.onnx.
         level: how far onnxruntime optimises for the CPU; below "all" there is no blocked layout.
-        force: the output may be the input itself, and may replace other external data files.
+        force: the output may be the input itself, and its external data may stand beside other data of their name, as
+            in `jr_onnx.convert`.
         progress: called with the number of bytes written since its last call.
 
     Raises:
@@ -99,24 +103,10 @@ def optimize(
     """
     path = Path(model)
     goal = Path(output) if output is not None else path.with_name(path.name.removesuffix(".onnx") + ENDING)
-    return optimize_file(path, goal, called=path, provider=provider, level=level, force=force, progress=progress)
-
-
-def optimize_file(
-    path: Path,
-    goal: Path,
-    *,
-    called: Path,
-    provider: Provider = "cpu",
-    level: Level = "all",
-    force: bool = False,
-    progress: Progress = lambda _: None,
-) -> OptimizationReport:
-    """`optimize`, of a file that errors call by another name."""
     started = time.perf_counter()
     if provider not in PROVIDERS or level not in LEVELS or (provider == "cuda" and level != "all"):
         raise OptionError(f"give cpu with one of the levels {', '.join(LEVELS)}, or cuda without a level")
-    with about(called), open_unnamed(path) as source:
+    with open_file(path) as source:
         check_structure(source.skeleton)
         if made_for(source.skeleton) is not None:
             raise ModelError("is optimised already; optimise the hardened model that it was made from")
@@ -127,12 +117,12 @@ def optimize_file(
                 "the blocked layout depends on vector instructions, and this system does not list them; give --level "
                 "extended"
             )
-        check_output(goal, path, data_files(source.skeleton, path), force)
+        place = check_output(goal, path, data_files(source.skeleton, path), force)
         if provider == "cuda":
-            made = _for_cuda(source, path, goal, force, progress)
+            made = _for_cuda(source, path, place, force, progress)
         else:
-            made = _for_cpu(source, path, goal, level, force, progress)
-    return replace(made, source=called, seconds=time.perf_counter() - started)
+            made = _for_cpu(source, path, place, level, force, progress)
+    return replace(made, output=goal, seconds=time.perf_counter() - started)
 
 
 _NOTHING = "has no JumpReLU; harden it first with jr-onnx convert"
@@ -143,12 +133,10 @@ def _for_cuda(source: Source, path: Path, goal: Path, force: bool, progress: Pro
     if not fused and not left:
         raise ModelError(_NOTHING)
     edit.metadata = hardened_metadata(source.skeleton)
-    data = data_files(source.skeleton, path)
-    with contextlib.ExitStack() as stack:
-        if data:
-            stack.enter_context(placed(data, default_mode(path, goal), path, goal, force, progress))
-        target = stack.enter_context(atomic_file(goal))
-        write_pieces(target, rewrite(source, edit), source.opened, progress)
+    mode = default_mode(path, goal)
+    data = data_places(data_files(source.skeleton, path), mode, path, goal, force)
+    pieces = rewrite(source, edit, new_locations(source, data))
+    write_model(source, pieces, goal, data, mode, force=force, progress=progress)
     return OptimizationReport(path, goal, "cuda", "all", fused + len(left), 0, 0, 0, fused, left, "it is for CUDA", 0.0)
 
 
@@ -210,21 +198,25 @@ def _why_not(one: Recovered, place: Place | None) -> str:
     return "onnxruntime computes in another type there" if place.element_types - {one.site.element_type} else ""
 
 
+def _called_with(hardened: Source) -> set[int]:
+    """The element types of the nodes jr_onnx::JumpReLU."""
+    sites = survey(hardened.skeleton, tuple(all_scopes(hardened.skeleton)), clip=False).sites
+    return {site.element_type for site in sites if site.hardened is not None and site.hardened.form is JUMP_RELU}
+
+
 def _write(work: _Work, hardened: Source, path: Path, level: str, goal: Path, force: bool, progress: Progress) -> str:
     """Write the file, after it was compared with the hardened one; why it could not be compared."""
-    half = any(one.jump.itemsize == 2 for one in work.sites)
-    with open_unnamed(work.path) as laid_out, contextlib.ExitStack() as stack:
-        edit = replant(laid_out.skeleton, work.sites, work.places)
+    with open_unnamed(work.path) as laid_out:
+        edit = replant(laid_out.skeleton, work.sites, work.places, _called_with(hardened))
         record = {MADE_FOR: this_machine(level).to_json()}
         edit.metadata = {**hardened_metadata(hardened.skeleton), **record}
-        data = data_files(laid_out.skeleton, work.path)
-        pieces = rewrite(laid_out, edit)
         tried = work.path.with_name("optimised.onnx")  # where its external data are, if it has any
         with tried.open("wb") as file:
-            write_pieces(file, pieces, laid_out.opened, lambda _: None)
-        unverified = verify(path, tried, half=half)
-        if data:
-            stack.enter_context(placed(data, "copy", work.path, goal, force, progress))
-        target = stack.enter_context(atomic_file(goal))
-        write_pieces(target, pieces, laid_out.opened, progress)
+            write_pieces(file, rewrite(laid_out, edit), laid_out.opened, lambda _: None)
+        with open_unnamed(tried) as made:
+            edit.metadata[OPTIMIZED_SITES] = str(len(jump_relus(read_side(made.skeleton))))
+        unverified = verify(hardened, path, tried)
+        data = data_places(data_files(laid_out.skeleton, work.path), "copy", work.path, goal, force)
+        pieces = rewrite(laid_out, edit, new_locations(laid_out, data))
+        write_model(laid_out, pieces, goal, data, "copy", force=force, progress=progress)
     return unverified

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 import onnx
 
 from jr_onnx.element_types import FLOAT
-from jr_onnx.forms.function import body_for_all, function_proto, is_jump_relu
+from jr_onnx.forms.function import body_for_all, function_proto
 from jr_onnx.forms.table import DOMAIN, FUNCTIONS_IR_VERSION, OP_TYPE
 from jr_onnx.forms.write import NewNode
 from jr_onnx.graph.names import Namer, taken_names
@@ -115,8 +115,14 @@ def _passes(node: onnx.NodeProto) -> bool:
     return pads is None or all(pad < size for pad, size in zip(pads.ints, [*kernel.ints] * 2, strict=False))
 
 
-def replant(model: onnx.ModelProto, sites: Collection[Recovered], found: Mapping[str, Place]) -> ModelEdit:
-    """The edit that puts every site's JumpReLU where it belongs; the metadata are left to the caller."""
+def replant(
+    model: onnx.ModelProto, sites: Collection[Recovered], found: Mapping[str, Place], called_with: Collection[int]
+) -> ModelEdit:
+    """The edit that puts every site's JumpReLU where it belongs; the metadata are left to the caller.
+
+    Args:
+        called_with: the element types of the JumpReLU nodes that may still stand in the model.
+    """
     edit = ModelEdit()
     scopes = tuple(all_scopes(model))
     namer = Namer(taken_names(scopes))
@@ -128,18 +134,26 @@ def replant(model: onnx.ModelProto, sites: Collection[Recovered], found: Mapping
             jumps[key] = namer.fresh(f"{PREFIX}jump")
             edit.initializers[jumps[key]] = one.jump
         _put(edit, place, NewNode(OP_TYPE, ("", jumps[key]), (), DOMAIN, one.site.name or one.site.path), namer)
-    main = edit.at(scopes[0])
-    if DOMAIN not in scopes[0].opsets:
-        main.imports = True
-    if not any(map(is_jump_relu, model.functions)):
-        element_types = {one.site.element_type for one in sites}
-        body = body_for_all(element_types, scopes[0].opset) if element_types else None
-        edit.function = function_proto(body, scopes[0].opset, min(element_types)) if body is not None else None
+    element_types = {one.site.element_type for one in sites}
+    if any((node.domain, node.op_type) == (DOMAIN, OP_TYPE) for scope in scopes for node in scope.nodes):
+        element_types |= set(called_with)
+    if element_types:
+        _add_function(edit, model, scopes[0], element_types)
+    return edit
+
+
+def _add_function(edit: ModelEdit, model: onnx.ModelProto, main: Scope, element_types: Collection[int]) -> None:
+    """jr_onnx::JumpReLU: onnxruntime 1.32 leaves it out of its optimised graph, and older versions may not."""
+    if DOMAIN not in main.opsets:
+        edit.at(main).imports = True
+    body = body_for_all(element_types, main.opset)
+    if body is not None:
+        edit.dropped_functions = {OP_TYPE}
+        edit.function = function_proto(body, main.opset, min(element_types))
     if model.ir_version < FUNCTIONS_IR_VERSION:
         edit.ir_version = FUNCTIONS_IR_VERSION
         # Before version 4 every initializer is an input too; from there on that would make it no constant.
         edit.dropped_inputs = {t.name for t in model.graph.initializer} if model.ir_version < 4 else set()
-    return edit
 
 
 def _put(edit: ModelEdit, place: Place, jump_relu: NewNode, namer: Namer) -> None:

@@ -19,13 +19,12 @@ from jr_onnx.forms.write import tensor_of
 from jr_onnx.graph.structure import defined_names
 from jr_onnx.graph.wiring import constant_value
 from jr_onnx.modelfile import schema
-from jr_onnx.modelfile.atomic import atomic_file
-from jr_onnx.modelfile.copying import write_pieces
-from jr_onnx.modelfile.external import data_files, default_mode, placed
+from jr_onnx.modelfile.external import data_files, default_mode
 from jr_onnx.modelfile.payloads import payloads_of
 from jr_onnx.modelfile.source import Source, open_proto
 from jr_onnx.modelfile.splice import Piece, join
 from jr_onnx.modelfile.wire import encode_field
+from jr_onnx.modelfile.writing import data_places, write_model
 from jr_onnx.running.ways import CannotRunError
 from jr_onnx.sites.jumps import wiring_of
 from jr_onnx.sites.matchers import SiteKind
@@ -120,6 +119,49 @@ def exposed(source: Source, values: Mapping[str, int]) -> list[Piece]:
             graph.append(encode_field(schema.GRAPH_NODE, cast.SerializeToString()))
         value = onnx.helper.make_tensor_value_info(output, element_type, None)
         graph.append(encode_field(schema.GRAPH_OUTPUT, value.SerializeToString()))
+    return root.pieces()
+
+
+def counted(source: Source, values: Iterable[str]) -> list[Piece]:
+    """The model with how many elements these values of its main graph have as outputs, each behind what gives it."""
+    root = source.root()
+    graph = root.child(schema.MODEL_GRAPH)
+    fields = graph.fields(schema.GRAPH_NODE)
+    behind = {name: fields[i].end for i, node in enumerate(source.skeleton.graph.node) for name in node.output}
+    for name in values:
+        node = onnx.helper.make_node("Size", [name], [count_of(name)])
+        graph.insert(behind.get(name, fields[0].start), encode_field(schema.GRAPH_NODE, node.SerializeToString()))
+        output = onnx.helper.make_tensor_value_info(count_of(name), onnx.TensorProto.INT64, [])
+        graph.append(encode_field(schema.GRAPH_OUTPUT, output.SerializeToString()))
+    return root.pieces()
+
+
+def count_of(name: str) -> str:
+    """The output of a model of `counted` for a value."""
+    return f"{name}/jr_onnx.check.size"
+
+
+def set_apart(source: Source, sites: Iterable[Site]) -> list[Piece]:
+    """The model with a copy of what each of these nodes of its main graph takes and gives: nothing is fused with them.
+
+    The copies are Max of one value, which onnxruntime leaves alone.
+    """
+    root = source.root()
+    graph = root.child(schema.MODEL_GRAPH)
+    fields = graph.fields(schema.GRAPH_NODE)
+    for site in sites:
+        node, taken, given = (
+            onnx.NodeProto(),
+            f"{site.output}/jr_onnx.check.taken",
+            f"{site.output}/jr_onnx.check.given",
+        )
+        node.CopyFrom(site.scope.nodes[site.nodes[-1]])
+        node.output[:] = [given if name == site.output else name for name in node.output]
+        front = [onnx.helper.make_node("Max", [site.input], [taken])] if site.input in node.input else []
+        node.input[:] = [taken if name == site.input else name for name in node.input]
+        around = (*front, node, onnx.helper.make_node("Max", [given], [site.output]))
+        encoded = (encode_field(schema.GRAPH_NODE, one.SerializeToString()) for one in around)
+        graph.replace(fields[site.nodes[-1]], b"".join(encoded))
     return root.pieces()
 
 
@@ -236,11 +278,8 @@ class Workspace:
                 return goal
             files = data_files(source.skeleton, source.path)
             mode = default_mode(source.path, goal)
-            with placed(files, mode, source.path, goal, True, _silent), atomic_file(goal) as target:
-                if source.file is None:
-                    target.write(join(source.buffer, pieces))
-                else:
-                    write_pieces(target, pieces, source.file, _silent)
+            data = data_places(files, mode, source.path, goal, force=False)
+            write_model(source, pieces, goal, data, mode, force=False, progress=_silent)
         return goal
 
     def save(self, model: onnx.ModelProto, whose: str, name: str) -> Path:

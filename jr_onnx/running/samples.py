@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,22 +60,26 @@ class Sampler:
         shapes: Mapping[str, Sequence[int]],
         data: Arrays,
         *,
+        small: Collection[str] = (),
         advice: str = "; give --shape NAME=D,D or --data NPZ",
     ) -> None:
         """Find shapes that the model runs on.
 
         Args:
+            small: the inputs that are fed small whole numbers only, whatever their type.
             advice: what the user can do where none are found, for the error.
 
         Raises:
-            OptionError: `shapes` or `data` name an input that there is not.
+            OptionError: `shapes` or `data` name an input that there is not, or an array is not what the input takes.
             CannotRunError: the model takes what cannot be made up, or runs on none of the shapes tried.
         """
         described = session.inputs()
         _check_names("--shape", shapes, described)
         _check_names("--data", data, [*described, *session.defaults()])
-        self._data = {name: np.asarray(array) for name, array in data.items()}
+        taken = {one.name: one for one in (*described, *session.defaults())}
+        self._data = {name: _fitted(np.asarray(array), taken[name]) for name, array in data.items()}
         self._inputs = _described([one for one in described if one.name not in data], shapes, advice)
+        self._small = frozenset(small)
         self._sizes = _OPEN[0]
         if self._inputs:
             self._sizes = self._fitting(session, advice)
@@ -104,12 +108,12 @@ class Sampler:
         return Sample(f"random input {number} times {scale:g}", {**feeds, **self._data}, real=True)
 
     def edges(self, values: Sequence[float]) -> Sample:
-        """Every floating-point input filled with these values, over and over."""
+        """Every floating-point input that need not be small filled with these values, over and over."""
         draw = np.random.default_rng(0)
         feeds = {}
         for one in self._inputs:
             array = self._array(one, draw, 1.0, 0)
-            if one.dtype.kind == "f":
+            if one.dtype.kind == "f" and one.name not in self._small:
                 with np.errstate(over="ignore"):
                     array = np.resize(np.asarray(values).astype(one.dtype), array.shape)
             feeds[one.name] = array
@@ -126,6 +130,8 @@ class Sampler:
             dim if isinstance(dim, int) else batch if not position else other for position, dim in enumerate(one.shape)
         ]
         try:
+            if one.name in self._small:
+                return _drawn(np.dtype(np.int64), shape, draw, scale, number).astype(one.dtype)
             return _drawn(one.dtype, shape, draw, scale, number)
         except (MemoryError, ValueError) as error:
             raise CannotRunError(f"input '{one.name}' cannot be made in the shape {shape}: {error}") from error
@@ -150,6 +156,31 @@ def _described(described: Sequence[Any], shapes: Mapping[str, Sequence[int]], ad
             raise CannotRunError(f"input '{one.name}' is a {one.type}, which cannot be made up{advice}")
         inputs.append(_Input(one.name, _DTYPES[one.type], tuple(shapes.get(one.name, one.shape))))
     return inputs
+
+
+def _fitted(array: npt.NDArray[Any], taken: Any) -> npt.NDArray[Any]:
+    """The user's array in the type of the input, if that only rounds its values: NumPy's own type is float64."""
+    shape = list(taken.shape)  # empty for an unknown rank too
+    fixed = [isinstance(size, int) for size in shape]
+    if shape and (
+        len(shape) != array.ndim or any(f and a != b for f, a, b in zip(fixed, shape, array.shape, strict=True))
+    ):
+        wanted = ", ".join(str(size if size is not None else "?") for size in shape)
+        raise OptionError(f"--data: '{taken.name}' has the shape {list(array.shape)}, the model takes [{wanted}]")
+    dtype = _DTYPES.get(taken.type)
+    if dtype is None or dtype == array.dtype:
+        return array
+    with np.errstate(over="ignore"):
+        cast = array.astype(dtype) if _kind(array.dtype) == _kind(dtype) else None
+    same = cast is not None and (np.isfinite(cast) == np.isfinite(array) if dtype.kind == "f" else cast == array)
+    if cast is None or not np.all(same):
+        what = f"is {array.dtype}" if cast is None else f"has values that {dtype} has not"
+        raise OptionError(f"--data: '{taken.name}' {what}, the model takes {dtype}; save it so")
+    return cast
+
+
+def _kind(dtype: np.dtype[Any]) -> str:
+    return "i" if dtype.kind == "u" else dtype.kind
 
 
 def _check_names(option: str, given: Mapping[str, object], described: Sequence[Any]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jr_onnx.errors import JrOnnxError
+from jr_onnx.errors import JrOnnxError, RuntimeMissingError
 from jr_onnx.text import one_line
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -24,6 +24,10 @@ DISABLED, BASIC, EXTENDED, LAYOUT, ALL = (
     "ORT_ENABLE_LAYOUT",
     "ORT_ENABLE_ALL",
 )
+
+
+#: The execution providers that run node by node; that of Azure, which many builds list, takes no node of ONNX's.
+_NODE_BY_NODE = frozenset({"CPUExecutionProvider", "CUDAExecutionProvider", "AzureExecutionProvider"})
 
 
 class CannotRunError(Exception):
@@ -46,12 +50,14 @@ def onnxruntime() -> Any:
     """The package.
 
     Raises:
-        CannotRunError: it is not installed.
+        RuntimeMissingError: it is not installed.
     """
     try:
         return importlib.import_module("onnxruntime")
     except ImportError as error:
-        raise CannotRunError(f"onnxruntime is not installed ({error}); pip install 'jr-onnx[cpu]'") from error
+        raise RuntimeMissingError(
+            f"onnxruntime is not installed ({one_line(error)}); pip install onnxruntime, or onnxruntime-gpu for CUDA"
+        ) from error
 
 
 def library_problem() -> str:
@@ -61,6 +67,17 @@ def library_problem() -> str:
     except (ImportError, JrOnnxError, AttributeError) as error:
         return one_line(error)
     return ""
+
+
+def has_use_for_kernels(provider: str, options: Mapping[str, Any] | None = None) -> bool:
+    """Whether the kernel library makes a model faster there, with these options of the provider.
+
+    Some providers (OpenVINO, TensorRT, CoreML, QNN, ...) compile subgraphs, and would have to stop before each
+    JumpReLU; CUDA with prefer_nhwc puts two Transposes around each. Without the library, onnxruntime puts the nodes of
+    the function there, and they are compiled, or kept in NHWC, with all others (docs/portability.md, docs/gpu.md).
+    """
+    nhwc = str((options or {}).get("prefer_nhwc", 0)).lower() not in ("0", "false")
+    return provider in _NODE_BY_NODE and not nhwc
 
 
 def runtime() -> Any:
@@ -98,17 +115,20 @@ class Session:
 
     Args:
         threads: with several, sums may be split otherwise, and values differ from run to run; 0: as onnxruntime likes.
+        in_order: run the nodes in their order in the file, as far as they are not optimised: values are free sooner.
 
     Raises:
         CannotRunError: onnxruntime does not load it.
     """
 
-    def __init__(self, path: Path, way: Way, *, threads: int = 1) -> None:
+    def __init__(self, path: Path, way: Way, *, threads: int = 1, in_order: bool = False) -> None:
         ort = onnxruntime()
         options = ort.SessionOptions()
         options.log_severity_level = 4  # what goes wrong is reported by us, once
         options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, way.level)
         options.intra_op_num_threads = threads
+        if in_order:
+            options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
         try:
             if way.library:
                 runtime().register(options)
@@ -119,8 +139,17 @@ class Session:
             raise CannotRunError(f"{way.provider} did not start")
 
     def inputs(self) -> Sequence[Any]:
-        """onnxruntime's descriptions of the inputs that must be fed: name, shape, type."""
-        described: Sequence[Any] = self._session.get_inputs()
+        """onnxruntime's descriptions of the inputs that must be fed: name, shape, type.
+
+        Raises:
+            CannotRunError: a name in them is not text.
+        """
+        try:
+            described: Sequence[Any] = self._session.get_inputs()
+            for one in described:
+                _ = one.name, one.shape
+        except UnicodeDecodeError as error:
+            raise CannotRunError(f"its inputs have names that are not UTF-8 text ({error})") from error
         return described
 
     def defaults(self) -> Sequence[Any]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
 import json
 import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,14 +40,22 @@ def library_path() -> Path:
         RuntimeMissingError: jr-onnx was installed without kernels.
     """
     # An editable installation keeps the library apart from the Python files; the package's path names both places.
-    for folder in jr_onnx.__path__:
-        path = Path(folder) / LIBRARY
+    for folder in (*map(Path, jr_onnx.__path__), *_installed()):
+        path = folder / LIBRARY
         if path.is_file():
             return path
     raise RuntimeMissingError(
-        f"jr-onnx was installed without its kernels, or is its bare source tree ({jr_onnx.__path__[0]}); install it "
-        "again where there is a C++ compiler, run Python outside the tree, or use session(..., kernels=False)"
+        "jr-onnx was installed without its kernels, or is a source tree that is not installed "
+        f"({jr_onnx.__path__[0]}); install it where there is a C++ compiler, or use session(..., kernels=False)"
     )
+
+
+def _installed() -> Iterator[Path]:
+    """Where this version is installed, for a source tree that Python finds before it: that of the current folder."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        found = importlib.metadata.distribution("jr-onnx")
+        if found.version == jr_onnx.__version__:
+            yield Path(str(found.locate_file("jr_onnx")))
 
 
 def build_info() -> BuildInfo:

@@ -59,9 +59,11 @@ def placement(session: onnxruntime.InferenceSession) -> tuple[NodePlacement, ...
     folder = Path(session.get_session_options().profile_file_prefix).parent
     if not (folder / GRAPH).is_file():
         raise RuntimeMissingError("there is no profile to read; make the session with session(..., profile=True)")
-    events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    graph = onnx.load(folder / GRAPH, load_external_data=False).graph
-    shutil.rmtree(folder)
+    try:
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+        graph = onnx.load(folder / GRAPH, load_external_data=False).graph
+    finally:
+        shutil.rmtree(folder)
     return placements(events, graph)
 
 

@@ -12,8 +12,9 @@ import onnx
 from jr_onnx.element_types import NUMPY_TYPES
 from jr_onnx.errors import RuntimeMissingError
 from jr_onnx.reference import jump_relu
+from jr_onnx.running.ways import onnxruntime
 from jr_onnx.runtime.placements import placement
-from jr_onnx.runtime.sessions import CPU, CUDA, import_onnxruntime, session
+from jr_onnx.runtime.sessions import CPU, CUDA, session
 
 JUMP = 0.5
 TYPES = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
@@ -22,7 +23,7 @@ TYPES = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUB
 def self_test() -> dict[str, str]:
     """For each execution provider that there are kernels for: "passed", "FAILED: ..." or "not run: ..."."""
     try:
-        ort = import_onnxruntime()
+        ort = onnxruntime()
     except RuntimeMissingError as error:
         return {CPU: f"not run: {error}"}
     return {provider: _test(ort, provider) for provider in (CPU, CUDA) if provider in ort.get_available_providers()}

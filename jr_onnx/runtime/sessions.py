@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from jr_onnx.arguments import as_list
 from jr_onnx.errors import ModelError, OptionError, RuntimeMissingError
 from jr_onnx.modelfile.source import open_file
 from jr_onnx.optimization.machine import made_for, this_machine
+from jr_onnx.running import ways
 from jr_onnx.runtime.library import build_info, register
 from jr_onnx.runtime.placements import record_placement
 
@@ -40,7 +42,9 @@ def session(
         providers: the execution providers to use, the preferred first. Where one of them does not start, that is an
             error: the session does not quietly run elsewhere. None: CUDA where it works, and the CPU.
         session_options: options of your own; the library is registered in them.
-        kernels: False runs the function body that the model carries instead: the same values, slower.
+        kernels: False runs the function body that the model carries instead: the same values, slower. So do providers
+            that compile subgraphs (OpenVINO, TensorRT, CoreML, ...), for which the kernels would cut them to pieces,
+            and CUDA with prefer_nhwc, which puts a Transpose on both sides of every custom op.
         library: the kernels of another build than the installed one, as for `register`.
         profile: record where each node runs, for `jr_onnx.placement`. This makes the session slower.
         optimize: run what `jr_onnx.optimize` makes of the model for this machine's CPU. It is kept in the user's cache
@@ -51,7 +55,8 @@ def session(
         ModelError: the model was optimised for another machine, or is none that can be optimised.
         OptionError: other providers than the CPU, with `optimize` or for a model that was optimised for the CPU.
     """
-    ort = import_onnxruntime()
+    ort = ways.onnxruntime()
+    providers = None if providers is None else as_list("providers", providers)
     if optimize and providers is None:
         providers = [CPU]
     if optimize:
@@ -63,8 +68,10 @@ def session(
         raise OptionError(f"{path}: was optimised for {CPU} alone; leave providers out, or run the hardened model")
     installed = kernels and library is None  # of another build it is not known what it was built with
     wanted = list(default_providers(ort, installed) if providers is None else providers)
-    names = [provider if isinstance(provider, str) else provider[0] for provider in wanted]
-    _check_providers(ort, names, installed)
+    asked = dict((provider, {}) if isinstance(provider, str) else provider for provider in wanted)
+    names = list(asked)
+    kernels = kernels and all(ways.has_use_for_kernels(name, options) for name, options in asked.items())
+    _check_providers(ort, names, installed and kernels)
     options = session_options or ort.SessionOptions()
     if kernels:
         register(options, library)
@@ -119,16 +126,6 @@ def _made_for_here(path: Path) -> bool:
             f"here: jr-onnx optimize MODEL --level {made.level} -o {path}"
         )
     return True
-
-
-def import_onnxruntime() -> Any:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise RuntimeMissingError(
-            'onnxruntime is not installed; install it with pip install "jr-onnx[cpu]", or "jr-onnx[gpu]" for CUDA'
-        ) from error
-    return onnxruntime
 
 
 def default_providers(ort: Any, kernels: bool) -> list[str]:

@@ -47,7 +47,7 @@ class AttackSettings:
     samples: int = 500
     workers: int = 1
     dask: str | None = None
-    journal: Path | None = None
+    journal: str | Path | None = None
 
     def __post_init__(self) -> None:
         for what, number in (

@@ -17,8 +17,8 @@ from jr_onnx.element_types import BFLOAT16, NUMPY_TYPES, round_jump
 from jr_onnx.errors import ModelError
 from jr_onnx.modelfile.splice import Piece
 from jr_onnx.running.copies import Workspace, as_float, exposed
-from jr_onnx.running.ways import CannotRunError, Session, Way, library_problem
-from jr_onnx.runtime.sessions import default_providers, import_onnxruntime
+from jr_onnx.running.ways import CannotRunError, Session, Way, library_problem, onnxruntime
+from jr_onnx.runtime.sessions import default_providers
 from jr_onnx.statistics import PositiveHistogram
 from jr_onnx.tuning.opened import COUNT, Hardened, OpenSite, opened
 
@@ -158,7 +158,7 @@ def _run(session: Session, feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, n
 @contextmanager
 def _session(hardened: Hardened, pieces: list[Piece]) -> Iterator[Session]:
     library = not library_problem()
-    provider = default_providers(import_onnxruntime(), library)[0]
+    provider = default_providers(onnxruntime(), library)[0]
     with tempfile.TemporaryDirectory(prefix="jr-onnx-") as folder:
         try:
             path = Workspace(Path(folder)).write(hardened.model.source, pieces, "hardened", "opened")

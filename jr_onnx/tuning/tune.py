@@ -13,6 +13,7 @@ from pathlib import Path
 
 import onnx
 
+from jr_onnx.arguments import as_list
 from jr_onnx.dataset import Classifier, Dataset, load, read_classifier, split
 from jr_onnx.dataset.classifier import guessing
 from jr_onnx.dataset.loading import Source
@@ -75,6 +76,10 @@ def tune(
         RuntimeMissingError: onnxruntime is not installed, or for the objective "adaptive" the extra [attack].
     """
     started = time.perf_counter()
+    grid = None if grid is None else as_list("grid", grid)
+    quantiles = None if quantiles is None else as_list("quantiles", quantiles)
+    if not isinstance(attacks, AttackSettings | None):
+        raise OptionError(f"attacks: {attacks!r} is no jr_onnx.tuning.robustness.AttackSettings")
     check_grid(grid, quantiles, per_layer)
     settings = (attacks or AttackSettings()) if objective == "adaptive" else None
     _check_options(objective, max_drop, seed, settings)

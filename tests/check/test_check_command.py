@@ -85,9 +85,9 @@ TWICE = ["--format", "json", "--output", "o", "--format", "sarif", "--output", "
         (["a.onnx", "a.jumprelu.onnx", "--data", "fake.npz"], "not an NPZ file"),
         (["a.onnx", "a.jumprelu.onnx", "--data", "empty.npz"], "holds no sample"),
         (["a.onnx", "a.jumprelu.onnx", "--data", "damaged.npz"], "not an NPZ file"),
-        (["a.onnx", "a.jumprelu.onnx", "--output", "./a.onnx"], "--output a.onnx: is a file that is read"),
-        (["--each", "a.jumprelu.onnx", "--output", "a.onnx"], "--output a.onnx: is a file that is read"),
-        (["a.jumprelu.onnx", "--data", "x.npz", "--output", "x.npz"], "--output x.npz: is a file that is read"),
+        (["a.onnx", "a.jumprelu.onnx", "--output", "./a.onnx"], "--output a.onnx: is what is read"),
+        (["--each", "a.jumprelu.onnx", "--output", "a.onnx"], "--output a.onnx: is what is read"),
+        (["a.jumprelu.onnx", "--data", "x.npz", "--output", "x.npz"], "--output x.npz: is what is read"),
         (["a.onnx", "a.jumprelu.onnx", *TWICE], "given twice"),
         *(
             (
@@ -220,7 +220,7 @@ def test_github_annotations_keep_to_one_line_each(folder: Path, capsys: pytest.C
     next(node for node in model.graph.node if node.name == "two").name = "100%\n::error::x"
     onnx.save(model, folder / "a,b.onnx")
     lines = written("github", "a.onnx", "a,b.onnx", "--no-run", capsys=capsys).splitlines()
-    assert lines[0].startswith("::error file=a%2Cb.onnx,title=JR101 site-not-converted::100%25%0A::error::x: is a Relu")
+    assert lines[0].startswith("::error file=a%2Cb.onnx,title=JR101 site-not-converted::100%25\\n::error::x: is a Relu")
     assert len(lines) == 2
     assert lines[1].startswith("::notice ")
 

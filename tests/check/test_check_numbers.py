@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,8 +17,9 @@ from damage import edit_weight, tamper_with_the_body
 from support import SHIPPED
 
 import jr_onnx
-from jr_onnx.checking import running
+from jr_onnx.checking import running, sites_numbers
 from jr_onnx.checking.expected import read_hardened
+from jr_onnx.graph.stand_ins import TABLE
 from jr_onnx.modelfile.source import open_file
 from jr_onnx.running import ways
 from jr_onnx.running.copies import Workspace
@@ -206,7 +209,8 @@ def test_a_jump_that_is_not_constant_is_not_passed_over() -> None:
     assert (report.sites[0].how, report.sites[0].values, report.sites[0].jump) == ("", 0, "unknown")
 
 
-def test_a_site_of_unknown_type_is_said_not_to_be_compared_and_its_jump_is() -> None:
+def test_a_site_of_unknown_type_is_said_not_to_be_compared_and_its_jump_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(TABLE, ("com.microsoft", "Inverse"))
     model = parsed("""
         <ir_version: 8, opset_import: ["": 17, "com.microsoft": 1]>
         g (float[3, 3] x) => (float[3, 3] y) <float[3, 3] h>
@@ -419,3 +423,76 @@ def test_numbers_are_not_measured_on_a_wrong_structure_and_the_report_says_so() 
     report = check(small(), broken(lambda m: node(m, "swap").input.__setitem__(0, "x")))
     assert rules(report) == {"JR106"}
     assert any("--keep-going" in one.why for one in report.not_checked)
+
+
+@pytest.mark.parametrize("draws", ["Dropout (r, ratio, training)", "RandomNormalLike (r)", "Bernoulli (p)"])
+def test_outputs_that_are_random_are_not_checked(draws: str) -> None:
+    model = parsed(f"""
+        <ir_version: 8, opset_import: ["": 17]>
+        g (float[2, 8] x) => (float[2, 8] y)
+        <float ratio = {{0.5}}, bool training = {{1}}>
+        {{ r = Relu(x) p = Sigmoid(r) [draws] d = {draws} s = Add(d, x) y = Relu(s) }}
+    """)
+    converted = hardened(model, jump=0.2)
+    for _ in range(5):
+        report = check(model, converted)
+        assert not report.findings, shown(report)
+        assert [one.why for one in report.not_checked if "JR402" in one.rules] == [
+            f"its outputs are random: node 'draws' ({draws.split()[0]}) draws numbers"
+        ]
+        assert all(site.how == "in place" and site.values for site in report.sites)
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        "Cast <to = 7> (f)",
+        "local.I(f)",
+        "If(c) < then_branch = t () => (int64[K] j) { j = Cast <to = 7> (f) }, "
+        "else_branch = e () => (int64[K] k) { k = Cast <to = 7> (f) } >",
+    ],
+)
+def test_no_edge_value_becomes_an_index(index: str) -> None:
+    model = parsed(f"""
+        <ir_version: 8, opset_import: ["": 17, "local": 1]>
+        g (float[4, 9] x, float[2] f, bool c) => (float[2, 9] y)
+        {{
+            i = {index} r = Relu(x) g = Gather(r, i) s = Relu(g)
+            d = Cast <to = 1> (i) t = ReduceMax <keepdims = 0> (d) y = Add(s, t)
+        }}
+        <domain: "local", opset_import: ["": 17]> I (a) => (b) {{ b = Cast <to = 7> (a) }}
+    """)
+    report = check(model, hardened(model))
+    assert not report.findings, shown(report)
+    assert [one.what for one in report.not_checked if "index" in one.why] == ["edge values of input 'f'"]
+
+
+def test_sites_are_looked_at_so_many_at_a_time_as_have_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    reports = []
+    for room in (1 << 27, 1):
+        monkeypatch.setattr(sites_numbers, "_ROOM", room)
+        reports.append(check(DIGITS, hardened(onnx.load(DIGITS))))
+    assert reports[0].sites == reports[1].sites
+    assert not reports[1].findings, shown(reports[1])
+
+
+def test_a_check_has_room_in_memory(tmp_path: Path) -> None:
+    """24 sites that take and give 13 MB each: 640 MB, which once were all in memory, several times."""
+    nodes = [f"c{i + 1} = Mul({f'r{i}' if i else 'x'}, k) r{i + 1} = Relu(c{i + 1})" for i in range(24)]
+    model = parsed(f"""
+        <ir_version: 8, opset_import: ["": 17]>
+        g (float[64, 51200] x) => (float y) <float k = {{1.0}}>
+        {{ {" ".join(nodes)} y = ReduceMax <keepdims = 0> (r24) }}
+    """)
+    onnx.save(model, tmp_path / "o.onnx")
+    jr_onnx.convert(tmp_path / "o.onnx", jump=0.1, output=tmp_path / "h.onnx")
+    script = """
+import resource, sys, jr_onnx
+report = jr_onnx.check("o.onnx", "h.onnx", library=False)
+print(len(report.findings), sum(bool(site.values) for site in report.sites))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    counts, megabytes = done.stdout.splitlines()
+    assert counts == "0 24"
+    assert int(megabytes) < 800

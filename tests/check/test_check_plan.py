@@ -34,7 +34,7 @@ def test_what_is_asked_for_overrides_what_the_file_records() -> None:
     }, shown(report)
     with pytest.raises(jr_onnx.OptionError, match="nowhere"):
         jr_onnx.check(small(), hardened(), exclude=["nowhere"], run=False)
-    with pytest.raises(jr_onnx.OptionError, match="lists of globs"):
+    with pytest.raises(jr_onnx.OptionError, match="a list of them is needed"):
         jr_onnx.check(small(), hardened(), exclude="two", run=False)
 
 

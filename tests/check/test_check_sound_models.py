@@ -73,6 +73,18 @@ def test_a_jump_input_that_sites_left_alone_keep_is_not_made_again() -> None:
     assert report.notes == ("left alone by the record: node_relu_1",)
 
 
+def test_what_onnxruntime_adds_to_onnxs_own_domain_is_no_fault_of_the_model() -> None:
+    """It fuses LayerNormalization at opsets that have none in ONNX, also for `optimize`."""
+    model = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["": 13]>
+        g (float[2, 3] x) => (float[2, 3] y) <float[3] scale = {1, 2, 3}, float[2, 3] h>
+        { h = LayerNormalization<axis = -1, epsilon = 0.001>(x, scale) [site] r = Relu(h) y = Neg(r) }
+    """)
+    for original in (model, None):
+        report = jr_onnx.check(original, hardened(model))
+        assert not report.findings, shown(report)
+
+
 def test_large_strings_and_attributes_are_not_mistaken_for_missing_ones() -> None:
     model = small()
     model.graph.initializer.append(onnx.helper.make_tensor("text", onnx.TensorProto.STRING, [2], [b"a" * 5000, b"b"]))

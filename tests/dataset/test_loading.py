@@ -235,6 +235,14 @@ def test_images_are_read_when_they_are_asked_for(folder: Path) -> None:
         data.batch([3])
 
 
+@pytest.mark.parametrize("kind", ["EPS", "PDF", "ICO", "TGA"])
+def test_no_decoder_but_those_of_the_endings_is_run_whatever_a_file_is_called(folder: Path, kind: str) -> None:
+    image = pytest.importorskip("PIL.Image")
+    image.new("RGB", (16, 16)).save(folder / "dog" / "b.png", kind)
+    with pytest.raises(OptionError, match=r"dog/b.png: not an image that can be read: cannot identify image file"):
+        load(folder, size=(4, 4)).batch([3])
+
+
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_an_image_of_16_bits_in_grey_has_its_greys(folder: Path, suffix: str, channels: int) -> None:

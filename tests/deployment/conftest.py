@@ -14,12 +14,13 @@ from support import hardened, relu_model
 
 import jr_onnx
 from jr_onnx import runtime
+from jr_onnx.deployment.trial import Trial
 from jr_onnx.errors import RuntimeMissingError
 
 
 @pytest.fixture(autouse=True)
 def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A stand-in where no kernel library was built: these tests copy it and do not load it."""
+    """A stand-in where no kernel library was built: it is copied, and not loaded."""
     try:
         return runtime.library_path()
     except RuntimeMissingError:
@@ -29,6 +30,7 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         build = {"compiler": "", "processor": "", "cpu": [], "cuda": "", "cuda_architectures": []}
         (folder / "jr_onnx_ops.json").write_text(json.dumps(build))
         monkeypatch.setattr(jr_onnx, "__path__", [*jr_onnx.__path__, str(folder)])
+        monkeypatch.setattr("jr_onnx.deployment.deploy.try_model", lambda *_, library: Trial(library))
         return folder / "jr_onnx_ops.so"
 
 

@@ -111,7 +111,7 @@ def test_no_name_in_the_folder_comes_from_the_model(server: Any, tmp_path: Path)
 @EACH_SERVER
 def test_only_the_locations_change_in_the_model_wherever_its_tensors_stand(server: Any, tmp_path: Path) -> None:
     model = everywhere(tmp_path / "evil")
-    report = deploy(model, server, tmp_path / "out")
+    report = deploy(model, server, tmp_path / "out", check=False)  # no runtime loads it
     path = next(report.output.rglob("model.onnx"))
     served, original = onnx.load(path, load_external_data=False), onnx.load(model, load_external_data=False)
     pairs = list(zip(*(list(filter(is_external, all_tensors(one))) for one in (served, original)), strict=True))

@@ -163,8 +163,13 @@ def test_a_hardened_model_of_another_shape_is_one_line(capsys: pytest.CaptureFix
     assert told.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGKILL, -9)]
+)
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_ctrl_c_ends_it_soon_and_the_same_command_goes_on(folder: Path, workers: str) -> None:
+def test_a_signal_ends_it_soon_with_its_workers_and_the_same_command_goes_on(
+    folder: Path, workers: str, number: signal.Signals, code: int
+) -> None:
     command = [sys.executable, "-c", "import sys; from jr_onnx.cli.main import main; sys.exit(main())"]
     command += ["evaluate", "hard.onnx", "--reference", str(DIGITS), "--data", str(IMAGES), "--attacks", "square"]
     command += ["--eps", "0.02", "--queries", "400", "--workers", workers, "--journal", "journal"]
@@ -174,13 +179,16 @@ def test_ctrl_c_ends_it_soon_and_the_same_command_goes_on(folder: Path, workers:
             assert process.poll() is None, "it was over before it could be interrupted"
             assert time.monotonic() < deadline
             time.sleep(0.02)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
-        _, told = process.communicate(timeout=20)
-    assert process.returncode == 130
-    assert re.fullmatch(
-        r"jr-onnx evaluate: interrupted; \d+ finished parts? kept in journal, the same command takes up from there\n",
-        told,
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)  # as a terminal does: to the workers too
+        else:
+            process.send_signal(number)  # as `timeout`, `docker stop` and the kernel's OOM killer do
+        _, told = process.communicate(timeout=20)  # which waits for the workers too, that have the same stderr
+    assert process.returncode == code
+    words = (
+        r"jr-onnx evaluate: interrupted; \d+ finished parts? kept in journal, the same command takes up from there\n"
     )
+    assert code < 0 or re.fullmatch(words, told)
     assert 2 <= finished(folder) < 12, "six shards of two models"
 
 

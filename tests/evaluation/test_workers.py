@@ -83,6 +83,26 @@ def test_workers_have_one_thread_each_and_the_environment_stays(monkeypatch: pyt
     assert os.environ["OMP_NUM_THREADS"] == "7"
 
 
+def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "forever.py").write_text(
+        "import os, time\n"
+        "def work(folder, part):\n"
+        "    open(f'{folder}/{os.getpid()}', 'w').close()\n"
+        "    time.sleep(600)\n"
+    )
+    script = "import sys, forever; from jr_onnx.evaluation.workers import run_parts\n"
+    script += "if __name__ == '__main__': list(run_parts(forever.work, sys.argv[1], [1, 2], workers=2))"
+    (tmp_path / "main.py").write_text(script)
+    (tmp_path / "workers").mkdir()
+    command = [sys.executable, "main.py", "workers"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, start_new_session=True) as process:
+        while len(list((tmp_path / "workers").iterdir())) < 2:
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.kill()
+        process.communicate(timeout=20)  # until all that have its stdout are gone
+
+
 def test_a_number_of_workers_below_one_is_refused() -> None:
     with pytest.raises(OptionError, match="at least 1"):
         list(run_parts(square, 0, PARTS, workers=0))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 SHIM = Path(__file__).with_name("kernel_shim.cu")
+SOURCE = Path(__file__).resolve().parents[2] / "custom_ops" / "src" / "cuda_kernels.cu"
 FLOAT, FLOAT16, DOUBLE, BFLOAT16 = 1, 10, 11, 16
 
 
@@ -27,10 +28,11 @@ def nvcc() -> str | None:
     return shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
 
 
-def build(folder: Path) -> Path:
+def build(folder: Path, source: Path = SOURCE) -> Path:
     """Compile the kernels for the GPU of this machine."""
-    library = folder / "kernels.so"
-    flags = ["-std=c++17", "-O3", "-shared", "-Xcompiler=-fPIC", "-arch=native"]
+    library = folder / f"{source.stem}.so"
+    flags = ["-std=c++17", "-O3", "-shared", "-Xcompiler=-fPIC", "-arch=native", f"-I{SOURCE.parent}"]
+    flags.append(f'-DKERNELS="{source.resolve()}"')
     subprocess.run([str(nvcc()), *flags, str(SHIM), "-o", str(library)], check=True)
     return library
 

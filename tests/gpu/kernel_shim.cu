@@ -1,5 +1,5 @@
 // The CUDA kernels with a C function in front, so that a test can call them with no onnxruntime.
-#include "../../custom_ops/src/cuda_kernels.cu"
+#include KERNELS
 
 extern "C" int jump_relu(int type, const void* x, const void* jump, void* y, long long count,
                          long long channels, long long inner, void* stream) {

@@ -19,6 +19,19 @@ from jr_onnx.reference import jump_relu
 TYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 HALVES = [torch.float16, torch.bfloat16]
 SIZES = [0, 1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 255, 257, 1023, 4097, 65537, 2**20 + 3, 2**23 + 1]
+# Rows that are whole vectors, channels last in whole vectors, and neither; small, and from 16 MB on.
+CHANNEL_SHAPES = [
+    (2, 5, 49),
+    (3, 64, 1),
+    (1, 3, 7),
+    (7, 33, 100),
+    (2, 256, 3136),
+    (1, 100_003, 1),
+    (3, 5, 16),
+    (16, 64, 12_544),
+    (9, 2048, 49),
+    (70_000, 128, 1),
+]
 JUMPS = [0.0, -0.0, 0.05, 0.5, 1.0, 60000.0, 6e-8, -1.0, float("inf"), float("-inf"), float("nan")]
 
 
@@ -95,7 +108,7 @@ def test_views_that_are_not_aligned_are_right_and_touch_nothing_beside_them(
 
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
-@pytest.mark.parametrize("shape", [(2, 5, 49), (3, 64, 1), (1, 3, 7), (7, 33, 100), (2, 256, 3136), (1, 100_003, 1)])
+@pytest.mark.parametrize("shape", CHANNEL_SHAPES)
 def test_one_jump_a_channel_gives_the_bits_of_the_reference(
     kernels: Kernels, dtype: torch.dtype, shape: tuple[int, int, int]
 ) -> None:

@@ -21,7 +21,8 @@ import strange_models
 from jr_onnx import convert
 from jr_onnx.cli import convert as command
 from jr_onnx.cli.main import main
-from jr_onnx.modelfile.atomic import atomic_file
+from jr_onnx.modelfile import atomic
+from jr_onnx.modelfile.atomic import atomic_file, remove_stale, temporary_folder
 
 #: Big enough that a process can be stopped at many moments while it writes, and at any time.
 LARGE, HUGE = 64 << 20, 300 << 20
@@ -298,7 +299,8 @@ def test_the_input_is_overwritten_with_force_only(how: str, model: Path, capsys:
 
     assert main(["convert", str(model), "--jump", "0.5", "-o", str(output), "--force"]) == 0
     assert [node.op_type for node in onnx.load(output).graph.node] == ["Add", "JumpReLU"]
-    assert (model.read_bytes() == before) == ("link" in how)
+    assert (model.read_bytes() == before) == (how == "hard link")  # a symbolic link is followed
+    assert output.is_symlink() == (how == "symbolic link")
 
 
 def test_the_default_output_is_replaced_without_force(model: Path) -> None:
@@ -368,6 +370,55 @@ def test_the_data_are_on_the_disk_before_the_name_is(way: str, tmp_path: Path, m
     with atomic_file(tmp_path / "file") as file:
         file.write(b"new")
     assert synced == [(False, False), (True, True)], way
+
+
+@posix_only
+def test_what_killed_processes_left_is_removed_by_the_next_and_nothing_else(tmp_path: Path) -> None:
+    stale = tmp_path / ".jr-onnx.0123456789ab.tmp"
+    stale.write_text("left behind")
+    (tmp_path / ".jr-onnx.00ff00ff00ff.tmp").mkdir()
+    (tmp_path / ".jr-onnx.00ff00ff00ff.tmp" / "model.onnx").write_text("left behind by deploy")
+    stay = {".jr-onnx.0123456789ab.tmp.bak", ".jr-onnx.mine.tmp", "x.jr-onnx.0123456789ab.tmp"}
+    for name in stay:
+        (tmp_path / name).write_text("somebody's")
+    outside = tmp_path / "outside"
+    outside.write_text("somebody's")
+    (tmp_path / ".jr-onnx.111111111111.tmp").symlink_to(outside)
+    with atomic_file(tmp_path / "file") as file:
+        file.write(b"new")
+    assert names(tmp_path) == {"file", "outside", ".jr-onnx.111111111111.tmp", *stay}
+
+
+def test_what_another_process_writes_is_left_alone(way: str, tmp_path: Path) -> None:
+    with temporary_folder(tmp_path / "folder") as folder, atomic_file(tmp_path / "one") as one:
+        there = names(tmp_path)
+        remove_stale(tmp_path)
+        with atomic_file(tmp_path / "two") as two:
+            two.write(b"2")
+        assert names(tmp_path) == {*there, "two"}, way
+        assert folder.name in there
+        one.write(b"1")
+    assert names(tmp_path) == {"one", "two"}
+    assert ((tmp_path / "one").read_bytes(), (tmp_path / "two").read_bytes()) == (b"1", b"2")
+
+
+def test_a_temporary_file_that_was_taken_for_stale_before_it_was_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "O_TMPFILE", raising=False)
+    made: list[str] = []
+
+    def lock(_: int) -> None:
+        if not made:
+            [name] = names(tmp_path)
+            made.append(name)
+            (tmp_path / name).unlink()
+
+    monkeypatch.setattr(atomic, "_lock", lock)
+    with atomic_file(tmp_path / "file") as file:
+        file.write(b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert names(tmp_path) == {"file"}
 
 
 def test_a_failure_while_it_is_written_leaves_the_old_output(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

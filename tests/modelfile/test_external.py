@@ -15,8 +15,9 @@ import strange_models
 from strange_models import save_external
 from support import session
 
-from jr_onnx import conversion
+import jr_onnx
 from jr_onnx.cli.main import main
+from jr_onnx.modelfile import writing
 from jr_onnx.modelfile.external import EXTERNAL_MODES
 from jr_onnx.modelfile.tensors import all_tensors
 
@@ -148,21 +149,28 @@ def test_sharing_with_another_folder_is_refused(source: Path, other: Path, capsy
 
 
 @pytest.mark.parametrize("mode", ["link", "copy"])
-def test_another_file_of_that_name_is_replaced_with_force_only(
+def test_other_data_of_that_name_stay_and_with_force_the_new_data_get_another_name(
     mode: str, source: Path, other: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (other / "w.bin").write_bytes(b"something else")
     arguments = (source, "-o", other / "hardened.onnx", "--external", mode)
     assert f"{other / 'w.bin'}: another file stands here" in refusal(capsys, *arguments)
     assert files_in(other) == {"w.bin"}
+    for _ in range(2):  # the second time a copy of the data is there
+        assert convert(*arguments, "--force", "--json") == 0
+        report = json.loads(capsys.readouterr().out)
+        assert report["external_data"] == ["w.1.bin"]
+        assert report["notes"] == ["other data have the name w.bin there: the model names w.1.bin"]
+        assert report["size"] == (other / "hardened.onnx").stat().st_size
+        assert files_in(other) == {"w.bin", "w.1.bin", "hardened.onnx"}
     assert (other / "w.bin").read_bytes() == b"something else"
-    assert convert(*arguments, "--force") == 0
-    assert files_in(other) == {"w.bin", "hardened.onnx"}
-    assert (other / "w.bin").read_bytes() == WEIGHTS
+    assert (other / "w.1.bin").read_bytes() == WEIGHTS
+    report = jr_onnx.check(source, other / "hardened.onnx")
+    assert not report.findings, report.findings
 
 
 @pytest.mark.parametrize("mode", ["link", "copy"])
-def test_another_file_stays_what_it_is_if_the_model_cannot_be_written(
+def test_other_data_stay_what_they_are_if_the_model_cannot_be_written(
     mode: str, source: Path, other: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (other / "w.bin").write_bytes(b"something else")
@@ -170,10 +178,64 @@ def test_another_file_stays_what_it_is_if_the_model_cannot_be_written(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(conversion, "write_pieces", full)
+    monkeypatch.setattr(writing, "write_pieces", full)
     assert convert(source, "-o", other / "hardened.onnx", "--external", mode, "--force") == 2
     assert files_in(other) == {"w.bin"}
     assert (other / "w.bin").read_bytes() == b"something else"
+
+
+def test_data_of_the_replaced_model_are_removed_where_no_model_names_them(source: Path, other: Path) -> None:
+    output = other / "hardened.onnx"
+    assert convert(source, "-o", output) == 0
+    for number in range(4):
+        weights = bytes([number]) * 16
+        source.with_name("w.bin").write_bytes(weights)
+        assert convert(source, "-o", output, "--force") == 0
+        assert files_in(other) == {"hardened.onnx", "w.bin" if number % 2 else "w.1.bin"}
+        assert onnx.load(output).graph.initializer[0].raw_data == weights
+
+
+@pytest.mark.parametrize("neighbour", ["a model that names them", "one that cannot be read"])
+def test_data_that_another_model_may_name_stay(neighbour: str, source: Path, other: Path) -> None:
+    output = other / "hardened.onnx"
+    assert convert(source, "-o", output) == 0
+    if neighbour == "one that cannot be read":
+        (other / "neighbour.onnx").write_bytes(b"no model")
+    else:
+        (other / "neighbour.onnx").write_bytes(output.read_bytes())
+    source.with_name("w.bin").write_bytes(bytes(16))
+    assert convert(source, "-o", output, "--force") == 0
+    assert files_in(other) == {"hardened.onnx", "neighbour.onnx", "w.bin", "w.1.bin"}
+    assert (other / "w.bin").read_bytes() == WEIGHTS
+
+
+def test_every_tensor_of_renamed_data_finds_them(tmp_path: Path, other: Path) -> None:
+    locations = {"w": "./w.bin", "again": "w.bin", "v": "sub/v.bin", "taken": "w.1.bin"}
+    model = save_external(tmp_path / "model.onnx", dict.fromkeys(locations, WEIGHTS), locations=locations)
+    (tmp_path / "w.1.bin").write_bytes(bytes(16))
+    body = onnx.helper.make_graph(
+        [onnx.helper.make_node("Constant", [], ["c"], value=model.graph.initializer[0])], "b", [], []
+    )
+    body.output.add(name="c")
+    model.graph.node.append(onnx.helper.make_node("If", ["yes"], ["z"], then_branch=body, else_branch=body))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(True), "yes"))
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    (other / "w.bin").write_bytes(b"something else")
+    (other / "sub").mkdir()
+    (other / "sub" / "v.bin").write_bytes(b"something else")
+    assert convert(tmp_path / "model.onnx", "-o", other / "hardened.onnx", "--force") == 0
+    hardened = onnx.load(other / "hardened.onnx", load_external_data=False)
+    found = {tensor.name: tensor.external_data[0].value for tensor in all_tensors(hardened) if tensor.external_data}
+    assert found == {"w": "w.2.bin", "again": "w.2.bin", "v": "sub/v.1.bin", "taken": "w.1.bin"}
+    assert (other / "w.2.bin").read_bytes() == (other / "sub" / "v.1.bin").read_bytes() == WEIGHTS
+    inside = next(node for node in hardened.graph.node if node.op_type == "If").attribute[0].g.node[0].attribute[0].t
+    assert inside.external_data[0].value == "w.2.bin"
+    report = jr_onnx.check(tmp_path / "model.onnx", other / "hardened.onnx", run=False)
+    assert not report.findings, report.findings
+
+    (other / "w.2.bin").write_bytes(bytes(16))
+    report = jr_onnx.check(tmp_path / "model.onnx", other / "hardened.onnx", run=False)
+    assert {one.rule for one in report.findings} == {"JR109"}
 
 
 @posix_only
@@ -236,6 +298,22 @@ def test_a_conversion_that_fails_takes_away_what_it_brought(
     code = convert(tmp_path / "model.onnx", "-o", other / "hardened.onnx", "--external", mode)
     assert code == (130 if isinstance(error, KeyboardInterrupt) else 2)
     assert files_in(other) == {"mine", "mine/something.txt"}
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), KeyboardInterrupt()])
+def test_a_failure_once_the_model_has_its_name_takes_nothing_away(
+    error: BaseException, source: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        real(descriptor)
+        if (other / "hardened.onnx").exists():
+            raise error
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert convert(source, "-o", other / "hardened.onnx") in (2, 130)
+    assert onnx.load(other / "hardened.onnx").graph.initializer[0].raw_data == WEIGHTS
 
 
 @pytest.mark.parametrize("mode", EXTERNAL_MODES)

@@ -59,8 +59,14 @@ def test_the_function_body_gives_the_same_bits(element_type: int) -> None:
 
 def test_two_shapes_are_refused_in_words() -> None:
     session = kernel_session(add_model(FLOAT, np.float32(0.5)))
-    with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument, match="differ in shape"):
+    with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument, match="AddJumpReLU: A and B"):
         session.run(None, {"a": np.zeros((2, 3), np.float32), "b": np.zeros((1, 3), np.float32)})
+
+
+def test_a_jump_that_does_not_fit_is_refused_by_the_name_of_this_op() -> None:
+    session = kernel_session(add_model(FLOAT, np.zeros(2, np.float32)))
+    with pytest.raises(Exception, match=r"jr_onnx::AddJumpReLU: jump of shape \[2\] does not broadcast"):
+        session.run(None, {"a": np.zeros((2, 3), np.float32), "b": np.zeros((2, 3), np.float32)})
 
 
 def test_the_shape_is_that_of_a() -> None:

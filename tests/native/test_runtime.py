@@ -14,6 +14,7 @@ import pytest
 from native_models import CPU, assert_same_bits, jump_model, random_values
 from onnx import helper
 
+import jr_onnx
 from jr_onnx import runtime
 from jr_onnx.element_types import FLOAT
 from jr_onnx.errors import JrOnnxError, RuntimeMissingError
@@ -147,11 +148,48 @@ def test_a_provider_that_does_not_start_is_an_error_and_no_silent_fallback(
         runtime.session(model)
 
 
+@pytest.mark.usefixtures("library")
+@pytest.mark.parametrize(
+    ("providers", "by_kernel"),
+    [
+        (CPU, True),
+        (["AzureExecutionProvider", *CPU], True),  # what onnxruntime lists in its builds for CPUs
+        (["OpenVINOExecutionProvider", *CPU], False),
+        ([("TensorrtExecutionProvider", {}), *CPU], False),
+        (["CoreMLExecutionProvider"], False),
+        ([(CUDA, {"prefer_nhwc": "1"}), *CPU], False),
+        ([("AzureExecutionProvider", {"prefer_nhwc": "0"}), *CPU], True),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("more", [{}, {"kernels": False}], ids=str)
+def test_the_kernels_are_for_providers_that_run_node_by_node(
+    model: Path, providers: Any, by_kernel: bool, more: dict[str, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others would compile a subgraph up to each JumpReLU; of these only the names are needed here."""
+    names = [provider if isinstance(provider, str) else provider[0] for provider in providers]
+    real, seen = onnxruntime.InferenceSession, []
+
+    def on_the_cpu(path: str, options: Any, providers: Any) -> Any:
+        seen.extend(providers)
+        session = real(path, options, providers=CPU)
+        monkeypatch.setattr(session, "get_providers", lambda: names)
+        return session
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: names)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", on_the_cpu)
+    session = runtime.session(model, providers=providers, profile=True, **more)
+    x = random_values(FLOAT, (1000,))
+    assert_same_bits(session.run(None, {"x": x})[0], jump_relu(x, np.float32(0.5)))
+    assert len(runtime.placement(session)) == (2 if by_kernel and not more else 0)
+    assert seen == providers
+
+
 def test_a_missing_onnxruntime_is_an_error_that_says_how_to_install_it(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(RuntimeMissingError, match=r"pip install \"jr-onnx\[cpu\]\""):
+    with pytest.raises(RuntimeMissingError, match=r"pip install onnxruntime, or onnxruntime-gpu"):
         runtime.session(model)
 
 
@@ -161,6 +199,26 @@ def test_missing_kernels_are_an_error_that_names_both_ways_out(model: Path) -> N
         with pytest.raises(JrOnnxError, match=r"compiler.*kernels=False"):
             ask()
     assert runtime.session(model, providers=CPU, kernels=False)
+
+
+@pytest.mark.usefixtures("library")
+def test_a_source_tree_uses_the_library_of_the_same_version_that_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "jr_onnx" / library_module.LIBRARY
+    installed.parent.mkdir()
+    installed.write_bytes(runtime.library_path().read_bytes())
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(jr_onnx, "__path__", [str(tmp_path / "source")])
+    record = tmp_path / "jr_onnx-0.dist-info" / "METADATA"
+    record.parent.mkdir()
+    for version, found in (("0.0.1", False), (jr_onnx.__version__, True)):
+        record.write_text(f"Metadata-Version: 2.1\nName: jr-onnx\nVersion: {version}\n")
+        if found:
+            assert runtime.library_path() == installed
+        else:
+            with pytest.raises(RuntimeMissingError, match="a source tree that is not installed"):
+                runtime.library_path()
 
 
 def test_importing_the_package_imports_neither_onnxruntime_nor_torch(tmp_path: Path) -> None:

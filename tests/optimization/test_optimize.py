@@ -173,6 +173,20 @@ def test_one_jump_a_channel_stays_as_it_is(tmp_path: Path) -> None:
     np.testing.assert_allclose(run(jr_onnx.session(fast, providers=CPU), images()), expected, **TOLERANCE)
 
 
+@pytest.mark.parametrize("level", ["basic", "extended", "all"])
+@pytest.mark.parametrize(
+    "options", [{"jump": 0.3, "jump_input": "jump"}, {"policy": jr_onnx.JumpReluPolicy((0.3,) * CHANNELS)}], ids=str
+)
+def test_where_all_sites_stay_as_they_are_the_file_runs_without_the_library(
+    tmp_path: Path, level: str, options: dict[str, object]
+) -> None:
+    hard, fast = tmp_path / "hard.onnx", tmp_path / "fast.onnx"
+    jr_onnx.convert(residual_net(tmp_path / "net.onnx"), output=hard, **options)  # type: ignore[arg-type]
+    assert len(jr_onnx.optimize(hard, output=fast, level=level).left) == 4  # type: ignore[arg-type]
+    expected = run(onnxruntime.InferenceSession(hard, providers=CPU), images())
+    np.testing.assert_allclose(run(onnxruntime.InferenceSession(fast, providers=CPU), images()), expected, **TOLERANCE)
+
+
 def test_a_jump_that_is_an_input_stays_one(tmp_path: Path) -> None:
     fast = optimized(residual_net(tmp_path / "net.onnx"), jump=0.3, jump_input="jump")
     hard = tmp_path / "net.hard.onnx"

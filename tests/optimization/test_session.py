@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,6 @@ import jr_onnx
 from jr_onnx.cache_folder import cache_folder
 from jr_onnx.optimization import cache, machine
 from jr_onnx.optimization.cache import cached
-from jr_onnx.optimization.optimize import optimize_file
 from jr_onnx.optimization.verification import NotOptimizedError
 
 CPU = ["CPUExecutionProvider"]
@@ -35,9 +36,11 @@ def hard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("elsewhere", "said"),
     [
-        (lambda m: machine.Machine(m.architecture, (*m.cpu_flags, "avx512f"), m.onnxruntime, m.level), "with avx512f"),
-        (lambda m: machine.Machine("riscv64", (), m.onnxruntime, m.level), "riscv64"),
-        (lambda m: machine.Machine(m.architecture, m.cpu_flags, "1.17.0", m.level), "onnxruntime 1.17.0"),
+        # A name that no processor lists: any other may be among the flags of the machine that runs this.
+        (lambda m: replace(m, cpu_flags=(*m.cpu_flags, "avx-of-another-machine")), "with avx-of-another-machine"),
+        (lambda m: replace(m, cpu_flags=()), "without "),
+        (lambda m: replace(m, architecture="riscv64", cpu_flags=()), "riscv64"),
+        (lambda m: replace(m, onnxruntime="1.17.0"), "onnxruntime 1.17.0"),
     ],
 )
 def test_a_model_for_another_machine_is_refused_with_the_command_that_makes_it_again(
@@ -55,12 +58,12 @@ def test_a_model_for_another_machine_is_refused_with_the_command_that_makes_it_a
 
 def test_optimizing_at_load_time_gives_the_same_values_and_keeps_the_file(hard: Path, tmp_path: Path) -> None:
     first = run(jr_onnx.session(hard, optimize=True), images())
-    kept = list((tmp_path / "cache" / "jr-onnx").iterdir())
+    kept = list((tmp_path / "cache" / "jr-onnx").rglob("*"))
     times = [path.stat().st_mtime_ns for path in kept]
     again = run(jr_onnx.session(hard, optimize=True), images())
     np.testing.assert_array_equal(first, again)
     np.testing.assert_allclose(first, run(jr_onnx.session(hard, providers=CPU), images()), rtol=2e-5, atol=2e-5)
-    assert sorted(path.suffix for path in kept) == [".onnx", ".sha256"]
+    assert sorted(path.name for path in kept if path.is_file()) == ["model.onnx", "stamp"]
     assert [path.stat().st_mtime_ns for path in kept] == times
 
 
@@ -76,6 +79,41 @@ def test_another_weight_is_another_model(hard: Path) -> None:
     np.testing.assert_allclose(after, run(jr_onnx.session(hard, providers=CPU), images()), rtol=2e-5, atol=2e-5)
 
 
+def test_weights_that_come_with_the_time_and_size_of_others_are_noticed(hard: Path) -> None:
+    """As a copy that keeps times makes it, or an image whose files all have one time."""
+    jr_onnx.session(hard, optimize=True)
+    status = hard.stat()
+    model = onnx.load(hard)
+    model.graph.initializer[0].raw_data = bytes(len(model.graph.initializer[0].raw_data))
+    onnx.save(model, hard)
+    os.utime(hard, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert (hard.stat().st_size, hard.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+    after = run(jr_onnx.session(hard, optimize=True), images())
+    np.testing.assert_allclose(after, run(jr_onnx.session(hard, providers=CPU), images()), rtol=2e-5, atol=2e-5)
+
+
+_OPENED = """
+import sys, jr_onnx, onnxruntime
+sys.addaudithook(lambda event, given: event == "open" and print(given[0]))
+jr_onnx.session(sys.argv[1], optimize=True)
+"""
+
+
+def test_a_session_on_what_is_kept_reads_no_weights_but_for_onnxruntime(hard: Path, tmp_path: Path) -> None:
+    """The data are external, here and in the cache: nothing in Python opens them."""
+    model = onnx.load(hard)
+    onnx.save_model(model, hard, save_as_external_data=True, location="data", size_threshold=1000)
+    first = run(jr_onnx.session(hard, optimize=True), images())
+    command = [sys.executable, "-c", _OPENED, hard]
+    opened = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout.splitlines()
+    (kept,) = (tmp_path / "cache" / "jr-onnx").iterdir()
+    expected = {str(hard), str(kept / "model.onnx"), str(kept / "stamp")}
+    assert {path for path in opened if path.startswith(str(tmp_path))} == expected
+    data = tmp_path / "data"
+    data.write_bytes(bytes(data.stat().st_size))
+    assert (run(jr_onnx.session(hard, optimize=True), images()) != first).any()
+
+
 def test_an_optimised_model_needs_no_cache(hard: Path, tmp_path: Path) -> None:
     fast = hard.with_name("fast.onnx")
     jr_onnx.optimize(hard, output=fast)
@@ -89,8 +127,8 @@ def test_many_processes_may_optimise_the_same_model_at_once(hard: Path, tmp_path
     # Elsewhere than in the source tree, which has no kernels and would be imported in place of the installed package.
     workers = [subprocess.Popen(command, stdout=subprocess.PIPE, cwd=tmp_path) for _ in range(4)]
     assert [worker.communicate()[0] for worker in workers] == [b"x\n"] * 4
-    kept = (tmp_path / "cache" / "jr-onnx").iterdir()
-    assert sorted(path.suffix for path in kept) == [".onnx", ".sha256"]
+    kept = [path.name for path in (tmp_path / "cache" / "jr-onnx").rglob("*") if path.is_file()]
+    assert sorted(kept) == ["model.onnx", "stamp"]
 
 
 def test_where_nothing_can_be_kept_the_hardened_model_runs_and_a_warning_says_why(
@@ -117,9 +155,9 @@ def test_where_the_optimised_form_is_wrong_the_hardened_model_runs_and_a_warning
 
 
 def test_a_model_that_changes_while_it_is_optimised_leaves_nothing_stale(
-    hard: Path, monkeypatch: pytest.MonkeyPatch
+    hard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The other model is there just while the first is read the second time, and gone again after that."""
+    """The other model is there just while it is optimised, and gone again after that."""
     first = hard.read_bytes()
     other = onnx.load(hard)
     other.graph.initializer[0].raw_data = bytes(len(other.graph.initializer[0].raw_data))
@@ -128,13 +166,16 @@ def test_a_model_that_changes_while_it_is_optimised_leaves_nothing_stale(
     def changing(*given: object, **options: object) -> object:
         onnx.save(other, hard)
         try:
-            return optimize_file(*given, **options)  # type: ignore[arg-type]
+            return jr_onnx.optimize(*given, **options)  # type: ignore[arg-type]
         finally:
             hard.write_bytes(first)
 
-    monkeypatch.setattr(cache, "optimize_file", changing)
-    np.testing.assert_allclose(run(jr_onnx.session(hard, optimize=True), images()), expected, rtol=2e-5, atol=2e-5)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "optimize", changing)
+        with pytest.warns(UserWarning, match="is run as it is, not optimised: it was written to meanwhile"):
+            session = jr_onnx.session(hard, optimize=True)
+    np.testing.assert_array_equal(run(session, images()), expected)
+    assert not list((tmp_path / "cache" / "jr-onnx").iterdir())
     np.testing.assert_allclose(run(jr_onnx.session(hard, optimize=True), images()), expected, rtol=2e-5, atol=2e-5)
 
 
@@ -196,14 +237,14 @@ def test_a_damaged_record_of_the_machine_is_one_line(hard: Path, record: str) ->
         jr_onnx.session(fast, providers=CPU)
 
 
-@pytest.mark.parametrize("damage", ["junk", "weights", "no checksum"])
+@pytest.mark.parametrize("damage", ["junk", "weights", "no stamp"])
 def test_a_damaged_file_in_the_cache_is_made_again(hard: Path, tmp_path: Path, damage: str) -> None:
     first = run(jr_onnx.session(hard, optimize=True), images())
-    (kept,) = (tmp_path / "cache" / "jr-onnx").glob("*.onnx")
+    (kept,) = (tmp_path / "cache" / "jr-onnx").rglob("*.onnx")
     content = kept.read_bytes()
     middle = len(content) // 2
-    if damage == "no checksum":
-        kept.with_suffix(".sha256").unlink()
+    if damage == "no stamp":
+        kept.with_name("stamp").unlink()
     zeroed = content[:middle] + bytes(2000) + content[middle + 2000 :]
     kept.write_bytes(b"junk" if damage == "junk" else zeroed)
     np.testing.assert_array_equal(run(jr_onnx.session(hard, optimize=True), images()), first)
@@ -212,7 +253,7 @@ def test_a_damaged_file_in_the_cache_is_made_again(hard: Path, tmp_path: Path, d
 def test_who_may_not_read_the_model_may_not_read_what_the_cache_keeps(hard: Path, tmp_path: Path) -> None:
     hard.chmod(0o600)
     jr_onnx.session(hard, optimize=True)
-    (kept,) = (tmp_path / "cache" / "jr-onnx").glob("*.onnx")
+    (kept,) = (tmp_path / "cache" / "jr-onnx").rglob("*.onnx")
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     assert stat.S_IMODE(kept.parent.stat().st_mode) == 0o700
 

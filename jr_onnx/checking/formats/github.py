@@ -1,12 +1,14 @@
 """Workflow commands: GitHub shows them as annotations on the file.
 
-Source: GitHub, "Workflow commands for GitHub Actions": data escape %, CR and LF, properties also : and comma.
+Source: GitHub, "Workflow commands for GitHub Actions": data escape % and line ends, properties also : and comma. Names
+come from models: what a log would obey, or show in another order than it stands, is shown as an escape instead.
 """
 
 from __future__ import annotations
 
 from jr_onnx.checking.findings import CheckReport, Finding
 from jr_onnx.checking.formats.text import name_of, verdict
+from jr_onnx.text import printable
 
 
 def to_github(reports: tuple[CheckReport, ...]) -> str:
@@ -28,7 +30,7 @@ def _command(one: Finding, report: CheckReport) -> str:
 
 
 def _data(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return printable(text).replace("%", "%25")
 
 
 def _property(text: str) -> str:

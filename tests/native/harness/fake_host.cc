@@ -76,6 +76,11 @@ Status* dims_of(const TensorTypeAndShapeInfo* info, int64_t* out, std::size_t co
   for (std::size_t i = 0; i < count; ++i) out[i] = tensor(info)->dims[i];
   return nullptr;
 }
+Status* names_of(const TensorTypeAndShapeInfo* info, const char** out, std::size_t count) {
+  if (Status* status = broken("GetSymbolicDimensions", GetSymbolicDimensions.index)) return status;
+  for (std::size_t i = 0; i < count; ++i) out[i] = tensor(info)->names[i].c_str();
+  return nullptr;
+}
 Status* shape_reference(const Value* value, ElementType* type, const int64_t** dims, std::size_t* rank) {
   constexpr auto slot = GetTensorElementTypeAndShapeDataReference.index;
   if (Status* status = broken("GetTensorElementTypeAndShapeDataReference", slot)) return status;
@@ -156,6 +161,7 @@ struct Table {
     set(GetTensorMutableData, data_of);
     set(GetDimensionsCount, rank_of);
     set(GetDimensions, dims_of);
+    set(GetSymbolicDimensions, names_of);
     set(GetTensorTypeAndShape, shape_of);
     set(KernelContext_GetInput, input);
     set(KernelContext_GetOutput, output);

@@ -13,6 +13,7 @@ namespace fake {
 struct Tensor {
   std::vector<int64_t> dims;
   void* data;
+  std::vector<std::string> names = {};  // of the dimensions, for shape inference alone; "" for none
 };
 
 // What stands behind OrtKernelContext. An output of no data is given `spare`.

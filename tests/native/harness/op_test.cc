@@ -165,7 +165,7 @@ void test_sums() {
       }
       call.inputs[1].dims = {1, static_cast<int64_t>(count)};
       const std::string message = fake::message_of(op->KernelComputeV2(kernel, context));
-      CHECK(says(message, "A and B differ in shape"), "%s", message.c_str());
+      CHECK(says(message, "jr_onnx::AddJumpReLU: A and B differ in shape"), "%s", message.c_str());
       op->KernelDestroy(kernel);
     }
   }
@@ -178,7 +178,7 @@ void test_refusals() {
   const struct {
     std::vector<int64_t> x, jump;
     const char* part;
-  } cases[] = {{{2, 3}, {2}, "jump of shape [2] does not broadcast to X of shape [2,3]"},
+  } cases[] = {{{2, 3}, {2}, "jr_onnx::JumpReLU: jump of shape [2] does not broadcast to X of shape [2,3]"},
                {{2, 3}, {0}, "does not broadcast"},
                {{2, 3, 4}, {3, 4}, "more than one axis other than 1"},
                {{3}, {1, 3}, "more axes than"},
@@ -234,12 +234,30 @@ void test_shape_inference() {
   fake::Options options;
   CHECK(registered("1.20.0", 20, &options).empty(), "registration");
   const CustomOp* const op = op_of(options, ElementType::float64);
-  fake::Call call{{{{-1, 3, 224}, nullptr}}, {}, nullptr, 1};
+  fake::Call call;
   auto* const context = reinterpret_cast<jr::ort::ShapeInferContext*>(&call);
-  CHECK(op->InferOutputShapeFn(op, context) == nullptr, "inference failed");
-  CHECK(call.output.dims == call.inputs[0].dims, "the shape of X");
-  for (const auto slot : {jr::ort::ShapeInferContext_GetInputTypeShape.index,
-                          jr::ort::ShapeInferContext_SetOutputTypeShape.index}) {
+  const struct {
+    std::vector<int64_t> dims;
+    std::vector<std::string> names;
+    bool known;
+  } shapes[] = {{{2, 3, 0}, {"", "", ""}, true},
+                {{-1, 3, -1}, {"N", "", "W"}, true},
+                {{-1, 3, 224}, {"", "", ""}, false},
+                {{-1, 3, -1}, {"N", "", ""}, false},
+                {{}, {}, false},
+                {std::vector<int64_t>(64, 1), std::vector<std::string>(64), true},
+                {std::vector<int64_t>(65, 1), std::vector<std::string>(65), false}};
+  for (const auto& shape : shapes) {
+    call = {{{shape.dims, nullptr, shape.names}}, {{-7}, nullptr}};
+    CHECK(op->InferOutputShapeFn(op, context) == nullptr, "inference failed");
+    CHECK(call.output.dims == (shape.known ? shape.dims : std::vector<int64_t>{-7}), "%zu axes",
+          shape.dims.size());
+  }
+  call.inputs = {{{-1, 3}, nullptr, {"N", ""}}};
+  for (const auto slot :
+       {jr::ort::ShapeInferContext_GetInputTypeShape.index, jr::ort::GetDimensionsCount.index,
+        jr::ort::GetDimensions.index, jr::ort::GetSymbolicDimensions.index,
+        jr::ort::ShapeInferContext_SetOutputTypeShape.index}) {
     fake::fail_at(static_cast<long>(slot));
     CHECK(says(fake::message_of(op->InferOutputShapeFn(op, context)), "failed on request"), "slot %zu", slot);
     fake::fail_at(-1);

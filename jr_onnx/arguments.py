@@ -1,0 +1,41 @@
+"""Arguments of the Python interface that are easily given as something else: one clear error each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from jr_onnx.errors import OptionError
+
+
+def as_list(name: str, given: object) -> tuple[Any, ...]:
+    """What an argument holds that takes several values. A string would be taken apart into its characters.
+
+    Raises:
+        OptionError: it is one value.
+    """
+    if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):
+        raise OptionError(f"{name}: {given!r} is one value, and a list of them is needed: {name}=[{given!r}]")
+    return tuple(given)
+
+
+def as_lists(name: str, given: object) -> dict[str, tuple[Any, ...]]:
+    """What an argument holds that takes several values for each name.
+
+    Raises:
+        OptionError: it has no names, or one value for one of them.
+    """
+    if not isinstance(given, Mapping):
+        raise OptionError(f"{name}: {given!r} has no names; give {name}={{'NAME': [...]}}")
+    return {key: as_list(f"{name}[{key!r}]", value) for key, value in given.items()}
+
+
+def as_name(name: str, given: object) -> str | None:
+    """A name, or None where none is wanted.
+
+    Raises:
+        OptionError: it is something else, such as True.
+    """
+    if given is not None and (not isinstance(given, str) or not given):
+        raise OptionError(f"{name}: {given!r} is no name; give one as a string")
+    return given

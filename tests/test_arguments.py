@@ -1,0 +1,128 @@
+"""The Python interface given one value where it takes several, or a name where it takes what the name stands for."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support import MODELS
+
+import jr_onnx
+from jr_onnx import JumpReluPolicy, OptionError, PolicyRule
+from jr_onnx.tuning.robustness import AttackSettings
+
+DIGITS, IMAGES = MODELS / "digits.onnx", MODELS / "digits_test.npz"
+
+
+@pytest.fixture(scope="module")
+def hard(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("hard") / "hard.onnx"
+    jr_onnx.convert(DIGITS, jump=0.5, output=output)
+    return output
+
+
+def convert(**options: Any) -> Any:
+    return jr_onnx.convert(DIGITS, dry_run=True, **{"jump": 0.5, **options})
+
+
+def check(hard: Path, **options: Any) -> Any:
+    return jr_onnx.check(DIGITS, hard, **options)
+
+
+def evaluate(hard: Path, **options: Any) -> Any:
+    return jr_onnx.evaluate(hard, DIGITS, IMAGES, **{"eps": 0.1, "attacks": ["square"], **options})
+
+
+def tune(_: Path, **options: Any) -> Any:
+    return jr_onnx.tune(DIGITS, IMAGES, objective="clean", **options)
+
+
+ONE_FOR_SEVERAL: list[tuple[Callable[..., Any], str, Any]] = [
+    (lambda _, **options: convert(**options), "include", "*"),
+    (lambda _, **options: convert(**options), "exclude", "/block1/*"),
+    (check, "include", "*"),
+    (check, "exclude", "*"),
+    (check, "providers", "CPUExecutionProvider"),
+    (lambda hard, **options: jr_onnx.session(hard, **options), "providers", "CPUExecutionProvider"),
+    (lambda hard, **options: jr_onnx.session(hard, optimize=True, **options), "providers", "CPUExecutionProvider"),
+    (lambda _, **options: jr_onnx.bench(**options), "models", str(DIGITS)),
+    (lambda hard, **options: jr_onnx.bench([hard], **options), "batches", 8),
+    (lambda hard, **options: jr_onnx.bench([hard], **options), "threads", 2),
+    (evaluate, "eps", "0.1"),
+    (evaluate, "attacks", "square"),
+    (tune, "grid", 0.5),
+    (tune, "grid", "0.1,0.5"),
+    (tune, "quantiles", 0.5),
+    (lambda _, **options: JumpReluPolicy(0.5, **options), "rules", PolicyRule("*", 0.2)),
+]
+
+
+@pytest.mark.parametrize(("call", "name", "value"), ONE_FOR_SEVERAL)
+def test_one_value_where_several_are_taken_is_named(
+    call: Callable[..., Any], name: str, value: Any, hard: Path
+) -> None:
+    with pytest.raises(OptionError) as raised:
+        call(hard, **{name: value})
+    assert str(raised.value) == f"{name}: {value!r} is one value, and a list of them is needed: {name}=[{value!r}]"
+
+
+@pytest.mark.parametrize(
+    ("call", "complaint"),
+    [
+        (lambda _: convert(jump_input=True), "jump_input: True is no name; give one as a string"),
+        (lambda hard: check(hard, jump_input=True), "jump_input: True is no name; give one as a string"),
+        (lambda _: convert(jump_input=""), "jump_input: '' is no name; give one as a string"),
+        (lambda _: convert(jump="0.5"), "jump '0.5' is not a number"),
+        (lambda _: convert(jump=None, policy={"default": 0.5}), "policy: {'default': 0.5} is neither a jr_onnx.Jump"),
+        (lambda hard: check(hard, policy=0.5), "policy: 0.5 is neither a jr_onnx.JumpReluPolicy nor the name of a"),
+        (lambda hard: check(hard, data="none.npz"), "none.npz: cannot be read: No such file or directory"),
+        (lambda hard: check(hard, shapes="image=1,1,8,8"), "shapes: 'image=1,1,8,8' has no names; give shapes={"),
+        (lambda hard: check(hard, shapes={"image": 1}), "shapes['image']: 1 is one value, and a list of them"),
+        (lambda hard: check(hard, shapes={"image": "1,1,8,8"}), "shapes['image']: '1,1,8,8' is one value"),
+        (lambda hard: jr_onnx.bench([hard], shapes={"image": "1"}), "shapes['image']: '1' is one value"),
+        (lambda _: tune(_, attacks="pgd"), "attacks: 'pgd' is no jr_onnx.tuning.robustness.AttackSettings"),
+        (lambda _: JumpReluPolicy(0.5, rules=("*",)), "rules: '*' is no jr_onnx.PolicyRule"),  # type: ignore[arg-type]
+        (lambda _: PolicyRule(("a", "b"), 0.5), "match: ('a', 'b') is no glob"),  # type: ignore[arg-type]
+    ],
+)
+def test_another_thing_than_is_taken_is_named(call: Callable[[Path], Any], complaint: str, hard: Path) -> None:
+    with pytest.raises(OptionError) as raised:
+        call(hard)
+    assert str(raised.value).startswith(complaint)
+
+
+def test_files_are_taken_by_name_where_what_is_in_them_is_taken(hard: Path, tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text("default: 0.5\n")
+    np.savez(tmp_path / "x.npz", image=np.load(IMAGES)["x"][:3])
+    policy = jr_onnx.read_policy(str(tmp_path / "p.yaml"))
+    for given in (policy, tmp_path / "p.yaml", str(tmp_path / "p.yaml")):
+        assert convert(jump=None, policy=given).sites == convert().sites
+    for given in (tmp_path / "x.npz", str(tmp_path / "x.npz")):
+        report = check(hard, data=given, policy=str(tmp_path / "p.yaml"))
+        assert not report.findings, report.findings
+    np.savez(tmp_path / "y.npz", picture=np.zeros(3, np.float32))
+    with pytest.raises(OptionError, match="picture"):
+        check(hard, data=tmp_path / "y.npz")
+
+
+def test_lists_of_every_kind_are_taken(hard: Path) -> None:
+    expected = convert(include=["*"]).sites
+    for several in (("*",), np.array(["*"]), {"*"}, iter(["*"])):
+        assert convert(include=several).sites == expected
+    assert JumpReluPolicy(0.5, rules=[PolicyRule("*", 0.2)]) == JumpReluPolicy(0.5, (PolicyRule("*", 0.2),))  # type: ignore[arg-type]
+    assert AttackSettings(journal=str(hard.parent)).journal
+
+
+def test_every_argument_of_the_interface_that_takes_several_is_tried_here() -> None:
+    tried = {name for _, name, _ in ONE_FOR_SEVERAL} | {"shapes"}
+    for name in jr_onnx.__all__:
+        function = getattr(jr_onnx, name)
+        if not inspect.isfunction(function):
+            continue
+        for parameter in inspect.signature(function).parameters.values():
+            if "Sequence[" in str(parameter.annotation):
+                assert parameter.name in tried, f"{name}({parameter.name})"
