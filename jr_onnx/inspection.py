@@ -63,5 +63,5 @@ def _report(source: Source) -> InspectionReport:
         opsets={opset.domain: opset.version for opset in model.opset_import},
         functions=len(model.functions),
         hardened=hardened_metadata(model),
-        nodes=inspected_nodes([(site, _HOW[site.kind]) for site in sites], found.left_alone),
+        nodes=inspected_nodes([(site, _HOW[site.kind]) for site in sites], (*found.left_alone, *found.others)),
     )

@@ -86,13 +86,13 @@ def make_plan(model: onnx.ModelProto, options: Options) -> Plan:
     lost = lost_sites(model, found)
     if lost:
         raise ModelError(lost)
-    _check_patterns(options, [*found.sites, *found.left_alone])
+    _check_patterns(options, [*found.sites, *found.left_alone, *found.others])
     chosen, skipped = _select(found.sites, options)
     for site, _ in chosen:
         if site.problem:
             raise ModelError(f"node '{site.path}' ({site.op_type}): {site.problem}")
     if not chosen and not options.allow_empty:
-        raise ModelError(_nothing_to_do(found.sites, (*found.left_alone, *skipped)))
+        raise ModelError(_nothing_to_do(found, (*found.left_alone, *skipped)))
     if options.jump_input is not None:
         _check_jump_input(chosen)
     body, uncovered = _choose_body(scopes[0].opset, [site for site, _ in chosen], _still_called(found, chosen), options)
@@ -165,11 +165,13 @@ def _decide(site: Site, options: Options) -> tuple[Jump | None, str]:
     return options.policy.default, "no policy rule matches it, and the policy has no default"
 
 
-def _nothing_to_do(sites: tuple[Site, ...], left_alone: tuple[LeftAlone, ...]) -> str:
+def _nothing_to_do(found: Survey, left_alone: tuple[LeftAlone, ...]) -> str:
     if not left_alone:
-        return "no Relu in this model; --allow-empty makes that no error"
+        counted = Counter(other.op_type for other in found.others)
+        others = ", ".join(f"{number} {op_type}" for op_type, number in counted.items())
+        return f"no Relu in this model{f', but {others}' if others else ''}; --allow-empty makes that no error"
     first = left_alone[0]
-    what = "none of the selected nodes can be converted" if sites else "no Relu that can be converted"
+    what = "none of the selected nodes can be converted" if found.sites else "no Relu that can be converted"
     others = f", and {len(left_alone) - 1} more" if len(left_alone) > 1 else ""
     return f"{what} ('{first.path}' ({first.op_type}): {first.reason}{others}); --allow-empty makes that no error"
 

@@ -28,12 +28,12 @@ JUMP_FORMS = (
 )
 #: What may stand in place of a node: the forms of JumpReLU, behind a node that stays without their Relu.
 FORMS = {
-    "Relu": JUMP_FORMS,
+    **dict.fromkeys(("Relu", "LeakyRelu", "PRelu", "Max"), JUMP_FORMS),
     **{
         stays: tuple((stays, *(op for op in form if op != "Relu")) for form in JUMP_FORMS)
         for stays in ("Clip", "FusedConv", "FusedGemm")
     },
-    **dict.fromkeys(("RNN", "GRU", "LSTM"), ()),
+    **dict.fromkeys(("RNN", "GRU", "LSTM", "DynamicQuantizeLSTM"), ()),
 }
 
 
@@ -147,13 +147,17 @@ def _node(before: bytes, written: deque[WireField], number: int) -> int:
         assert written, f"{old.output[0]} is produced no more"
         assert written[0].number == number, f"{old.output[0]} is produced no more"
         new.append(NodeProto.FromString(written.popleft().value))
-    assert old.domain == ("com.microsoft" if old.op_type.startswith("Fused") else "")
+    assert old.domain == ("com.microsoft" if old.op_type.startswith(("Fused", "Dynamic")) else "")
     if FORMS[old.op_type]:
         assert tuple(item.op_type for item in new) in FORMS[old.op_type]
         assert list(new[-1].output) == list(old.output)
         inside = {name for item in new[:-1] for name in item.output}
         taken = {name for item in new for name in item.input} - inside
-        assert {name for name in taken if not name.startswith("jr_onnx.") and name != "jump"} == set(old.input)
+        kept = {name for name in taken if not name.startswith("jr_onnx.") and name != "jump"}
+        if old.op_type in ("PRelu", "Max"):  # the slope, or the other input of the maximum, is a 0 that goes
+            assert kept < set(old.input) and len(kept) == 1
+        else:
+            assert kept == set(old.input)
         without: tuple[str, ...] = ("input", "output", "op_type", "domain")
     else:
         assert [item.op_type for item in new] == [old.op_type]
@@ -174,7 +178,7 @@ def _carried(item: NodeProto, without: tuple[str, ...]) -> bytes:
     rest.metadata_props.extend(theirs)
     kept = [attribute for attribute in rest.attribute if attribute.name not in without]
     del rest.attribute[:]
-    # A Relu has no attributes, but one may stand there all the same; they go with the operator.
+    # A Relu has no attributes, but one may stand there all the same; they go with the operator, as a slope does.
     rest.attribute.extend([] if "op_type" in without else kept)
     return rest.SerializeToString(deterministic=True)
 

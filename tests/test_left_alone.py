@@ -14,7 +14,6 @@ from support import (
     FLOAT,
     INT64,
     TARGETS,
-    Array,
     assert_same_but_for_the_sign_of_zero,
     branch,
     check,
@@ -100,13 +99,6 @@ def test_the_models_own_threshold_is_left_alone() -> None:
     model = make_model(nodes, [X], [Y])
     assert reasons(model) == {"own": "the model's own threshold: alpha = 2"}
     assert hardened(model).graph.node[0] == nodes[0]
-
-
-@pytest.mark.parametrize("inputs", ["x zero", "zero x"])
-@pytest.mark.parametrize("zero", [np.float32(0), np.zeros(4, np.float32)], ids=["scalar", "vector"])
-def test_a_relu_written_as_a_maximum_is_reported(inputs: str, zero: Array) -> None:
-    model = make_model([node("Max", inputs, "y", "max")], [X], [Y], initializers={"zero": np.asarray(zero)})
-    assert "Max(x, 0)" in reasons(model)["max"]
 
 
 @pytest.mark.parametrize("bound", [0.5, -1.0])
@@ -207,51 +199,6 @@ def test_a_clip_whose_minimum_is_an_attribute_of_the_call_is_no_site() -> None:
 def test_an_integer_clip_is_left_alone() -> None:
     model = clip_model("initializer", 0, onnx.TensorProto.INT8)
     assert reasons(model, clip=True) == {"clip": "int8 is not floating point"}
-
-
-# --- quantized models -------------------------------------------------------------------------------------------------
-
-FOLDED = "a Relu is folded into its zero point; harden the model before it is quantized"
-
-
-def quantized_model(zero_point: Any, producer: str = "MatMul") -> onnx.ModelProto:
-    """A producer, then QuantizeLinear with a zero point."""
-    first = node(producer, "x w" if producer == "MatMul" else "x", "h")
-    tensors = {"w": np.eye(4, dtype=np.float32), "scale": np.float32(0.1), "zp": zero_point}
-    out = value("y", helper.np_dtype_to_tensor_dtype(zero_point.dtype), [1, 4])
-    nodes = [first, node("QuantizeLinear", "h scale zp", "y", "quantize")]
-    return make_model(nodes, [value("x", FLOAT, [1, 4])], [out], initializers=tensors)
-
-
-@pytest.mark.parametrize("zero_point", [np.uint8(0), np.int8(-128)], ids=repr)
-def test_a_quantizer_that_starts_at_zero_behind_a_linear_operator_holds_a_relu(zero_point: Any) -> None:
-    assert reasons(quantized_model(zero_point)) == {"quantize": FOLDED}
-
-
-@pytest.mark.parametrize("zero_point", [np.uint8(128), np.int8(0)], ids=repr)
-def test_a_quantizer_of_all_numbers_holds_none(zero_point: Any) -> None:
-    assert not reasons(quantized_model(zero_point))
-
-
-def test_a_quantizer_behind_what_is_never_negative_holds_none() -> None:
-    assert not reasons(quantized_model(np.uint8(0), "Sigmoid"))
-
-
-def test_a_quantized_convolution_that_starts_at_zero_holds_a_relu() -> None:
-    tensors = {
-        "s": np.float32(0.1),
-        "zero": np.uint8(0),
-        "middle": np.uint8(128),
-        "w": np.full((2, 3, 1, 1), 129, np.uint8),
-    }
-    uint8 = onnx.TensorProto.UINT8
-    nodes = [
-        node("QLinearConv", "x s zero w s middle s zero", "a", "starts_at_zero"),
-        node("QLinearConv", "x s zero w s middle s middle", "b", "has_negatives"),
-    ]
-    outputs = [value("a", uint8, [1, 2, 4, 4]), value("b", uint8, [1, 2, 4, 4])]
-    model = make_model(nodes, [value("x", uint8, [1, 3, 4, 4])], outputs, initializers=tensors)
-    assert reasons(model) == {"starts_at_zero": FOLDED}
 
 
 # --- what inspect says of all this ------------------------------------------------------------------------------------

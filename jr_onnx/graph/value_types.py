@@ -67,6 +67,10 @@ class ValueTypes:
         """Whether a scope is part of the main graph, or of a function that the main graph calls, at any remove."""
         return scope.outermost.function is None or scope.outermost in self._inferred
 
+    def calls_function(self, node: onnx.NodeProto) -> bool:
+        """Whether a node calls one of the model's functions."""
+        return self._function_of(node) is not None
+
     @cached_property
     def _inferred(self) -> dict[Scope, dict[str, dict[ValueType | OtherType, None]]]:
         """Scope -> name -> the types it has, in order of appearance; only functions can have several."""

@@ -19,6 +19,18 @@ from jr_onnx.graph.structure import defined_names, outputs_of, used_names
 #: A constant with more elements is not read: it is no bound, zero point or jump, and a damaged one may claim any size.
 _LARGEST = 1 << 20
 
+#: NumPy has no arrays of more axes.
+_MOST_AXES = 32
+
+INT64 = onnx.TensorProto.INT64
+
+#: The types to which a Cast of a constant is followed: those of a jump, and of a zero point.
+_CASTS = {
+    *NUMPY_TYPES,
+    INT64,
+    *(getattr(onnx.TensorProto, f"{sign}INT{bits}") for sign in ("", "U") for bits in (8, 16, 32)),
+}
+
 
 class Wiring:
     """The edges of one scope. Values of the scopes around it are found through `outer`."""
@@ -58,6 +70,11 @@ class Wiring:
             return self
         return self.outer.home(name) if self.outer else None
 
+    def is_constant(self, name: str) -> bool:
+        """Whether a value is an initializer or of a Constant node, and in the model, even if too large to be read."""
+        home = self.home(name)
+        return home is not None and name in home._tensors
+
     def constant(self, name: str) -> npt.NDArray[Any] | None:
         """The value of an initializer or of a Constant node, here or outside; None where it is not constant.
 
@@ -88,18 +105,34 @@ class Wiring:
             tensors = {tensor.name: tensor for tensor in self.scope.graph.initializer}
         for node in self.scope.nodes:
             for attribute in node.attribute if node.op_type == "Constant" and node.output else ():
-                if attribute.name == "value" and attribute.HasField("t"):
-                    tensors[node.output[0]] = attribute.t
-                elif attribute.name == "value_float":
-                    tensors[node.output[0]] = onnx.TensorProto(data_type=FLOAT, float_data=[attribute.f])
+                tensor = _tensor_in(attribute)
+                if tensor is not None:
+                    tensors[node.output[0]] = tensor
         # The inputs of a body are what its node passes in. What is in another file would be looked up in the current
         # folder.
         passed = {value.name for value in self.scope.graph.input} if self.scope.graph and self.scope.parent else set()
         return {name: t for name, t in tensors.items() if not t.data_location and name not in passed}
 
 
+def _tensor_in(attribute: onnx.AttributeProto) -> onnx.TensorProto | None:
+    """The value in an attribute of a Constant node; None where it is no number, or whatever a function's call says."""
+    if attribute.ref_attr_name:
+        return None
+    if attribute.name == "value" and attribute.HasField("t"):
+        return attribute.t
+    if attribute.name == "value_float":
+        return onnx.TensorProto(data_type=FLOAT, float_data=[attribute.f])
+    if attribute.name == "value_floats":
+        return onnx.TensorProto(data_type=FLOAT, dims=[len(attribute.floats)], float_data=attribute.floats)
+    if attribute.name == "value_int":
+        return onnx.TensorProto(data_type=INT64, int64_data=[attribute.i])
+    if attribute.name == "value_ints":
+        return onnx.TensorProto(data_type=INT64, dims=[len(attribute.ints)], int64_data=attribute.ints)
+    return None
+
+
 def constant_value(wiring: Wiring, name: str) -> npt.NDArray[Any] | None:
-    """A constant, also behind Identity or Cast, or as the difference of a constant with itself.
+    """A constant, also by ConstantOfShape, behind Identity or Cast, or as the difference of a constant with itself.
 
     A jump that is a graph input is cast where sites have several element types, and the zero in the function
     jr_onnx::JumpReLU is such a difference.
@@ -109,6 +142,10 @@ def constant_value(wiring: Wiring, name: str) -> npt.NDArray[Any] | None:
     while value is None:
         home = wiring.home(name)
         produced = home.producer(name) if home is not None else None
+        if home is not None and produced is not None and produced[1].op_type == "ConstantOfShape":
+            value = _filled(home, produced[1])
+        if value is not None:
+            break
         if home is None or produced is None or not _keeps_constant(produced[1]):
             return None
         passed.append(produced[1])
@@ -118,8 +155,28 @@ def constant_value(wiring: Wiring, name: str) -> npt.NDArray[Any] | None:
         if node.op_type == "Sub":
             value = np.zeros_like(value)
         elif node.op_type == "Cast":
-            value = value.astype(NUMPY_TYPES[next(a.i for a in node.attribute if a.name == "to")])
+            to = next(attribute.i for attribute in node.attribute if attribute.name == "to")
+            value = value.astype(onnx.helper.tensor_dtype_to_np_dtype(to))
     return value
+
+
+def fill_of(node: onnx.NodeProto) -> npt.NDArray[Any]:
+    """The one number, of shape [1], that a ConstantOfShape repeats."""
+    given = next((attribute.t for attribute in node.attribute if attribute.name == "value"), None)
+    return np.zeros(1, np.float32) if given is None else np.asarray(onnx.numpy_helper.to_array(given))
+
+
+def _filled(wiring: Wiring, node: onnx.NodeProto) -> npt.NDArray[Any] | None:
+    shape = wiring.constant(node.input[0]) if node.input and not own_domain(node.domain) else None
+    if shape is None or shape.ndim != 1 or shape.dtype != np.int64 or (shape < 0).any():
+        return None
+    dimensions = [int(dimension) for dimension in shape]
+    if math.prod(dimensions) > _LARGEST or len(dimensions) > _MOST_AXES:
+        return None
+    try:
+        return np.full(dimensions, fill_of(node).reshape(()))
+    except (ValueError, TypeError, RuntimeError, LookupError):
+        return None
 
 
 def _keeps_constant(node: onnx.NodeProto) -> bool:
@@ -127,5 +184,5 @@ def _keeps_constant(node: onnx.NodeProto) -> bool:
     if own_domain(node.domain) or not node.input:
         return False
     if node.op_type == "Cast":
-        return [attribute.i in NUMPY_TYPES for attribute in node.attribute if attribute.name == "to"] == [True]
+        return [attribute.i in _CASTS for attribute in node.attribute if attribute.name == "to"] == [True]
     return node.op_type == "Identity" or (node.op_type == "Sub" and len(set(node.input)) == 1)

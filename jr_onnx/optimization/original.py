@@ -98,7 +98,8 @@ def _rectifier(site: Site) -> int | None:
         return None
     matcher = MATCHERS.get((produced[1].domain, produced[1].op_type))
     found = matcher(wiring, produced[0]) if matcher else None
-    return produced[0] if isinstance(found, Found) and (found.kind.stays or found.kind is SiteKind.RELU) else None
+    rectifies = isinstance(found, Found) and (found.kind.stays or found.kind is SiteKind.RELU)
+    return produced[0] if rectifies and produced[1].op_type != "Max" else None  # what is a Relu has one input
 
 
 #: What onnxruntime folds into a convolution between it and its Relu.
@@ -137,4 +138,5 @@ def _rectified_by(wiring: Wiring, name: str) -> str:
 def _rectifies(wiring: Wiring, index: int) -> bool:
     node = wiring.scope.nodes[index]
     matcher = MATCHERS.get((own_domain(node.domain), node.op_type))
-    return node.name.startswith(TAG) or (matcher is not None and matcher(wiring, index) is not None)
+    found = matcher(wiring, index) if matcher is not None else None
+    return node.name.startswith(TAG) or isinstance(found, Found | str)

@@ -12,8 +12,9 @@ import onnx
 from jr_onnx.forms.recognise import Match
 from jr_onnx.forms.table import ADD_OP_TYPE, DOMAIN
 from jr_onnx.graph.scopes import own_domain
-from jr_onnx.graph.wiring import Wiring
+from jr_onnx.graph.wiring import Wiring, constant_value, fill_of
 from jr_onnx.marks import ACTIVATIONS, mark_of
+from jr_onnx.sites.quantized import qlinear, quantize_linear
 
 
 class SiteKind(Enum):
@@ -33,7 +34,11 @@ class SiteKind(Enum):
 
 @dataclass(frozen=True)
 class Found:
-    """A site before its types are looked up; the attributes are those of `jr_onnx.sites.survey.Site`."""
+    """A site before its types are looked up; the attributes are those of `jr_onnx.sites.survey.Site`.
+
+    Attributes:
+        zero: the shape of the constant that the input is compared with: it must not widen the shape of the input.
+    """
 
     kind: SiteKind
     input: str
@@ -41,10 +46,18 @@ class Found:
     nodes: tuple[int, ...]
     rectified: bool = False
     hardened: Match | None = None
+    zero: tuple[int, ...] = ()
 
 
-#: A site, or why it looks like one and is none, or nothing to say.
-Verdict = Found | str | None
+@dataclass(frozen=True)
+class OtherActivation:
+    """An activation that may be taken for a ReLU and is none; `what` says what it does."""
+
+    what: str
+
+
+#: A site, or why it looks like one and is none, or what else it is, or nothing to say.
+Verdict = Found | str | OtherActivation | None
 
 
 def operator_name(node: onnx.NodeProto) -> str:
@@ -70,11 +83,12 @@ def _fused(wiring: Wiring, index: int) -> Verdict:
     activation, parameters = attribute_of(node, "activation"), attribute_of(node, "activation_params")
     if activation is None or not node.output or not node.output[0]:
         return None
-    if activation.s == b"Relu":
+    first = next(iter(parameters.floats), None) if parameters is not None else None
+    if activation.s == b"Relu" or (activation.s == b"LeakyRelu" and first == 0):
         return Found(SiteKind.FUSED, node.input[0], node.output[0], (index,))
-    if activation.s == b"Clip" and parameters is not None and list(parameters.floats[:1]) == [0.0]:
+    if activation.s == b"Clip" and first == 0:
         return Found(SiteKind.CLIP, node.input[0], node.output[0], (index,))
-    return None
+    return OtherActivation("a fused LeakyRelu") if activation.s == b"LeakyRelu" else None
 
 
 def _clip(wiring: Wiring, index: int) -> Verdict:
@@ -88,7 +102,7 @@ def _clip(wiring: Wiring, index: int) -> Verdict:
     if minimum is not None:
         lowest = np.asarray(minimum.f)
     elif len(node.input) > 1 and node.input[1]:
-        constant = wiring.constant(node.input[1])
+        constant = constant_value(wiring, node.input[1])
         if constant is None:
             return "its minimum is not a constant"
         lowest = constant
@@ -100,9 +114,11 @@ def _clip(wiring: Wiring, index: int) -> Verdict:
 
 
 def _recurrent(wiring: Wiring, index: int) -> Verdict:
-    """RNN, GRU or LSTM; the names of activations are matched in any case, as onnxruntime does it."""
+    """RNN, GRU, LSTM or DynamicQuantizeLSTM; the names of activations have any case, as onnxruntime reads them."""
     node = wiring.scope.nodes[index]
     activations = attribute_of(node, "activations")
+    if activations is not None and activations.ref_attr_name:
+        return "its activations are whatever the call of its function says"
     output = next(filter(None, node.output), None)
     names = {name.lower() for name in activations.strings} if activations is not None else set()
     if output is None or not names & {b"relu", b"thresholdedrelu"}:
@@ -117,39 +133,97 @@ def _with_add(_wiring: Wiring, _index: int) -> Verdict:
 
 
 def _max(wiring: Wiring, index: int) -> Verdict:
-    inputs = wiring.scope.nodes[index].input
-    constants = [wiring.constant(name) for name in inputs] if len(inputs) == 2 else []
-    if any(constant is not None and not constant.any() for constant in constants):
-        return "a Relu written as Max(x, 0); write it as Relu to have it converted"
+    node = wiring.scope.nodes[index]
+    if len(node.input) != 2:
+        return None
+    for x, other in (node.input, reversed(node.input)):
+        zero = _shape_of_zero(wiring, other, x)
+        if zero is not None:
+            return Found(SiteKind.RELU, x, node.output[0], (index,), zero=zero)
+        if wiring.is_constant(other) and constant_value(wiring, other) is None:
+            return "Max with a constant that is too large to be read; where it is 0, this is a Relu"
+    return None
+
+
+#: A shape that is computed when the model runs: it does not fit any other.
+_COMPUTED = (-1,)
+
+
+def _shape_of_zero(wiring: Wiring, name: str, x: str) -> tuple[int, ...] | None:
+    """The shape of a value that is 0 everywhere, None of another; `()`, as of a number, where it has the shape of x."""
+    value = constant_value(wiring, name)
+    if value is not None:
+        return value.shape if value.size and not value.any() else None
+    home = wiring.home(name)
+    produced = home.producer(name) if home is not None else None
+    if home is None or produced is None or own_domain(produced[1].domain):
+        return None
+    node = produced[1]
+    if node.op_type == "ConstantOfShape" and not fill_of(node).any():
+        shape = node.input[0]
+    elif node.op_type == "Expand" and len(node.input) == 2 and _is_zero(home, node.input[0]):
+        shape = node.input[1]
+    else:
+        return None
+    source = home.producer(shape)
+    like_x = source is not None and source[1].op_type == "Shape" and list(source[1].input) == [x]
+    return () if like_x and source is not None and not source[1].attribute else _COMPUTED
+
+
+def _is_zero(wiring: Wiring, name: str) -> bool:
+    value = constant_value(wiring, name)
+    return value is not None and value.size == 1 and not value.any()
+
+
+def _leaky(wiring: Wiring, index: int) -> Verdict:
+    node = wiring.scope.nodes[index]
+    alpha = attribute_of(node, "alpha")
+    if alpha is not None and alpha.ref_attr_name:
+        return "its slope is whatever the call of its function says"
+    slope = alpha.f if alpha is not None else 0.01
+    if slope == 0:
+        return Found(SiteKind.RELU, node.input[0], node.output[0], (index,))
+    return OtherActivation(f"it gives {slope:g} x below 0")
+
+
+def _prelu(wiring: Wiring, index: int) -> Verdict:
+    node = wiring.scope.nodes[index]
+    slope = constant_value(wiring, node.input[1]) if len(node.input) == 2 else None
+    if slope is None or not slope.size:
+        return OtherActivation("its slopes below 0 are no constants, or too many to be read")
+    if not slope.any():
+        return Found(SiteKind.RELU, node.input[0], node.output[0], (index,))
+    lowest, highest = float(slope.min()), float(slope.max())
+    slopes = f"{lowest:g}" if lowest == highest else f"{lowest:g} to {highest:g} times"
+    return OtherActivation(f"it gives {slopes} x below 0")
+
+
+def _other(_wiring: Wiring, _index: int) -> Verdict:
+    return OtherActivation("its values below 0 are not 0")
+
+
+def _experts(wiring: Wiring, index: int) -> Verdict:
+    """A mixture of experts; without the attribute its activation is Relu."""
+    node = wiring.scope.nodes[index]
+    return _INSIDE if attribute_of(node, "activation_type") is None else activation_inside(node)
+
+
+_INSIDE = "a Relu inside of the operator, where no JumpReLU can be put"
+
+
+def activation_inside(node: onnx.NodeProto) -> Verdict:
+    """What the attributes of an operator that is not known say of an activation in it."""
+    for name in ("activation", "activation_type", "activations", "fused_activation"):
+        attribute = attribute_of(node, name)
+        given = () if attribute is None else (attribute.s, *attribute.strings)
+        if any(value.lower() in (b"relu", b"relu2", b"relu_squared") for value in given):
+            return _INSIDE
     return None
 
 
 def _thresholded(wiring: Wiring, index: int) -> Verdict:
     alpha = attribute_of(wiring.scope.nodes[index], "alpha")
     return f"the model's own threshold: alpha = {alpha.f if alpha is not None else 1.0:g}"
-
-
-#: Operators whose output may be negative, behind which a quantizer that starts at 0 is a Relu.
-_LINEAR = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "BatchNormalization"})
-
-
-def _quantizer(zero_point: int, linear_input_only: bool) -> Callable[[Wiring, int], Verdict]:
-    """A quantizing operator whose output starts at 0; `zero_point` is the index of that input."""
-
-    def match(wiring: Wiring, index: int) -> Verdict:
-        node = wiring.scope.nodes[index]
-        if linear_input_only:
-            producer = wiring.producer(node.input[0]) if node.input else None
-            if producer is None or producer[1].op_type not in _LINEAR:
-                return None
-        if len(node.input) <= zero_point or not node.input[zero_point]:
-            return None
-        zero = wiring.constant(node.input[zero_point])
-        if zero is None or zero.dtype.kind not in "iu" or (zero != np.iinfo(zero.dtype).min).any():
-            return None
-        return "a Relu is folded into its zero point; harden the model before it is quantized"
-
-    return match
 
 
 #: (domain, op_type) -> what it says of itself.
@@ -166,9 +240,24 @@ MATCHERS: Mapping[tuple[str, str], Callable[[Wiring, int], Verdict]] = {
     ("com.microsoft", "FusedGemm"): _fused,
     ("com.microsoft", "NhwcFusedConv"): _fused,
     ("com.microsoft.nchwc", "Conv"): _fused,
-    ("", "QuantizeLinear"): _quantizer(2, linear_input_only=True),
-    ("", "QLinearConv"): _quantizer(7, linear_input_only=False),
-    ("", "QLinearMatMul"): _quantizer(7, linear_input_only=False),
-    ("com.microsoft", "QLinearAdd"): _quantizer(7, linear_input_only=False),
-    ("com.microsoft", "QGemm"): _quantizer(8, linear_input_only=False),
+    ("com.microsoft", "FusedMatMulActivation"): _fused,
+    ("com.microsoft", "DynamicQuantizeLSTM"): _recurrent,
+    ("com.microsoft", "MoE"): _experts,
+    ("com.microsoft", "QMoE"): _experts,
+    ("", "LeakyRelu"): _leaky,
+    ("", "PRelu"): _prelu,
+    **{("", name): _other for name in ("Celu", "Elu", "Gelu", "HardSwish", "Mish", "Selu", "Softplus", "Swish")},
+    **{("com.microsoft", name): _other for name in ("BiasGelu", "FastGelu", "Gelu", "QuickGelu", "QLinearLeakyRelu")},
+    ("", "QuantizeLinear"): quantize_linear,
+    ("com.microsoft", "QuantizeLinear"): quantize_linear,
+    ("", "QLinearConv"): qlinear(7),
+    ("com.microsoft", "QLinearConv"): qlinear(7),
+    ("", "QLinearMatMul"): qlinear(7),
+    ("com.microsoft", "QGemm"): qlinear(8),
+    ("com.microsoft", "QLinearAdd"): qlinear(7, lambda _: (2, 5)),
+    ("com.microsoft", "QLinearMul"): qlinear(7, lambda _: (2, 5)),
+    ("com.microsoft", "QLinearAveragePool"): qlinear(4, lambda _: (2,)),
+    ("com.microsoft", "QLinearGlobalAveragePool"): qlinear(4, lambda _: (2,)),
+    ("com.microsoft", "QLinearReduceMean"): qlinear(4, lambda _: (2,)),
+    ("com.microsoft", "QLinearConcat"): qlinear(1, lambda inputs: range(4, inputs, 3)),
 }

@@ -1,11 +1,11 @@
 """Where a model has a ReLU: every site in every scope, and what looks like one but is left alone, with the reason.
 
 site                                                          converted to
-Relu                                                          JumpReLU in its place
+Relu; LeakyRelu and PRelu with slope 0; Max(x, 0)             JumpReLU in its place
 JumpReLU, or any form of it that jr-onnx wrote before         JumpReLU with the new jump in its place
 FusedConv, FusedGemm, nchwc.Conv with activation Relu         JumpReLU behind it
 Clip with minimum 0 (ReLU6), if asked for                     JumpReLU behind it
-RNN, GRU, LSTM with Relu among the activations                ThresholdedRelu there, with activation_alpha
+RNN, GRU, (DynamicQuantize)LSTM with Relu as an activation    ThresholdedRelu there, with activation_alpha
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from jr_onnx.forms.function import is_jump_relu
 from jr_onnx.forms.recognise import Match, operator_of, recognise
 from jr_onnx.forms.table import ALL_FORMS, LOWEST_OPSET, Form
 from jr_onnx.graph.scopes import Scope, own_domain
-from jr_onnx.graph.value_types import Dimension, ValueTypes
+from jr_onnx.graph.value_types import Dimension, ValueType, ValueTypes
 from jr_onnx.graph.wiring import Wiring
 from jr_onnx.metadata import Record, record_of
 from jr_onnx.sites.gates import GATE, is_gate
-from jr_onnx.sites.matchers import MATCHERS, Found, SiteKind, operator_name
+from jr_onnx.sites.matchers import MATCHERS, Found, OtherActivation, SiteKind, Verdict, activation_inside, operator_name
 
 #: What may be the lower bound in a gate.
 _IN_GATES = (SiteKind.RELU, SiteKind.CLIP)
@@ -84,10 +84,15 @@ class LeftAlone:
 
 @dataclass(frozen=True)
 class Survey:
-    """All that was found in a model, in the order of its nodes."""
+    """All that was found in a model, in the order of its nodes.
+
+    Attributes:
+        others: activations that may be taken for a ReLU and are none, with what they do.
+    """
 
     sites: tuple[Site, ...]
     left_alone: tuple[LeftAlone, ...]
+    others: tuple[LeftAlone, ...]
 
 
 def survey(model: onnx.ModelProto, scopes: tuple[Scope, ...], *, clip: bool) -> Survey:
@@ -102,46 +107,67 @@ def survey(model: onnx.ModelProto, scopes: tuple[Scope, ...], *, clip: bool) -> 
     types, record = ValueTypes(model, scopes), record_of(model)
     sites: list[Site] = []
     left: list[LeftAlone] = []
+    others: list[LeftAlone] = []
     wirings: dict[Scope | None, Wiring] = {}
     for scope in scopes:
         if is_jump_relu(scope.outermost.function):
             continue  # the body of jr_onnx::JumpReLU itself
         wiring = wirings[scope] = Wiring(scope, wirings.get(scope.parent))
         opset = min(scope.opset, scopes[0].opset)
-        for item in _in_scope(wiring, types, record, opset, clip=clip):
-            (sites if isinstance(item, Site) else left).append(item)  # type: ignore[arg-type]
-    return Survey(tuple(sites), tuple(left))
+        for index, verdict in _in_scope(wiring, types, record, clip=clip):
+            item = _typed(verdict, scope, index, opset, types) if isinstance(verdict, Found) else verdict
+            if isinstance(item, Site):
+                sites.append(item)
+            elif isinstance(item, OtherActivation):
+                others.append(_left_alone(scope, index, f"no ReLU: {item.what}"))
+            else:
+                left.append(_left_alone(scope, index, item))
+    return Survey(tuple(sites), tuple(left), tuple(others))
+
+
+def _left_alone(scope: Scope, index: int, reason: str) -> LeftAlone:
+    node = scope.nodes[index]
+    return LeftAlone(scope.path_of(index), scope.path, node.name, operator_name(node), reason)
 
 
 def _in_scope(
-    wiring: Wiring, types: ValueTypes, record: Record, opset: int, *, clip: bool
-) -> Iterator[Site | LeftAlone]:
+    wiring: Wiring, types: ValueTypes, record: Record, *, clip: bool
+) -> Iterator[tuple[int, Found | str | OtherActivation]]:
     scope = wiring.scope
     known = _hardened(wiring, record)
     inside = {index for match in known.values() for index in match.nodes[:-1]}
     covered: dict[str, set[int]] = defaultdict(set)  # value -> the nodes of its JumpReLUs
     for match in known.values():
         covered[match.x].update(match.nodes)
-    for index, node in enumerate(scope.nodes):
+    for index in range(len(scope.nodes)):
         if index in inside:
             continue
-        found: Found | str | None
+        found: Verdict
         if index in known:
             match = known[index]
             found = Found(SiteKind.HARDENED, match.x, match.y, match.nodes, match.rectified, match)
         else:
-            matcher = MATCHERS.get((own_domain(node.domain), node.op_type))
-            found = matcher(wiring, index) if matcher and any(node.input) and any(node.output) else None
+            found = _verdict(wiring, index, types)
             if isinstance(found, Found) and found.kind.stays and _only_covered(wiring, found.output, covered):
                 continue  # its JumpReLU stands behind it, and is a site of its own
             if isinstance(found, Found) and found.kind in _IN_GATES and is_gate(wiring, index, found.input):
                 found = GATE
             elif isinstance(found, Found) and found.kind is SiteKind.CLIP and not clip:
                 found = "a Clip is converted with --clip only"
-        if isinstance(found, str):
-            yield LeftAlone(scope.path_of(index), scope.path, node.name, operator_name(node), found)
-        elif found is not None:
-            yield _typed(found, scope, index, opset, types)
+        if found is not None:
+            yield index, found
+
+
+def _verdict(wiring: Wiring, index: int, types: ValueTypes) -> Verdict:
+    """What a node that is no JumpReLU is; of one that calls a function, its body says that."""
+    node = wiring.scope.nodes[index]
+    domain = own_domain(node.domain)
+    if not any(node.input) or not any(node.output) or (domain and types.calls_function(node)):
+        return None
+    matcher = MATCHERS.get((domain, node.op_type))
+    if matcher is not None:
+        return matcher(wiring, index)
+    return activation_inside(node) if domain else None
 
 
 def _hardened(wiring: Wiring, record: Record) -> Mapping[int, Match]:
@@ -164,20 +190,22 @@ def _only_covered(wiring: Wiring, value: str, covered: Mapping[str, set[int]]) -
     return value in covered and set(wiring.consumers[value]) <= covered[value]
 
 
-def _typed(found: Found, scope: Scope, index: int, opset: int, types: ValueTypes) -> Site | LeftAlone:
+def _typed(found: Found, scope: Scope, index: int, opset: int, types: ValueTypes) -> Site | str:
+    """The site, or why it is none."""
     node = scope.nodes[index]
-    path, operator = scope.path_of(index), operator_name(node)
     if not types.is_called(scope):
-        return LeftAlone(path, scope.path, node.name, operator, "its function is never called")
+        return "its function is never called"
     candidates = types.lookup(scope, found.output) or types.lookup(scope, found.input)
     element_types = sorted({candidate.element_type for candidate in candidates})
     shapes = {candidate.shape for candidate in candidates}
     if len(element_types) == 1 and element_types[0] not in NUMPY_TYPES:
-        return LeftAlone(path, scope.path, node.name, operator, f"{type_name(element_types[0])} is not floating point")
+        return f"{type_name(element_types[0])} is not floating point"
+    if not all(_keeps_shape(found.zero, one.shape) for one in types.lookup(scope, found.input) or [_UNKNOWN]):
+        return "a Relu written as Max(x, 0), whose 0 may have another shape than x; write it as Relu"
     return Site(
-        path=path,
+        path=scope.path_of(index),
         name=scope.nodes[found.hardened.carrier if found.hardened else index].name,
-        op_type=operator,
+        op_type=operator_name(node),
         kind=found.kind,
         element_type=element_types[0] if len(element_types) == 1 else 0,
         shape=shapes.pop() if len(shapes) == 1 else None,
@@ -191,6 +219,18 @@ def _typed(found: Found, scope: Scope, index: int, opset: int, types: ValueTypes
         rectified=found.rectified or found.kind.stays,
         blocked=node.domain == "com.microsoft.nchwc",
     )
+
+
+_UNKNOWN = ValueType(0, None)
+
+
+def _keeps_shape(zero: tuple[int, ...], shape: tuple[Dimension, ...] | None) -> bool:
+    """Whether a constant of one shape broadcasts to the other, so that the maximum of both has that shape."""
+    if not zero:
+        return True
+    if shape is None or len(zero) > len(shape):
+        return False
+    return all(one in (1, other) for one, other in zip(reversed(zero), reversed(shape), strict=False))
 
 
 def _opset_problem(opset: int) -> str:
