@@ -128,7 +128,7 @@ NO_GATES = {
         node("Exp", "r", "e"),
         node("Mul", "c e", "y"),
     ],
-    "six divided by it": [node("Clip", "a zero six", "c", "bound"), node("Div", "six c", "y")],
+    "six less it": [node("Clip", "a zero six", "c", "bound"), node("Sub", "six c", "y")],
     "no upper bound": [node("Relu", "a", "c", "bound"), node("Div", "c six", "y")],
 }
 

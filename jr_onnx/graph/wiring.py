@@ -160,6 +160,12 @@ def constant_value(wiring: Wiring, name: str) -> npt.NDArray[Any] | None:
     return value
 
 
+def number_of(wiring: Wiring, name: str) -> float | None:
+    """The one number that a constant holds, if a value is such a constant."""
+    constant = constant_value(wiring, name) if name else None
+    return float(constant.item()) if constant is not None and constant.size == 1 else None
+
+
 def fill_of(node: onnx.NodeProto) -> npt.NDArray[Any]:
     """The one number, of shape [1], that a ConstantOfShape repeats."""
     given = next((attribute.t for attribute in node.attribute if attribute.name == "value"), None)

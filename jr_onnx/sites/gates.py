@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from jr_onnx.graph.scopes import own_domain
-from jr_onnx.graph.wiring import Wiring, constant_value
+from jr_onnx.graph.wiring import Wiring, number_of
 
 #: How inspect and the reports name a gate.
 GATE = "a gate (hard-sigmoid or hard-swish, written out), not an activation"
@@ -48,7 +48,7 @@ def _upper_bound(wiring: Wiring, index: int) -> tuple[str, float | None]:
     node = wiring.scope.nodes[index]
     if node.op_type == "Clip":
         attribute = next((attribute.f for attribute in node.attribute if attribute.name == "max"), None)
-        given = _number(wiring, node.input[2]) if len(node.input) > 2 else None
+        given = number_of(wiring, node.input[2]) if len(node.input) > 2 else None
         return node.output[0], attribute if attribute is not None else given
     takers = wiring.consumers[node.output[0]]
     after = wiring.scope.nodes[takers[0]] if len(takers) == 1 and takers[0] >= 0 else None
@@ -74,7 +74,7 @@ def _scales(wiring: Wiring, taker: int, name: str, value: str, highest: float, s
     if node.op_type not in ("Mul", "Div") or len(node.input) != 2 or (node.op_type == "Div" and node.input[0] != name):
         return False
     other = node.input[1] if node.input[0] == name else node.input[0]
-    number = _number(wiring, other)
+    number = number_of(wiring, other)
     if number is not None:
         return bool(number) and math.isclose(highest, number if node.op_type == "Div" else 1 / number, rel_tol=1e-3)
     if node.op_type == "Div":
@@ -102,13 +102,8 @@ def _root(wiring: Wiring, name: str, between: frozenset[str] = _BETWEEN) -> str:
 
 def _value_and_number(wiring: Wiring, names: list[str]) -> tuple[str, float | None]:
     """Which of two values is not a number, and the number; no number where it is not one of the two."""
-    numbers = [_number(wiring, name) for name in names]
+    numbers = [number_of(wiring, name) for name in names]
     for value, number in ((names[0], numbers[-1]), (names[-1], numbers[0])):
         if number is not None:
             return value, number
     return names[0], None
-
-
-def _number(wiring: Wiring, name: str) -> float | None:
-    constant = constant_value(wiring, name) if name else None
-    return float(constant.item()) if constant is not None and constant.size == 1 else None

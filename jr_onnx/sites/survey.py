@@ -25,6 +25,7 @@ from jr_onnx.graph.value_types import Dimension, ValueType, ValueTypes
 from jr_onnx.graph.wiring import Wiring
 from jr_onnx.metadata import Record, record_of
 from jr_onnx.sites.gates import GATE, is_gate
+from jr_onnx.sites.guards import GUARD, is_guard
 from jr_onnx.sites.matchers import MATCHERS, Found, OtherActivation, SiteKind, Verdict, activation_inside, operator_name
 
 #: What may be the lower bound in a gate.
@@ -152,6 +153,8 @@ def _in_scope(
                 continue  # its JumpReLU stands behind it, and is a site of its own
             if isinstance(found, Found) and found.kind in _IN_GATES and is_gate(wiring, index, found.input):
                 found = GATE
+            elif isinstance(found, Found) and not found.hardened and is_guard(wiring, index):
+                found = GUARD
             elif isinstance(found, Found) and found.kind is SiteKind.CLIP and not clip:
                 found = "a Clip is converted with --clip only"
         if found is not None:

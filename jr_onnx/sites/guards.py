@@ -1,0 +1,54 @@
+"""Guards: Max(x, 0) and Clip(x, 0, c) that keep a number out of where it must not be, such as a variance under a root.
+
+Exporters write them where rounding could make a variance, a norm or a probability fall below 0. They activate nothing,
+and a jump would zero what is small and right: LayerNormalization as flax writes it would divide by nothing but its
+epsilon. A Relu is always taken for an activation.
+"""
+
+from __future__ import annotations
+
+from jr_onnx.graph.scopes import own_domain
+from jr_onnx.graph.wiring import Wiring, number_of
+
+#: How inspect and the reports name a guard.
+GUARD = "a guard (it keeps what goes into a root, a logarithm or a denominator from falling below 0), not an activation"
+
+_GUARDS = frozenset({"Clip", "Max"})
+_BETWEEN = frozenset({"Cast", "Identity"})
+
+#: A larger number that is added on the way is no epsilon: log(1 + x) is an activation of x.
+_LARGEST_EPSILON = 0.01
+
+
+def is_guard(wiring: Wiring, index: int) -> bool:
+    """Whether all that takes the value of a Max or a Clip needs it to be no less than 0."""
+    node = wiring.scope.nodes[index]
+    return not own_domain(node.domain) and node.op_type in _GUARDS and _is_guarded(wiring, node.output[0])
+
+
+def _is_guarded(wiring: Wiring, name: str) -> bool:
+    takers = wiring.consumers[name]
+    return bool(takers) and all(taker >= 0 and _needs_guard(wiring, taker, name) for taker in takers)
+
+
+def _needs_guard(wiring: Wiring, taker: int, name: str) -> bool:
+    node = wiring.scope.nodes[taker]
+    if own_domain(node.domain):
+        return False
+    if node.op_type in ("Sqrt", "Log", "Reciprocal"):
+        return True
+    if node.op_type in _BETWEEN:
+        return _is_guarded(wiring, node.output[0])
+    if len(node.input) != 2:
+        return False
+    if node.op_type == "Div":
+        return bool(node.input[1] == name != node.input[0])
+    other = number_of(wiring, node.input[1] if node.input[0] == name else node.input[0])
+    if node.op_type == "Pow":
+        return node.input[0] == name and other is not None and (other < 0 or not other.is_integer())
+    return (
+        node.op_type == "Add"
+        and other is not None
+        and 0 <= other <= _LARGEST_EPSILON
+        and _is_guarded(wiring, node.output[0])
+    )
