@@ -19,7 +19,7 @@ import onnx
 from jr_onnx.element_types import NUMPY_TYPES, type_name
 from jr_onnx.forms.function import is_jump_relu
 from jr_onnx.forms.recognise import Match, operator_of, recognise
-from jr_onnx.forms.table import ALL_FORMS, LOWEST_OPSET, Form
+from jr_onnx.forms.table import ALL_FORMS, DOMAIN, LOWEST_OPSET, Form
 from jr_onnx.graph.scopes import Scope, own_domain
 from jr_onnx.graph.value_types import Dimension, ValueType, ValueTypes
 from jr_onnx.graph.wiring import Wiring
@@ -162,10 +162,10 @@ def _in_scope(
 
 
 def _verdict(wiring: Wiring, index: int, types: ValueTypes) -> Verdict:
-    """What a node that is no JumpReLU is; of one that calls a function, its body says that."""
+    """What a node that is no JumpReLU is; of one that calls a function that is not ours, its body says that."""
     node = wiring.scope.nodes[index]
     domain = own_domain(node.domain)
-    if not any(node.input) or not any(node.output) or (domain and types.calls_function(node)):
+    if not any(node.input) or not any(node.output) or (domain not in ("", DOMAIN) and types.calls_function(node)):
         return None
     matcher = MATCHERS.get((domain, node.op_type))
     if matcher is not None:
