@@ -381,6 +381,56 @@ def test_constants_of_any_type_do_no_harm(element_type: int, payload: dict[str, 
     assert Outcome(tmp_path, ("convert", path, "--jump", "1", "--clip")).code == 0
 
 
+@pytest.mark.parametrize(
+    ("before", "what"),
+    [
+        ([node("Identity", "", "a"), node("Relu", "a", "r"), node("Min", "r six", "m")], "has 0 inputs and needs 1"),
+        ([node("Relu", "x", "r"), node("Clip", "r", "")], "has 0 outputs and needs 1"),
+        ([node("ConstantOfShape", "", "z"), node("Max", "x z", "m")], "has 0 inputs and needs 1"),
+        ([node("DequantizeLinear", "", "d"), node("QuantizeLinear", "d six", "q")], "has 0 inputs and needs 2"),
+    ],
+)
+def test_an_operator_that_lacks_inputs_or_outputs_is_refused_beside_whatever_reads_it(
+    before: list[onnx.NodeProto], what: str, command: list[str], tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    model = make_model([*before, node("Relu", "x", "y")], [value("x", shape=[3])], [value("y")])
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(6), "six"))
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    assert what in refused(*command, path)
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        TensorProto(data_type=TensorProto.STRING, dims=[1], string_data=[b"u"]),
+        TensorProto(data_type=TensorProto.COMPLEX64, dims=[1], float_data=[0, 1]),
+        TensorProto(data_type=TensorProto.FLOAT, dims=[1], raw_data=b"abc"),
+        TensorProto(data_type=TensorProto.FLOAT, dims=[2**40], raw_data=b""),
+    ],
+    ids=["text", "complex", "damaged", "huge"],
+)
+def test_constants_that_are_no_numbers_do_no_harm_wherever_a_number_is_expected(
+    strange: TensorProto, tmp_path: Path
+) -> None:
+    nodes = [
+        node("Constant", "", "k", value=strange),
+        node("Shape", "x", "shape"),
+        node("ConstantOfShape", "shape", "filled", value=strange),
+        node("Cast", "k", "cast", to=TensorProto.FLOAT),
+        *(node("Max", f"x {low}", f"max_{low}") for low in ("filled", "cast")),
+        node("PRelu", "x k", "prelu"),
+        node("Identity", "k", "same"),
+        node("QuantizeLinear", "same k", "quantized"),
+        node("Relu", "x", "y"),
+        node("Min", "y k", "bounded"),
+    ]
+    path = tmp_path / "model.onnx"
+    path.write_bytes(make_model(nodes, [value("x", shape=[3])], [value("y")]).SerializeToString())
+    assert Outcome(tmp_path, ("inspect", path)).code == 0
+    assert Outcome(tmp_path, ("convert", path, "--jump", "1", "--clip")).code == 0
+
+
 def test_a_constant_in_another_file_is_not_looked_up_in_the_current_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,4 +39,4 @@ def try_to_write(path: Path) -> None:
     """Make a file beside it, as the writing will, and remove it. Permissions tell little: root has them all."""
     temporary = temporary_beside(path)
     temporary.touch(exist_ok=False)
-    temporary.unlink()
+    temporary.unlink(missing_ok=True)  # another process may have taken it for stale

@@ -111,7 +111,7 @@ def _is_function(node: onnx.NodeProto, opsets: Mapping[str, int]) -> bool:
     domain = own_domain(node.domain)
     try:
         schema: Any = onnx.defs.get_schema(node.op_type, opsets.get(domain, 0), domain)
-    except onnx.defs.SchemaError:
+    except (onnx.defs.SchemaError, TypeError):  # a TypeError: the version of a damaged model is beyond 32 bits
         return False
     return bool(schema.has_function or schema.has_context_dependent_function)
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 import onnx
+import onnx.defs
 
 from jr_onnx.errors import ModelError
-from jr_onnx.graph.scopes import Scope, function_name, graphs_in, own_domain
+from jr_onnx.graph.scopes import Scope, all_scopes, function_name, graphs_in, own_domain
 from jr_onnx.marks import PREFIX
+from jr_onnx.text import count
 
 #: How deep functions may call each other, and how many nodes a model may have once every call is written out. Newer
 #: versions of onnx refuse more, or take forever; older ones crash.
@@ -61,7 +64,8 @@ def check_structure(model: onnx.ModelProto) -> None:
 
     Raises:
         ModelError: a name is not text; a value is used but never produced, is produced twice, or depends on itself;
-            or a function calls itself, or the functions unfold to more than can be handled.
+            a node lacks inputs or outputs that ONNX asks for; or a function calls itself, or the functions unfold to
+            more than can be handled.
     """
     for name in _names(model):
         if isinstance(name, bytes):
@@ -72,6 +76,29 @@ def check_structure(model: onnx.ModelProto) -> None:
         where = f"function {function.domain}::{function.name}"
         _check_nodes(where, function.node, set(function.input), ())
         _check_outputs(where, function.output, [set(function.input), _outputs(function.node)])
+    called = {(own_domain(function.domain), function.name) for function in model.functions}
+    for scope in all_scopes(model):
+        for index, node in enumerate(scope.nodes):
+            if not own_domain(node.domain) and ("", node.op_type) not in called:
+                _check_arity(scope, index, node)
+
+
+def _check_arity(scope: Scope, index: int, node: onnx.NodeProto) -> None:
+    inputs, outputs = _least(node.op_type, scope.opset)
+    for number, least, what in ((len(node.input), inputs, "input"), (len(node.output), outputs, "output")):
+        if number < least:
+            text = f"has {count(number, what)} and needs {least}; export the model again"
+            raise ModelError(f"node '{scope.path_of(index)}' ({node.op_type}): {text}")
+
+
+@lru_cache(maxsize=1024)
+def _least(op_type: str, opset: int) -> tuple[int, int]:
+    """How many inputs and outputs an operator of ONNX has at least; none where it is not known."""
+    try:
+        schema = onnx.defs.get_schema(op_type, opset, "")
+    except (onnx.defs.SchemaError, TypeError):  # a TypeError: the version of a damaged model is beyond 32 bits
+        return 0, 0
+    return schema.min_input, schema.min_output
 
 
 def _names(model: onnx.ModelProto) -> Iterator[str | bytes]:

@@ -24,6 +24,8 @@ _MOST_AXES = 32
 
 INT64 = onnx.TensorProto.INT64
 
+_NO_NUMBERS = (onnx.TensorProto.STRING, onnx.TensorProto.COMPLEX64, onnx.TensorProto.COMPLEX128)
+
 #: The types to which a Cast of a constant is followed: those of a jump, and of a zero point.
 _CASTS = {
     *NUMPY_TYPES,
@@ -76,19 +78,14 @@ class Wiring:
         return home is not None and name in home._tensors
 
     def constant(self, name: str) -> npt.NDArray[Any] | None:
-        """The value of an initializer or of a Constant node, here or outside; None where it is not constant.
+        """The numbers of an initializer or of a Constant node, here or outside; None where it is not constant.
 
         An initializer that is also an input of the main graph can be overridden (from IR version 4 on), but its default
         counts.
         """
         home = self.home(name)
         tensor = home._tensors.get(name) if home else None
-        if tensor is None or math.prod(tensor.dims) > _LARGEST:
-            return None
-        try:
-            return np.asarray(onnx.numpy_helper.to_array(tensor))
-        except (ValueError, TypeError, RuntimeError, LookupError):  # not all in the skeleton, or of no known type
-            return None
+        return _numbers(tensor) if tensor is not None else None
 
     @cached_property
     def _defined(self) -> set[str]:
@@ -108,10 +105,20 @@ class Wiring:
                 tensor = _tensor_in(attribute)
                 if tensor is not None:
                     tensors[node.output[0]] = tensor
-        # The inputs of a body are what its node passes in. What is in another file would be looked up in the current
-        # folder.
+        # The inputs of a body are what its node passes in.
         passed = {value.name for value in self.scope.graph.input} if self.scope.graph and self.scope.parent else set()
-        return {name: t for name, t in tensors.items() if not t.data_location and name not in passed}
+        return {name: tensor for name, tensor in tensors.items() if not tensor.data_location and name not in passed}
+
+
+def _numbers(tensor: onnx.TensorProto) -> npt.NDArray[Any] | None:
+    """What a tensor holds; None where that is too much, no real numbers, damaged, or in another file."""
+    # ONNX would look for another file in the current folder.
+    if tensor.data_location or tensor.data_type in _NO_NUMBERS or math.prod(tensor.dims) > _LARGEST:
+        return None
+    try:
+        return np.asarray(onnx.numpy_helper.to_array(tensor))
+    except (ValueError, TypeError, RuntimeError, LookupError):  # not all in the skeleton, or of no known type
+        return None
 
 
 def _tensor_in(attribute: onnx.AttributeProto) -> onnx.TensorProto | None:
@@ -156,7 +163,8 @@ def constant_value(wiring: Wiring, name: str) -> npt.NDArray[Any] | None:
             value = np.zeros_like(value)
         elif node.op_type == "Cast":
             to = next(attribute.i for attribute in node.attribute if attribute.name == "to")
-            value = value.astype(onnx.helper.tensor_dtype_to_np_dtype(to))
+            with np.errstate(invalid="ignore", over="ignore"):
+                value = value.astype(onnx.helper.tensor_dtype_to_np_dtype(to))
     return value
 
 
@@ -166,10 +174,13 @@ def number_of(wiring: Wiring, name: str) -> float | None:
     return float(constant.item()) if constant is not None and constant.size == 1 else None
 
 
-def fill_of(node: onnx.NodeProto) -> npt.NDArray[Any]:
-    """The one number, of shape [1], that a ConstantOfShape repeats."""
-    given = next((attribute.t for attribute in node.attribute if attribute.name == "value"), None)
-    return np.zeros(1, np.float32) if given is None else np.asarray(onnx.numpy_helper.to_array(given))
+def fill_of(node: onnx.NodeProto) -> npt.NDArray[Any] | None:
+    """The one number, of shape [1], that a ConstantOfShape repeats; None where that is not known."""
+    given = next((attribute for attribute in node.attribute if attribute.name == "value"), None)
+    if given is None:
+        return np.zeros(1, np.float32)
+    fill = None if given.ref_attr_name else _numbers(given.t)
+    return fill if fill is not None and fill.size == 1 else None
 
 
 def _filled(wiring: Wiring, node: onnx.NodeProto) -> npt.NDArray[Any] | None:
@@ -179,10 +190,8 @@ def _filled(wiring: Wiring, node: onnx.NodeProto) -> npt.NDArray[Any] | None:
     dimensions = [int(dimension) for dimension in shape]
     if math.prod(dimensions) > _LARGEST or len(dimensions) > _MOST_AXES:
         return None
-    try:
-        return np.full(dimensions, fill_of(node).reshape(()))
-    except (ValueError, TypeError, RuntimeError, LookupError):
-        return None
+    fill = fill_of(node)
+    return None if fill is None else np.full(dimensions, fill.reshape(()))
 
 
 def _keeps_constant(node: onnx.NodeProto) -> bool:

@@ -16,6 +16,9 @@ GUARD = "a guard (it keeps what goes into a root, a logarithm or a denominator f
 _GUARDS = frozenset({"Clip", "Max"})
 _BETWEEN = frozenset({"Cast", "Identity"})
 
+#: How many nodes may lie between the two.
+_LONGEST = 8
+
 #: A larger number that is added on the way is no epsilon: log(1 + x) is an activation of x.
 _LARGEST_EPSILON = 0.01
 
@@ -26,19 +29,19 @@ def is_guard(wiring: Wiring, index: int) -> bool:
     return not own_domain(node.domain) and node.op_type in _GUARDS and _is_guarded(wiring, node.output[0])
 
 
-def _is_guarded(wiring: Wiring, name: str) -> bool:
-    takers = wiring.consumers[name]
-    return bool(takers) and all(taker >= 0 and _needs_guard(wiring, taker, name) for taker in takers)
+def _is_guarded(wiring: Wiring, name: str, steps: int = _LONGEST) -> bool:
+    takers = wiring.consumers[name] if steps else ()
+    return bool(takers) and all(taker >= 0 and _needs_guard(wiring, taker, name, steps - 1) for taker in takers)
 
 
-def _needs_guard(wiring: Wiring, taker: int, name: str) -> bool:
+def _needs_guard(wiring: Wiring, taker: int, name: str, steps: int) -> bool:
     node = wiring.scope.nodes[taker]
     if own_domain(node.domain):
         return False
     if node.op_type in ("Sqrt", "Log", "Reciprocal"):
         return True
     if node.op_type in _BETWEEN:
-        return _is_guarded(wiring, node.output[0])
+        return _is_guarded(wiring, node.output[0], steps)
     if len(node.input) != 2:
         return False
     if node.op_type == "Div":
@@ -50,5 +53,5 @@ def _needs_guard(wiring: Wiring, taker: int, name: str) -> bool:
         node.op_type == "Add"
         and other is not None
         and 0 <= other <= _LARGEST_EPSILON
-        and _is_guarded(wiring, node.output[0])
+        and _is_guarded(wiring, node.output[0], steps)
     )

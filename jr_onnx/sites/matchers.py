@@ -159,7 +159,8 @@ def _shape_of_zero(wiring: Wiring, name: str, x: str) -> tuple[int, ...] | None:
     if home is None or produced is None or own_domain(produced[1].domain):
         return None
     node = produced[1]
-    if node.op_type == "ConstantOfShape" and not fill_of(node).any():
+    fill = fill_of(node) if node.op_type == "ConstantOfShape" else None
+    if fill is not None and not fill.any():
         shape = node.input[0]
     elif node.op_type == "Expand" and len(node.input) == 2 and _is_zero(home, node.input[0]):
         shape = node.input[1]
