@@ -196,13 +196,13 @@ def _replaced_data(data: tuple[DataPlace, ...], output: Path) -> set[Path]:
 
 
 def _remove_unnamed(data: set[Path], output: Path) -> None:
-    """Remove data files that no model in the folder names. One that cannot be read may name any."""
+    """Remove data files that no model in the folder names; a damaged .onnx file may name any."""
     with contextlib.suppress(OSError):
-        for model in {output, *output.parent.glob("*.onnx")} if data else ():
+        for model in {output, *filter(Path.is_file, output.parent.iterdir())} - data if data else ():
             named = _named(model)
-            if named is None:
+            if named is None and model.suffix == ".onnx":
                 return
-            data = data - {output.parent / location for location in named}
+            data = data - {output.parent / location for location in named or ()}
         _remove(list(data))
 
 

@@ -195,17 +195,16 @@ def test_data_of_the_replaced_model_are_removed_where_no_model_names_them(source
         assert onnx.load(output).graph.initializer[0].raw_data == weights
 
 
-@pytest.mark.parametrize("neighbour", ["a model that names them", "one that cannot be read"])
+@pytest.mark.parametrize("neighbour", ["neighbour.onnx", "neighbour.pb", "no model"])
 def test_data_that_another_model_may_name_stay(neighbour: str, source: Path, other: Path) -> None:
     output = other / "hardened.onnx"
     assert convert(source, "-o", output) == 0
-    if neighbour == "one that cannot be read":
-        (other / "neighbour.onnx").write_bytes(b"no model")
-    else:
-        (other / "neighbour.onnx").write_bytes(output.read_bytes())
+    name = "neighbour.onnx" if neighbour == "no model" else neighbour
+    (other / name).write_bytes(b"no model" if neighbour == "no model" else output.read_bytes())
+    (other / "notes.txt").write_bytes(b"no model")
     source.with_name("w.bin").write_bytes(bytes(16))
     assert convert(source, "-o", output, "--force") == 0
-    assert files_in(other) == {"hardened.onnx", "neighbour.onnx", "w.bin", "w.1.bin"}
+    assert files_in(other) == {"hardened.onnx", name, "notes.txt", "w.bin", "w.1.bin"}
     assert (other / "w.bin").read_bytes() == WEIGHTS
 
 
