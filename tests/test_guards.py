@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from support import FLOAT, make_model, node, value
+from support import FLOAT, INT64, Array, make_model, node, value
 
 from jr_onnx import convert, find_sites, inspect
 from jr_onnx.sites.guards import GUARD
@@ -21,11 +21,34 @@ GUARDED = {
     "reciprocal": [node("Add", "b tiny", "e"), node("Reciprocal", "e", "y")],
     "denominator": [node("Add", "b tiny", "e"), node("Div", "v e", "y")],
     "root as a power": [node("Pow", "b half", "y")],
+    "shaped first, as flax has it": [
+        node("Reshape", "b shape", "q"),
+        node("Add", "q tiny", "e"),
+        node("Sqrt", "e", "s"),
+        node("Reciprocal", "s", "y"),
+    ],
+    "behind Unsqueeze and Expand": [
+        node("Unsqueeze", "b axes", "u"),
+        node("Expand", "u shape", "e"),
+        node("Sqrt", "e", "y"),
+    ],
+    "times a number": [node("Mul", "two b", "m"), node("Sqrt", "m", "y")],
+    "over a number": [node("Div", "b two", "d"), node("Add", "d tiny", "e"), node("Sqrt", "e", "y")],
+    "a probability, upper bound second": [node("Min", "b one", "m"), node("Log", "m", "y")],
+    "a smallest number": [node("Max", "tiny b", "m"), node("Log", "m", "y")],
+    "clipped": [node("Clip", "b tiny one", "c"), node("Log", "c", "y")],
+    "variance of BatchNormalization": [node("BatchNormalization", "image v v v b", "y")],
     "negative power": [node("Add", "b tiny", "e"), node("Pow", "e minus", "y")],
 }
 ACTIVATIONS = {
     "log(1 + b)": [node("Add", "b one", "e"), node("Log", "e", "y")],
     "square": [node("Pow", "b two", "y")],
+    "mean of BatchNormalization": [node("BatchNormalization", "image v v b v", "y")],
+    "mean and variance of BatchNormalization": [node("BatchNormalization", "image v v b b", "y")],
+    "over a root": [node("Sqrt", "two", "s"), node("Div", "b s", "y")],
+    "below no less than 1": [node("Max", "b one", "m"), node("Log", "m", "y")],
+    "less than a number": [node("Min", "b two", "y")],
+    "a shape": [node("Cast", "b", "i", to=INT64), node("Expand", "v i", "e"), node("Sqrt", "e", "y")],
     "numerator": [node("Div", "b two", "y")],
     "over itself": [node("Add", "b tiny", "e"), node("Div", "b e", "y")],
     "root and another use": [node("Sqrt", "b", "s"), node("Add", "s b", "y")],
@@ -36,9 +59,10 @@ ACTIVATIONS = {
 
 def model_of(bound: str, after: list[onnx.NodeProto]) -> onnx.ModelProto:
     """A Relu in front, and what the bound leads to."""
-    numbers = {name: np.asarray(number, np.float32) for name, number in NUMBERS.items()}
+    numbers: dict[str, Array] = {name: np.asarray(number, np.float32) for name, number in NUMBERS.items()}
+    numbers |= {"shape": np.array([1, 5]), "axes": np.array([0]), "image": np.ones((1, 5), np.float32)}
     nodes = [node("Relu", "x", "r", "relu"), node("Sub", "r one", "v"), BOUNDS[bound], *after]
-    return make_model(nodes, [value("x", FLOAT, [5])], [value("y", FLOAT, [5])], initializers=numbers)
+    return make_model(nodes, [value("x", FLOAT, [5])], [value("y", FLOAT)], initializers=numbers)
 
 
 def converted(model: onnx.ModelProto) -> list[str]:

@@ -14,10 +14,15 @@ from jr_onnx.graph.wiring import Wiring, number_of
 GUARD = "a guard (it keeps what goes into a root, a logarithm or a denominator from falling below 0), not an activation"
 
 _GUARDS = frozenset({"Clip", "Max"})
-_BETWEEN = frozenset({"Cast", "Identity"})
+
+#: What leaves the numbers in its first input as they are, or below a bound: 0 stays 0, and all stays in order.
+_BETWEEN = frozenset({"Cast", "Clip", "Expand", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 
 #: How many nodes may lie between the two.
 _LONGEST = 8
+
+#: Which input of BatchNormalization the variance is.
+_VARIANCE = 4
 
 #: A larger number that is added on the way is no epsilon: log(1 + x) is an activation of x.
 _LARGEST_EPSILON = 0.01
@@ -40,18 +45,23 @@ def _needs_guard(wiring: Wiring, taker: int, name: str, steps: int) -> bool:
         return False
     if node.op_type in ("Sqrt", "Log", "Reciprocal"):
         return True
+    if node.op_type == "BatchNormalization":
+        return list(node.input).index(name) == _VARIANCE
     if node.op_type in _BETWEEN:
-        return _is_guarded(wiring, node.output[0], steps)
+        return node.input[0] == name and _is_guarded(wiring, node.output[0], steps)
     if len(node.input) != 2:
         return False
-    if node.op_type == "Div":
-        return bool(node.input[1] == name != node.input[0])
-    other = number_of(wiring, node.input[1] if node.input[0] == name else node.input[0])
+    first = node.input[0] == name
+    other = number_of(wiring, node.input[1] if first else node.input[0])
+    if node.op_type == "Div" and not first:
+        return True
     if node.op_type == "Pow":
-        return node.input[0] == name and other is not None and (other < 0 or not other.is_integer())
-    return (
-        node.op_type == "Add"
-        and other is not None
-        and 0 <= other <= _LARGEST_EPSILON
-        and _is_guarded(wiring, node.output[0], steps)
-    )
+        return first and other is not None and (other < 0 or not other.is_integer())
+    return other is not None and _keeps_small(node.op_type, other) and _is_guarded(wiring, node.output[0], steps)
+
+
+def _keeps_small(op_type: str, number: float) -> bool:
+    """Whether an operator with this number as its other input keeps what is 0, or nearly so, near 0."""
+    if op_type in ("Add", "Max"):
+        return 0 <= number <= _LARGEST_EPSILON
+    return number > 0 and op_type in ("Div", "Min", "Mul")
