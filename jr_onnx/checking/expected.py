@@ -13,7 +13,7 @@ from jr_onnx.comparison.side import Side, read_side
 from jr_onnx.errors import OptionError
 from jr_onnx.forms.table import HARD_SIGMOID, JUMP_RELU, RELU_GREATER, TARGETS, THRESHOLDED_RELU
 from jr_onnx.graph.structure import check_structure
-from jr_onnx.lowering.lower import Lowering
+from jr_onnx.lowering.lower import RAISED_TO, Lowering
 from jr_onnx.metadata import (
     CLIP,
     EXCLUDE,
@@ -110,7 +110,7 @@ class JumpsByPath(JumpReluPolicy):
     by_path: Mapping[str, Jump] = field(default_factory=dict)
 
     def rule_for(self, path: str, node_name: str) -> PolicyRule | None:
-        return PolicyRule(node_name, self.by_path.get(path))
+        return PolicyRule(node_name or path, self.by_path.get(path))
 
 
 def read_hardened(source: Source) -> Hardened:
@@ -140,7 +140,7 @@ def make_expected(original: Source, hardened: Hardened, asked: Asked) -> Expecte
     if options.jump_input is not None and options.jump_input == jump_input_of(model):
         options = _without_new_input(model, options)
     plan = make_plan(model, options)
-    edit = Lowering(model, plan, options).edit()
+    edit = Lowering(model, plan, options, _raised_before(hardened)).edit()
     entries = provenance(options, len(plan.sites), origin_digest(model, original.digest), edit.jump_input)
     edit.metadata = _metadata(entries, hardened, asked.policy)
     buffer = Spliced(original, rewrite(original, edit))
@@ -220,6 +220,12 @@ def _options(original: onnx.ModelProto, hardened: Hardened, asked: Asked) -> Opt
         inline=inline == "inline",
         allow_empty=True,
     )
+
+
+def _raised_before(hardened: Hardened) -> int:
+    """The IR version that an earlier conversion of the same model may have needed, for another target; 0 for none."""
+    version = hardened.model.ir_version
+    return version if version in RAISED_TO else 0
 
 
 def _without_new_input(original: onnx.ModelProto, options: Options) -> Options:

@@ -27,11 +27,18 @@ from jr_onnx.plan import Plan, PlannedSite, jump_shape
 #: From this IR version on an initializer need not be a graph input, and one that is can be overridden.
 _FREE_INITIALIZERS = 4
 
+#: The IR versions that a conversion may raise a model to.
+RAISED_TO = (_FREE_INITIALIZERS, FUNCTIONS_IR_VERSION)
+
 
 class Lowering:
-    """Grows the edit for one plan, site by site; sites share the constants that they can share."""
+    """Grows the edit for one plan, site by site; sites share the constants that they can share.
 
-    def __init__(self, model: onnx.ModelProto, plan: Plan, options: Options) -> None:
+    Args:
+        least_ir_version: the IR version that the model is raised to, also where the plan needs none.
+    """
+
+    def __init__(self, model: onnx.ModelProto, plan: Plan, options: Options, least_ir_version: int = 0) -> None:
         self._model = model
         self._plan = plan
         self._options = options
@@ -44,6 +51,7 @@ class Lowering:
         self._namer = Namer(taken - self._orphans)
         self._shared: dict[object, str] = {}
         self._ir_version = model.ir_version
+        self._least_ir_version = least_ir_version
 
     def edit(self) -> ModelEdit:
         """The edits that make the model what the plan says; the metadata are left to the caller.
@@ -61,7 +69,9 @@ class Lowering:
         return self._edit
 
     def _raise_ir_version(self) -> None:
-        needed = FUNCTIONS_IR_VERSION if any(p.form is JUMP_RELU for p in self._plan.sites) else 0
+        needed = self._least_ir_version
+        if any(p.form is JUMP_RELU for p in self._plan.sites):
+            needed = max(needed, FUNCTIONS_IR_VERSION)
         if self._options.jump_input is not None and self._plan.sites:
             needed = max(needed, _FREE_INITIALIZERS)
         if needed <= self._ir_version:

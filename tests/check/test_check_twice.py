@@ -6,10 +6,12 @@ from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 from checking import DIGITS, hardened, initializer, node, rules, shown, small
-from support import SHIPPED, TARGETS
+from support import FLOAT, SHIPPED, TARGETS, make_model, value
+from support import node as new_node
 
 import jr_onnx
 
@@ -51,6 +53,42 @@ def test_sites_left_out_and_jumps_that_are_inputs_are_clean(
     once, twice = again(DIGITS, tmp_path, first, second)
     report = jr_onnx.check(once, twice, library=False)
     assert not report.findings, shown(report)
+
+
+@pytest.mark.parametrize("ir_version", [3, 4, 7])
+def test_what_an_earlier_conversion_raised_the_ir_version_for_is_clean(ir_version: int) -> None:
+    nodes = [new_node("MatMul", "x w", "h"), new_node("Relu", "h", "r"), new_node("Relu", "r", "y")]
+    model = make_model(
+        nodes,
+        [value("x", FLOAT, [2, 3])],
+        [value("y", FLOAT, [2, 3])],
+        opset=13,
+        ir_version=ir_version,
+        initializers={"w": np.ones((3, 3), np.float32)},
+    )
+    firsts: list[dict[str, Any]] = [*map(dict, TARGETS.values()), {"target": "subgraph", "jump_input": "k"}]
+    for first, target in product(firsts, TARGETS):
+        once = hardened(model, **first)
+        twice = hardened(once, jump=0.25, **TARGETS[target])
+        for original in (once, model):
+            report = jr_onnx.check(original, twice, run=False)
+            assert not report.findings, f"{first} -> {target}: {shown(report)}"
+
+
+def test_an_ir_version_that_no_conversion_gives_is_found() -> None:
+    model = small()
+    model.ir_version = 7
+    changed = hardened(model, target="subgraph")
+    changed.ir_version = 9
+    assert rules(jr_onnx.check(model, changed, run=False)) == {"JR116"}
+
+
+def test_relus_without_a_name_are_clean() -> None:
+    model = make_model([new_node("Relu", "x", "y")], [value("x", FLOAT, [3])], [value("y", FLOAT, [3])])
+    once = hardened(model, jump=0.25)
+    for original in (once, model):
+        report = jr_onnx.check(original, hardened(once))
+        assert not report.findings, shown(report)
 
 
 def test_another_original_is_told_from_the_first() -> None:
