@@ -27,7 +27,7 @@ from jr_onnx.forms.write import NewNode
 from jr_onnx.graph.names import Namer, taken_names
 from jr_onnx.graph.scopes import Scope, all_scopes, own_domain
 from jr_onnx.graph.value_types import ValueTypes
-from jr_onnx.graph.wiring import Wiring
+from jr_onnx.graph.wiring import Wiring, constant_value
 from jr_onnx.lowering.edits import ModelEdit
 from jr_onnx.marks import PREFIX
 from jr_onnx.optimization.original import TAG, Recovered
@@ -121,7 +121,7 @@ def replant(
     """The edit that puts every site's JumpReLU where it belongs; the metadata are left to the caller.
 
     Args:
-        called_with: the element types of the JumpReLU nodes that may still stand in the model.
+        called_with: the element types of the hardened model's JumpReLU nodes, which may still stand in the model.
     """
     edit = ModelEdit()
     scopes = tuple(all_scopes(model))
@@ -135,14 +135,25 @@ def replant(
             edit.initializers[jumps[key]] = one.jump
         _put(edit, place, NewNode(OP_TYPE, ("", jumps[key]), (), DOMAIN, one.site.name or one.site.path), namer)
     element_types = {one.site.element_type for one in sites}
-    if any((node.domain, node.op_type) == (DOMAIN, OP_TYPE) for scope in scopes for node in scope.nodes):
-        element_types |= set(called_with)
+    for scope in scopes:
+        for node in scope.nodes:
+            if (node.domain, node.op_type) == (DOMAIN, OP_TYPE):
+                # onnxruntime computes some of a float16 model in float, and casts the jumps then.
+                jump = constant_value(wiring_of(scope), node.input[1])
+                element_types |= (
+                    set(called_with) if jump is None else {onnx.helper.np_dtype_to_tensor_dtype(jump.dtype)}
+                )
     if element_types:
-        _add_function(edit, model, scopes[0], element_types)
+        _add_function(edit, scopes[0], element_types)
+    if model.ir_version < FUNCTIONS_IR_VERSION:
+        edit.ir_version = FUNCTIONS_IR_VERSION
+        # Before version 4 every initializer is an input too, but not those that onnxruntime adds; from there on that
+        # would make it no constant.
+        edit.dropped_inputs = {t.name for t in model.graph.initializer} if model.ir_version < 4 else set()
     return edit
 
 
-def _add_function(edit: ModelEdit, model: onnx.ModelProto, main: Scope, element_types: Collection[int]) -> None:
+def _add_function(edit: ModelEdit, main: Scope, element_types: Collection[int]) -> None:
     """jr_onnx::JumpReLU: onnxruntime 1.32 leaves it out of its optimised graph, and older versions may not."""
     if DOMAIN not in main.opsets:
         edit.at(main).imports = True
@@ -150,10 +161,6 @@ def _add_function(edit: ModelEdit, model: onnx.ModelProto, main: Scope, element_
     if body is not None:
         edit.dropped_functions = {OP_TYPE}
         edit.function = function_proto(body, main.opset, min(element_types))
-    if model.ir_version < FUNCTIONS_IR_VERSION:
-        edit.ir_version = FUNCTIONS_IR_VERSION
-        # Before version 4 every initializer is an input too; from there on that would make it no constant.
-        edit.dropped_inputs = {t.name for t in model.graph.initializer} if model.ir_version < 4 else set()
 
 
 def _put(edit: ModelEdit, place: Place, jump_relu: NewNode, namer: Namer) -> None:
