@@ -30,8 +30,10 @@ def is_gate(wiring: Wiring, index: int, x: str) -> bool:
     already.
     """
     bounded, highest = _upper_bound(wiring, index)
+    if highest is None:
+        return False
     shifted = wiring.producer(_root(wiring, x, _BETWEEN | {"Relu"}))
-    if highest is None or shifted is None or len(shifted[1].input) != 2 or own_domain(shifted[1].domain):
+    if shifted is None or len(shifted[1].input) != 2 or own_domain(shifted[1].domain):
         return False
     value, shift = _value_and_number(wiring, list(shifted[1].input))
     if shifted[1].op_type == "Sub" and shift is not None and value == shifted[1].input[0]:
