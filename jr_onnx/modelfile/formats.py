@@ -41,6 +41,8 @@ _FORMATS = tuple(
             "an ONNX model as text (textproto)",
             _SAVE.format("textproto"),
         ),
+        # A model that is damaged further on has zeros, or tags and lengths that are no text, in its first 4 KiB.
+        (rb"[^\x00-\x08\x0b\x0c\x0e-\x1f]{8,}\Z", "text", "give the ONNX model"),
     )
 )
 
