@@ -42,7 +42,7 @@ _FORMATS = tuple(
             _SAVE.format("textproto"),
         ),
         # A model that is damaged further on has zeros, or tags and lengths that are no text, in its first 4 KiB.
-        (rb"[^\x00-\x08\x0b\x0c\x0e-\x1f]{8,}\Z", "text", "give the ONNX model"),
+        (rb"([\t\n\r -~]|[\xc2-\xf4][\x80-\xbf]{1,3}){8,}[\xc2-\xf4]?[\x80-\xbf]*\Z", "text", "give the ONNX model"),
     )
 )
 
