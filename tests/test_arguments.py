@@ -79,6 +79,7 @@ def test_one_value_where_several_are_taken_is_named(
         (lambda _: convert(jump=None, policy={"default": 0.5}), "policy: {'default': 0.5} is neither a jr_onnx.Jump"),
         (lambda hard: check(hard, policy=0.5), "policy: 0.5 is neither a jr_onnx.JumpReluPolicy nor the name of a"),
         (lambda hard: check(hard, data="none.npz"), "none.npz: cannot be read: No such file or directory"),
+        (lambda hard: check(hard, data=np.zeros(3)), "data: ndarray has no names; give data={'NAME': array}, or an N"),
         (lambda hard: check(hard, shapes="image=1,1,8,8"), "shapes: 'image=1,1,8,8' has no names; give shapes={"),
         (lambda hard: check(hard, shapes={"image": 1}), "shapes['image']: 1 is one value, and a list of them"),
         (lambda hard: check(hard, shapes={"image": "1,1,8,8"}), "shapes['image']: '1,1,8,8' is one value"),

@@ -65,7 +65,7 @@ def test_a_name_that_is_too_long_is_refused(command: list[str], refused: Callabl
 
 NO_MODELS = {
     "an empty file": (b"", "is empty"),
-    "a text": (b"This is no model.\n", "damaged at byte"),
+    "a text": (b"This is no model.\n", "is text; give the ONNX model"),
     "a program": (b"\x7fELF\x02\x01\x01" + bytes(1000), "damaged at byte"),
     "zeros": (bytes(1000), "damaged at byte 0"),
     "a cut archive": (b"PK\x03\x04\x14\x00" + bytes(100), "is a ZIP archive"),
@@ -123,6 +123,7 @@ OTHER_FORMATS = {
     "textproto with a comment": (b"# a model\n" + in_format("textproto"), "format='textproto')"),
     "onnxtxt": (in_format("onnxtxt"), "is an ONNX model as text (onnxtxt); save it as protobuf with onnx.save("),
     "ONNX as JSON": (in_format("json"), "is an ONNX model as JSON; save it as protobuf with onnx.save("),
+    "Markdown": (b"# Models\n\nThe model is in \xc2\xabnet.onnx\xc2\xbb.\n", "is text; give the ONNX model"),
     "JSON": (b'[{"model_type": "bert"}]', "is JSON; give the ONNX model"),
     "ORT": (b"\x18\0\0\0ORTM" + bytes(1000), "is onnxruntime's ORT format; give the ONNX model that it was made from"),
     "TFLite": (b"\x1c\0\0\0TFL3" + bytes(1000), "is a TensorFlow Lite model; export the model to ONNX"),

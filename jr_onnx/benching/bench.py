@@ -14,6 +14,7 @@ from jr_onnx.benching.peak import peak_memory
 from jr_onnx.benching.report import BenchReport, FileCost, Timing, ratio
 from jr_onnx.benching.sessions import blamed_on, open_session
 from jr_onnx.errors import ModelError, OptionError
+from jr_onnx.modelfile.source import about, check_is_file
 from jr_onnx.running.samples import Sampler
 from jr_onnx.running.ways import (
     Arrays,
@@ -74,6 +75,9 @@ def bench(
     )
     if not paths or rounds < 2 or min(threads, default=0) < 1 or min(batches, default=1) < 1:
         raise OptionError("give at least one model, two rounds, and batch sizes and threads of 1 and more")
+    for path in paths:
+        with about(path):
+            check_is_file(path)
     try:
         name = provider_name(provider)
         feeds = _feeds(paths, name, batches, shapes)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy.typing as npt
 import onnx
 
-from jr_onnx.arguments import as_list, as_lists, as_name
+from jr_onnx.arguments import as_arrays, as_list, as_lists, as_name
 from jr_onnx.checking import rules
 from jr_onnx.checking.alone import WITHOUT_ORIGINAL, check_alone, check_record, converted_sites, filters_of_record
 from jr_onnx.checking.bytestream import reader_of
@@ -118,7 +118,7 @@ def check(
         clip,
         as_name("jump_input", jump_input),
     )
-    arrays = read_inputs(Path(data)) if isinstance(data, str | Path) else data or {}
+    arrays = read_inputs(Path(data)) if isinstance(data, str | Path) else as_arrays("data", data)
     started = time.perf_counter()
     with contextlib.ExitStack() as stack:
         theirs = stack.enter_context(open_model(hardened))

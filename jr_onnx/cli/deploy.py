@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from jr_onnx.cli.progress import progress_bar
 from jr_onnx.deployment.deploy import MOUNT, SERVERS, DeploymentReport, deploy
+from jr_onnx.deployment.folder import SUMS
 from jr_onnx.errors import JrOnnxError
 from jr_onnx.modelfile.external import data_files
 from jr_onnx.modelfile.source import open_file
@@ -84,7 +85,7 @@ def _data_size(model: Path) -> int:
 def _text(report: DeploymentReport) -> str:
     signature = report.signature
     lines = [f"input   {tensor}" for tensor in signature.inputs] + [f"output  {tensor}" for tensor in signature.outputs]
-    lines += [f"wrote {report.output / name}" for name in report.files]
+    lines += [f"wrote {report.output / name}" for name in (*report.files, SUMS)]
     lines += [_chosen(report), f"start it {report.start}"]
     lines += [f"it needs {report.needs}"] if report.needs else []
     lines += [f"warning: {one}" for one in report.warnings]

@@ -35,7 +35,7 @@ def add_scale_arguments(group: argparse._ArgumentGroup) -> None:
 def add_report_arguments(parser: argparse.ArgumentParser) -> None:
     """What is written for people and programs to read."""
     parser.add_argument("--report", metavar="FILE.html", type=named, help="write the report as one HTML page")
-    parser.add_argument("--plots", metavar="DIR", type=named, help="write the charts as PNG and SVG (jr-onnx[report])")
+    parser.add_argument("--plots", metavar="DIR", type=named, help="write the charts as PNG and SVG (needs matplotlib)")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
@@ -76,4 +76,4 @@ def check_plots(folder: Path | None) -> None:
     except OSError as error:
         raise OutputError(f"--plots {folder}: cannot be written: {error.strerror or error}; name another") from error
     if importlib.util.find_spec("matplotlib") is None:
-        raise RuntimeMissingError('--plots needs matplotlib; install it with pip install "jr-onnx[report]"')
+        raise RuntimeMissingError("--plots needs matplotlib; pip install matplotlib")

@@ -60,7 +60,8 @@ def _text(report: OptimizationReport) -> str:
         fused = (
             f"{count(report.sites, 'JumpReLU')}: {report.with_add} with the Add in front, {len(report.left)} as before"
         )
-        return "\n".join((fused, printable(f"wrote {report.output} ({report.seconds:.2f} s)")))
+        wrote = f"wrote {report.output} ({report.seconds:.2f} s)"
+        return "\n".join((fused, f"not compared with the hardened model: {report.unverified}", printable(wrote)))
     lines = [
         f"{count(report.sites, 'JumpReLU')}: {report.behind} behind fused nodes ({report.below} of them below "
         f"a MaxPool), {report.in_place_of} in place of a Relu, {len(report.left)} left as they were"

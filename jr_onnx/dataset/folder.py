@@ -129,6 +129,6 @@ def _pillow() -> tuple[Any, Any]:
         from PIL import Image, ImageOps
     except ImportError as error:
         raise OptionError(
-            f"a folder of images needs Pillow ({error}); pip install 'jr-onnx[images]', or give an NPZ file"
+            f"a folder of images needs Pillow ({error}); pip install pillow, or give an NPZ file"
         ) from error
     return Image, ImageOps

@@ -286,7 +286,7 @@ def import_torch() -> Any:
         import torch
     except ImportError as error:
         raise RuntimeMissingError(
-            'torch is not installed, and gradients need it; pip install "jr-onnx[attack]", or --attacks square'
+            "torch is not installed, and gradients need it; pip install torch, or --attacks square"
         ) from error
     return torch
 

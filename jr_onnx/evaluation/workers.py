@@ -145,7 +145,7 @@ def _on_dask(work: Work[Part, Done], payload: Any, parts: Sequence[Part], addres
         from distributed import KilledWorker
         from distributed.comm.core import CommClosedError
     except ImportError as error:
-        raise RuntimeMissingError('Dask is not installed; install it with pip install "jr-onnx[dask]"') from error
+        raise RuntimeMissingError("Dask is not installed; pip install 'dask[distributed]'") from error
     try:
         with _no_tracebacks(), _client(address) as client:
             yield from _on_cluster(client, work, payload, parts)

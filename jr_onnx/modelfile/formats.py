@@ -41,6 +41,8 @@ _FORMATS = tuple(
             "an ONNX model as text (textproto)",
             _SAVE.format("textproto"),
         ),
+        # A model that is damaged further on has zeros, or tags and lengths that are no text, in its first 4 KiB.
+        (rb"([\t\n\r -~]|[\xc2-\xf4][\x80-\xbf]{1,3}){8,}[\xc2-\xf4]?[\x80-\xbf]*\Z", "text", "give the ONNX model"),
     )
 )
 

@@ -73,13 +73,22 @@ def open_unnamed(path: Path) -> Iterator[Source]:
     """`open_file`, of a file that is not the user's own: errors do not name it."""
     with contextlib.ExitStack() as stack:
         try:
-            if not path.is_file():
-                raise ModelError("not a file" if path.exists() else "no such file")
+            check_is_file(path)
             file = stack.enter_context(path.open("rb", buffering=0))
             buffer = stack.enter_context(_mapped(file.fileno()))
         except OSError as error:
             raise ModelError(str(error.strerror)) from error
         yield _read(buffer, path, file)
+
+
+def check_is_file(path: Path) -> None:
+    """Refuse what cannot be opened, before onnxruntime says so in its own words.
+
+    Raises:
+        ModelError: there is no such file, or it is a folder; the error does not name it.
+    """
+    if not path.is_file():
+        raise ModelError("not a file" if path.exists() else "no such file")
 
 
 @contextmanager

@@ -125,13 +125,17 @@ def optimize(
     return replace(made, output=goal, seconds=time.perf_counter() - started)
 
 
-_NOTHING = "has no JumpReLU; harden it first with jr-onnx convert"
+def _nothing(source: Source) -> ModelError:
+    """What is wrong with a model that has no JumpReLU: of a hardened one, not that it is to be hardened."""
+    if hardened_metadata(source.skeleton):
+        return ModelError("has no JumpReLU outside of RNN, GRU and LSTM, so nothing to optimise; use it as it is")
+    return ModelError("has no JumpReLU; harden it first with jr-onnx convert")
 
 
 def _for_cuda(source: Source, path: Path, goal: Path, force: bool, progress: Progress) -> OptimizationReport:
     edit, fused, left = fuse_adds(source)
     if not fused and not left:
-        raise ModelError(_NOTHING)
+        raise _nothing(source)
     edit.metadata = hardened_metadata(source.skeleton)
     mode = default_mode(path, goal)
     data = data_places(data_files(source.skeleton, path), mode, path, goal, force)
@@ -143,7 +147,7 @@ def _for_cuda(source: Source, path: Path, goal: Path, force: bool, progress: Pro
 def _for_cpu(source: Source, path: Path, goal: Path, level: str, force: bool, progress: Progress) -> OptimizationReport:
     sites, left = recoverable(source)
     if not sites and not left:
-        raise ModelError(_NOTHING)
+        raise _nothing(source)
     with tempfile.TemporaryDirectory(prefix="jr-onnx-optimize-") as folder:
         work = _work(source, sites, level, Path(folder) / "model.onnx", f"{goal.name}.data")
         left |= work.left

@@ -30,9 +30,7 @@ def write_plots(contents: Contents, folder: Path) -> tuple[Path, ...]:
         from matplotlib import rc_context
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise RuntimeMissingError(
-            'matplotlib is not installed; install it with pip install "jr-onnx[report]"'
-        ) from error
+        raise RuntimeMissingError("matplotlib is not installed; pip install matplotlib") from error
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from jr_onnx.arguments import as_list
 from jr_onnx.errors import ModelError, OptionError, RuntimeMissingError
-from jr_onnx.modelfile.source import open_file
+from jr_onnx.modelfile.source import about, check_is_file, open_file
 from jr_onnx.optimization.machine import made_for, this_machine
 from jr_onnx.running import ways
 from jr_onnx.runtime.library import build_info, register
@@ -52,7 +52,8 @@ def session(
 
     Raises:
         RuntimeMissingError: onnxruntime, a provider, or the kernels for a provider are not there.
-        ModelError: the model was optimised for another machine, or is none that can be optimised.
+        ModelError: there is no such file, the model was optimised for another machine, or is none that can be
+            optimised. For a model that it does not load, onnxruntime raises its own exceptions.
         OptionError: other providers than the CPU, with `optimize` or for a model that was optimised for the CPU.
     """
     ort = ways.onnxruntime()
@@ -109,8 +110,10 @@ def _made_for_here(path: Path) -> bool:
     """Whether a model was optimised, and for such a machine as this.
 
     Raises:
-        ModelError: it was optimised for another one, or its record of that is damaged.
+        ModelError: there is no such file, it was optimised for another machine, or its record of that is damaged.
     """
+    with about(path):
+        check_is_file(path)
     with contextlib.ExitStack() as stack:
         try:
             source = stack.enter_context(open_file(path))

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 #: Those that `jr-onnx evaluate` runs.
 ATTACKS = ("pgd", "pgd-margin", "bpda", "smooth-0.1", "smooth-0.25", "smooth-0.5", "transfer", "square")
 
-#: The packages behind the extra [attack], as they are imported.
-_PACKAGES = ("torch", "art")
+#: The packages behind the extra [attack]: as they are imported -> as they are installed.
+_PACKAGES = {"torch": "torch", "art": "adversarial-robustness-toolbox"}
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,10 @@ def check_attack_extra() -> None:
     Raises:
         RuntimeMissingError: a package is missing.
     """
-    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+    missing = [package for name, package in _PACKAGES.items() if importlib.util.find_spec(name) is None]
     if missing:
         raise RuntimeMissingError(
-            f"choosing by attacks needs {' and '.join(missing)}: pip install 'jr-onnx[attack]', or choose by clean "
+            f"choosing by attacks needs {' and '.join(missing)}: pip install {' '.join(missing)}, or choose by clean "
             "accuracy alone (--objective clean)"
         )
 

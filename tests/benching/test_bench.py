@@ -115,6 +115,13 @@ def test_a_file_that_is_no_model_is_one_line(tmp_path: Path, capsys: pytest.Capt
     assert error.count("\n") == 1
 
 
+def test_a_file_that_is_missing_is_named_in_plain_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", str(DIGITS), str(tmp_path / "none.onnx")]) == 2
+    assert capsys.readouterr().err == f"jr-onnx bench: {tmp_path / 'none.onnx'}: no such file\n"
+    assert main(["bench", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"jr-onnx bench: {tmp_path}: not a file\n"
+
+
 @pytest.mark.parametrize("models", [1, 2, 3, 6])
 def test_every_file_comes_first_as_often_as_every_other(models: int) -> None:
     first = [_order(models, number)[0] for number in range(2 * models)]

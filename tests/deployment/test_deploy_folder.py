@@ -171,6 +171,13 @@ def test_the_report_is_printed_as_json(model: Path, tmp_path: Path) -> None:
     }
 
 
+def test_every_file_that_is_written_is_named(model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    outcome = Outcome(tmp_path, ("deploy", model, "--server", "mlserver", "-o", out))
+    named = {line.removeprefix("wrote ") for line in outcome.out.splitlines() if line.startswith("wrote ")}
+    assert named == {str(file) for file in out.rglob("*") if file.is_file()}
+
+
 def test_the_jump_input_is_listed_with_its_default(tmp_path: Path) -> None:
     onnx.save(hardened(relu_model(FLOAT16), 0.3, jump_input="k"), tmp_path / "m.onnx")
     signature = deploy(tmp_path / "m.onnx", "kserve", tmp_path / "out").signature

@@ -17,7 +17,7 @@ from onnx import helper
 import jr_onnx
 from jr_onnx import runtime
 from jr_onnx.element_types import FLOAT
-from jr_onnx.errors import JrOnnxError, RuntimeMissingError
+from jr_onnx.errors import JrOnnxError, ModelError, RuntimeMissingError
 from jr_onnx.reference import jump_relu
 from jr_onnx.runtime import library as library_module
 from jr_onnx.runtime import sessions
@@ -114,6 +114,11 @@ def test_a_provider_that_onnxruntime_lacks_is_an_error_that_says_what_it_has(mod
 
 
 @pytest.mark.usefixtures("library")
+def test_a_file_that_is_missing_is_an_error_of_ours(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"none\.onnx: no such file$"):
+        jr_onnx.session(tmp_path / "none.onnx")
+
+
 def test_cuda_without_onnxruntime_gpu_is_an_error_that_names_the_package(model: Path) -> None:
     if CUDA in onnxruntime.get_available_providers():
         pytest.skip("this is onnxruntime-gpu")

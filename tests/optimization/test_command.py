@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from optimized import residual_net
+from support import MODELS
 
 import jr_onnx
 from jr_onnx.cli.main import main
@@ -42,7 +43,8 @@ def test_an_optimised_model_is_not_converted_again(hard: Path, capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("case", "said"),
     [
-        ("plain", "has no JumpReLU"),
+        ("plain", "has no JumpReLU; harden it first"),
+        ("recurrent", "has no JumpReLU outside of RNN, GRU and LSTM"),
         ("optimised", "is optimised already"),
         ("missing", "no such file"),
         ("itself", "is the input itself"),
@@ -53,7 +55,10 @@ def test_a_mistake_is_one_line_and_writes_nothing(
 ) -> None:
     folder = hard.parent
     model = {"plain": folder / "net.onnx", "missing": folder / "none.onnx", "itself": hard}.get(case)
-    if model is None:
+    if case == "recurrent":
+        model = folder / "rnn.onnx"
+        jr_onnx.convert(MODELS / "rnn.torchscript.onnx", jump=0.3, exclude=["/relu/Relu"], output=model)
+    elif model is None:
         model = folder / "fast.onnx"
         jr_onnx.optimize(hard, output=model)
     before = sorted((path.name, path.read_bytes()) for path in folder.iterdir())

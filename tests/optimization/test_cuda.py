@@ -67,7 +67,9 @@ def test_the_command_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixt
     hard = tmp_path / "hard.onnx"
     jr_onnx.convert(residual_net(tmp_path / "net.onnx"), jump=0.3, output=hard)
     assert main(["optimize", str(hard), "--provider", "cuda"]) == 0
-    assert "4 JumpReLUs: 2 with the Add in front, 2 as before" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "4 JumpReLUs: 2 with the Add in front, 2 as before" in out
+    assert "not compared with the hardened model: it is for CUDA" in out
     assert main(["optimize", str(hard), "--provider", "cuda", "--level", "basic"]) == 2
     assert "cuda without a level" in capsys.readouterr().err
 

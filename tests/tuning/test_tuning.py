@@ -177,7 +177,10 @@ def test_data_that_were_loaded_for_another_model_are_refused() -> None:
 
 def test_without_the_extra_the_error_names_both_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(RuntimeMissingError, match=r"needs torch and art: pip install 'jr-onnx\[attack\]', or .*clean"):
+    said = (
+        "needs torch and adversarial-robustness-toolbox: pip install torch adversarial-robustness-toolbox, or .*clean"
+    )
+    with pytest.raises(RuntimeMissingError, match=said):
         tune(DIGITS, TEST)
 
 
