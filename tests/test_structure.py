@@ -84,7 +84,7 @@ def test_a_body_may_give_a_value_from_outside() -> None:
 
 def test_a_name_in_a_body_may_hide_one_outside() -> None:
     body = graph([node("Relu", "x", "y")], inputs="x", outputs="y")
-    check_structure(model(node("Loop", "x", "y", body=body)))
+    check_structure(model(node("Loop", "x x", "y", body=body)))
 
 
 def test_bodies_side_by_side_may_use_the_same_names() -> None:
