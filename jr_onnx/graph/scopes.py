@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, cast
 
 import onnx
+import onnx.defs
 
 #: How to reach a body from the scope around it: node index, attribute index, index in `graphs` (None for `g`).
 Step = tuple[int, int, int | None]
@@ -106,14 +107,19 @@ def function_name(domain: str, name: str, overload: str) -> str:
     return f"{domain}::{name}" + (f":{overload}" if overload else "")
 
 
+def schema_of(domain: str, op_type: str, version: int) -> onnx.defs.OpSchema | None:
+    """What ONNX defines of an operator as it is at a version of its domain; None where it knows none."""
+    try:
+        return onnx.defs.get_schema(op_type, version, domain)
+    except (onnx.defs.SchemaError, TypeError):  # a TypeError: the version of a damaged model is beyond 32 bits
+        return None
+
+
 def _is_function(node: onnx.NodeProto, opsets: Mapping[str, int]) -> bool:
     """Whether ONNX defines an operator by a function."""
     domain = own_domain(node.domain)
-    try:
-        schema: Any = onnx.defs.get_schema(node.op_type, opsets.get(domain, 0), domain)
-    except (onnx.defs.SchemaError, TypeError):  # a TypeError: the version of a damaged model is beyond 32 bits
-        return False
-    return bool(schema.has_function or schema.has_context_dependent_function)
+    schema: Any = schema_of(domain, node.op_type, opsets.get(domain, 0))
+    return schema is not None and bool(schema.has_function or schema.has_context_dependent_function)
 
 
 def own_domain(domain: str) -> str:

@@ -11,7 +11,6 @@ against the schemas of the onnxruntime that is installed.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, MutableSequence
-from contextlib import suppress
 from functools import lru_cache
 from typing import NamedTuple, cast
 
@@ -19,7 +18,7 @@ import onnx
 import onnx.defs
 
 from jr_onnx.forms.table import ADD_OP_TYPE, DOMAIN, OP_TYPE
-from jr_onnx.graph.scopes import all_scopes, graphs_in, own_domain
+from jr_onnx.graph.scopes import all_scopes, graphs_in, own_domain, schema_of
 
 #: A value that nothing gives: its content, its type and its shape are unknown to the inference.
 _UNKNOWN = "jr_onnx.unknown"
@@ -159,7 +158,7 @@ def _written(node: onnx.NodeProto, stand_ins: tuple[StandIn | None, ...]) -> Ite
 @lru_cache(maxsize=1024)
 def _stand_ins(domain: str, op_type: str, version: int) -> tuple[StandIn | None, ...]:
     """What stands in for an operator; nothing where ONNX's inference knows it, or where nobody does."""
-    with suppress(onnx.defs.SchemaError, TypeError):  # a TypeError: the version of a damaged model is beyond 32 bits
-        if onnx.defs.get_schema(op_type, version, domain).has_type_and_shape_inference_function:
-            return ()
+    schema = schema_of(domain, op_type, version)
+    if schema is not None and schema.has_type_and_shape_inference_function:
+        return ()
     return TABLE.get((domain, op_type), ())

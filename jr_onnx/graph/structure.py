@@ -12,10 +12,9 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 import onnx
-import onnx.defs
 
 from jr_onnx.errors import ModelError
-from jr_onnx.graph.scopes import Scope, all_scopes, function_name, graphs_in, own_domain
+from jr_onnx.graph.scopes import Scope, all_scopes, function_name, graphs_in, own_domain, schema_of
 from jr_onnx.marks import PREFIX
 from jr_onnx.text import count
 
@@ -94,11 +93,8 @@ def _check_arity(scope: Scope, index: int, node: onnx.NodeProto) -> None:
 @lru_cache(maxsize=1024)
 def _least(op_type: str, opset: int) -> tuple[int, int]:
     """How many inputs and outputs an operator of ONNX has at least; none where it is not known."""
-    try:
-        schema = onnx.defs.get_schema(op_type, opset, "")
-    except (onnx.defs.SchemaError, TypeError):  # a TypeError: the version of a damaged model is beyond 32 bits
-        return 0, 0
-    return schema.min_input, schema.min_output
+    schema = schema_of("", op_type, opset)
+    return (0, 0) if schema is None else (schema.min_input, schema.min_output)
 
 
 def _names(model: onnx.ModelProto) -> Iterator[str | bytes]:
