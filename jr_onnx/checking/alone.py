@@ -74,11 +74,6 @@ def filters_of_record(hardened: Hardened) -> tuple[str, ...]:
     return tuple(f"the file records {key} {recorded[key]}" for key in FILTERS if key in recorded)
 
 
-def converted_sites(hardened: Hardened) -> tuple[Site, ...]:
-    """The sites that are JumpReLU, in the activations of RNN, GRU and LSTM too."""
-    return jump_relus(hardened.side)
-
-
 def _missing(hardened: Hardened) -> Iterator[Finding]:
     recorded = hardened.metadata
     more = (OPTIMIZED_SITES,) if MADE_FOR in recorded else ()
@@ -113,7 +108,7 @@ def check_record(hardened: Hardened) -> Iterator[Finding]:
 
 def _count(hardened: Hardened) -> Iterator[Finding]:
     text = hardened.metadata.get(OPTIMIZED_SITES if MADE_FOR in hardened.metadata else SITES)
-    found = len(converted_sites(hardened)) + len(_with_add(hardened))
+    found = len(jump_relus(hardened.side)) + len(_with_add(hardened))
     if text is None or not _NUMBER.fullmatch(text):
         return
     if found < int(text):
@@ -134,7 +129,7 @@ def _jumps(hardened: Hardened, policy: JumpReluPolicy | None) -> Iterator[Findin
         yield finding(rules.JUMP, f"the file records the jump {recorded!r}, asked for was {asked!r}")
     # Where a model is optimised, onnxruntime may compute in float what was rounded to another type before.
     types = tuple(NUMPY_TYPES) if MADE_FOR in hardened.metadata else ()
-    for site in converted_sites(hardened):
+    for site in jump_relus(hardened.side):
         yield from _site_jump(site, float(asked), types)
     for scope, index in _with_add(hardened):
         path, values = scope.path_of(index), constant_value(wiring_of(scope), scope.nodes[index].input[-1])

@@ -14,7 +14,7 @@ import onnx
 
 from jr_onnx.arguments import as_arrays, as_list, as_lists, as_name
 from jr_onnx.checking import rules
-from jr_onnx.checking.alone import WITHOUT_ORIGINAL, check_alone, check_record, converted_sites, filters_of_record
+from jr_onnx.checking.alone import WITHOUT_ORIGINAL, check_alone, check_record, filters_of_record
 from jr_onnx.checking.bytestream import reader_of
 from jr_onnx.checking.expected import (
     Asked,
@@ -186,7 +186,7 @@ class _Work:
         if not _is_hardened(self.hardened, self.read.side):
             self._say_not_hardened()
             return
-        self.sites = [_described(site) for site in converted_sites(self.read)]
+        self.sites = [_described(site) for site in jump_relus(self.read.side)]
         _, wrong = check_external(self.hardened.skeleton, self.hardened.path)
         self.findings += wrong
         if self.original is None:
