@@ -144,19 +144,22 @@ def test_a_process_killed_at_any_time_leaves_no_output_or_a_whole_one(huge: Path
     arguments = [sys.executable, "-m", "jr_onnx.cli.main", "convert", str(huge), "--jump", "0.5", "-o", str(output)]
     started = time.perf_counter()
     subprocess.run(arguments, check=True, capture_output=True)
-    needed = time.perf_counter() - started
+    longest = time.perf_counter() - started
     assert is_whole(output, huge)
     chance = random.Random(2)
     killed = 0
-    for _ in range(8):
+    while killed < 8:
         output.unlink(missing_ok=True)
         process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(chance.uniform(0.2, 1.0) * needed)
+        time.sleep(chance.uniform(0.2, 1.0) * longest)
         process.kill()
-        killed += process.wait() != 0
+        if process.wait() == 0:
+            # The first run was slow for a reason of its own, such as a cold cache: kill earlier.
+            longest *= 0.8
+        else:
+            killed += 1
         assert names(tmp_path) <= {output.name}
         assert not output.exists() or is_whole(output, huge)
-    assert killed
 
 
 @posix_only
