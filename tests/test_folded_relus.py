@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import onnx
 import pytest
 from support import FLOAT, Array, make_model, node, report_of, value
 
-FOLDED = "a Relu is folded into its zero point; harden the model before it is quantized"
+FOLDED = "a Relu, or a Clip from 0, is folded into its zero point; harden the model before it is quantized"
 MICROSOFT = "com.microsoft"
 ZERO = np.uint8(0)
 
@@ -70,6 +71,11 @@ NEVER_NEGATIVE = {
     "a chain": [node("Sigmoid", "x", "s"), node("Reshape", "s four", "r"), node("MaxPool", "r", "h", kernel_shape=[1])],
     "a sum": [node("Sigmoid", "x", "s"), node("Relu", "x", "r"), node("Add", "s r", "t"), node("Add", "t one", "h")],
     "a square": [node("Mul", "x x", "h")],
+    "a constant that is repeated": [
+        node("ConstantOfShape", "four", "c"),
+        node("Abs", "x", "a"),
+        node("Add", "a c", "h"),
+    ],
     "a dequantizer from 0": [
         node("QuantizeLinear", "x scale byte", "q"),
         node("DequantizeLinear", "q scale byte", "d"),
@@ -98,6 +104,22 @@ def test_behind_a_graph_input_it_folds_none() -> None:
     model = quantized()
     model.graph.node[0].input[0] = "x"
     assert not reasons(model)
+
+
+@pytest.mark.parametrize("first", [node("MatMul", "x w", "v0"), node("Relu", "x", "v0")])
+def test_many_quantizers_behind_a_long_chain_are_no_matter_of_minutes(first: onnx.NodeProto) -> None:
+    """Following the chain anew from each value on it takes minutes, and 3 seconds otherwise."""
+    chain = [node("Identity", f"v{i}", f"v{i + 1}") for i in range(900)]
+    many = [node("QuantizeLinear", "v900 scale zp", f"q{i}", f"q{i}") for i in range(2000)]
+    model = quantized(first, *chain, *many, node("Identity", "v900", "h"))
+    started = time.process_time()
+    assert len(reasons(model)) == 2001
+    assert time.process_time() - started < 20
+
+
+def test_a_chain_of_any_length_that_is_followed_ends_at_its_relu() -> None:
+    chain = [node("Identity", f"v{i}", f"v{i + 1}") for i in range(200)]
+    assert not reasons(quantized(node("Relu", "x", "v0"), *chain, node("Identity", "v200", "h")))
 
 
 MATMUL = node("MatMul", "x w", "h")

@@ -185,3 +185,15 @@ def test_a_long_chain_of_relus_is_no_matter_of_minutes() -> None:
     started = time.process_time()
     assert len(report_of(model).sites) == 8000
     assert time.process_time() - started < 10
+
+
+def test_many_bounds_behind_a_long_chain_are_no_matter_of_minutes() -> None:
+    """Looking back along the whole chain from each bound takes half a minute, and a second otherwise."""
+    chain = [node("Identity", f"{f'v{i}' if i else 'x'}", f"v{i + 1}") for i in range(8000)]
+    bounds = [
+        [node("Clip", "v8000 zero six", f"c{i}", f"c{i}"), node("Div", f"c{i} six", f"d{i}")] for i in range(4000)
+    ]
+    model = model_of([*chain, *itertools.chain(*bounds), node("Identity", "d0", "y")])
+    started = time.process_time()
+    assert len(report_of(model, clip=True).sites) == 4001
+    assert time.process_time() - started < 10

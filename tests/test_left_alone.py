@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -199,6 +200,40 @@ def test_a_clip_whose_minimum_is_an_attribute_of_the_call_is_no_site() -> None:
 def test_an_integer_clip_is_left_alone() -> None:
     model = clip_model("initializer", 0, onnx.TensorProto.INT8)
     assert reasons(model, clip=True) == {"clip": "int8 is not floating point"}
+
+
+# --- constants that are not read ---------------------------------------------------------------------------------------
+
+
+def constant_model(op_type: str, tensor: onnx.TensorProto, **options: Any) -> onnx.ModelProto:
+    """The node of two inputs whose other one is this constant."""
+    model = make_model([node(op_type, "x k", "y", "act")], [X], [Y], **options)
+    tensor.name = "k"
+    model.graph.initializer.append(tensor)
+    return model
+
+
+DAMAGED = onnx.TensorProto(data_type=FLOAT, dims=[4], raw_data=b"123")
+ELSEWHERE = onnx.TensorProto(data_type=FLOAT, dims=[4], data_location=onnx.TensorProto.EXTERNAL)
+ELSEWHERE.external_data.add(key="location", value="data")
+TEXT = onnx.TensorProto(data_type=onnx.TensorProto.STRING, dims=[1], string_data=[b"0"])
+
+
+@pytest.mark.parametrize(
+    ("tensor", "why"),
+    [(DAMAGED, "too large to be read, or damaged"), (ELSEWHERE, "in another file"), (TEXT, "")],
+    ids=["damaged", "in another file", "text"],
+)
+def test_why_a_constant_is_not_read_is_said(tensor: onnx.TensorProto, why: str, tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(bytes(16))
+    for op_type, reason in (
+        ("Max", f"Max with a constant that is {why}; where it is 0, this is a Relu"),
+        ("PRelu", f"no ReLU: its slopes below 0 are {why or 'no constants'}"),
+        ("Clip", f"its minimum is {why or 'not a constant'}"),
+    ):
+        onnx.save(constant_model(op_type, tensor), tmp_path / "model.onnx")
+        found = [one.how for one in inspect(tmp_path / "model.onnx").nodes]
+        assert found == ([] if op_type == "Max" and not why else [reason])
 
 
 # --- what inspect says of all this ------------------------------------------------------------------------------------

@@ -45,6 +45,8 @@ RELUS: dict[str, tuple[onnx.NodeProto, dict[str, Array]]] = {
     "Max(0, x)": (node("Max", "zero x", "y", "relu"), {"zero": np.float32(0)}),
     "Max(x, -0)": (node("Max", "x zero", "y", "relu"), {"zero": np.float32(-0.0)}),
     "Max(x, [[0]])": (node("Max", "x zero", "y", "relu"), {"zero": np.zeros((1, 1), np.float32)}),
+    "Elu": (node("Elu", "x", "y", "relu", alpha=0.0), {}),
+    "Selu": (node("Selu", "x", "y", "relu", alpha=0.0, gamma=1.0), {}),
     "Max(x, [0, 0, 0, 0])": (node("Max", "x zero", "y", "relu"), {"zero": np.zeros(4, np.float32)}),
 }
 
@@ -74,7 +76,7 @@ def test_what_is_exactly_a_relu_is_converted(name: str, target: str, jump: float
 
 
 @pytest.mark.parametrize("element_type", [FLOAT16, DOUBLE])
-@pytest.mark.parametrize("name", ["LeakyRelu", "PRelu", "Max(x, 0)"])
+@pytest.mark.parametrize("name", ["LeakyRelu", "Elu", "PRelu", "Max(x, 0)"])
 def test_it_is_converted_in_other_types(name: str, element_type: int) -> None:
     x = VALUES.astype(helper.tensor_dtype_to_np_dtype(element_type))
     (found,) = run(hardened(relu_by(name, element_type), 0.5), {"x": x})
@@ -89,7 +91,7 @@ def test_what_onnxruntime_gives_for_minus_infinity(name: str, gives: float) -> N
     np.testing.assert_array_equal(run(hardened(relu_by(name), 0.0), {"x": x})[0], np.zeros((1, 4), np.float32))
 
 
-@pytest.mark.parametrize("name", ["LeakyRelu", "PRelu by channel", "Max(0, x)"])
+@pytest.mark.parametrize("name", ["LeakyRelu", "PRelu by channel", "Elu", "Max(0, x)"])
 def test_check_calls_them_clean(name: str, tmp_path: Path) -> None:
     original, result = tmp_path / "original.onnx", tmp_path / "hardened.onnx"
     onnx.save(relu_by(name), original)
@@ -160,7 +162,7 @@ def test_a_constant_that_is_too_large_to_be_read_is_reported() -> None:
     ends = [value("x", FLOAT, [1, 5000])], [value("y", FLOAT, [1, 5000])]
     model = make_model([node("Max", "x zero", "y", "max")], *ends, initializers=constants)
     (left,) = report_of(model, allow_empty=True).left_alone
-    assert left.reason == "Max with a constant that is too large to be read; where it is 0, this is a Relu"
+    assert left.reason == "Max with a constant that is too large to be read, or damaged; where it is 0, this is a Relu"
 
 
 def test_an_integer_maximum_is_left_alone() -> None:
@@ -182,10 +184,13 @@ OTHERS = {
     "PRelu computed": (
         node("PRelu", "x x", "y", "act"),
         {},
-        "its slopes below 0 are no constants, or too many to be read",
+        "its slopes below 0 are no constants",
     ),
     "HardSwish": (node("HardSwish", "x", "y", "act"), {}, "its values below 0 are not 0"),
     "Elu": (node("Elu", "x", "y", "act"), {}, "its values below 0 are not 0"),
+    "Selu": (node("Selu", "x", "y", "act"), {}, "its values below 0 are not 0"),
+    # It divides by alpha: from 0 on this one gives NaN.
+    "Celu(0)": (node("Celu", "x", "y", "act", alpha=0.0), {}, "its values below 0 are not 0"),
 }
 
 
@@ -214,6 +219,38 @@ def test_a_slope_that_the_call_of_a_function_sets_is_reported() -> None:
     model = make_model([node("F", "x", "y", domain="f", slope=0.5)], [X], [Y], functions=[inner], domains=["f"])
     found = {left.path: left.reason for left in report_of(model, allow_empty=True).left_alone}
     assert found == {"f::F/leaky": "its slope is whatever the call of its function says"}
+
+
+def test_a_selu_that_is_a_scaled_relu_is_reported() -> None:
+    model = make_model([node("Selu", "x", "y", "act", alpha=0.0)], [X], [Y])
+    assert [left.reason for left in report_of(model, allow_empty=True).left_alone] == [
+        "a Relu times gamma, written as Selu with alpha 0; write it as Relu and Mul"
+    ]
+
+
+def test_a_relu_of_integers_by_its_slope_is_reported() -> None:
+    inputs = [value("x", onnx.TensorProto.UINT8, [4])]
+    leaky = node("QLinearLeakyRelu", "x s z s z", "y", "act", domain="com.microsoft", alpha=0.0)
+    tensors = {"s": np.float32(0.1), "z": np.uint8(128)}
+    ends = inputs, [value("y", onnx.TensorProto.UINT8, [4])]
+    model = make_model([leaky], *ends, initializers=tensors, domains=["com.microsoft"])
+    assert [left.reason for left in report_of(model, allow_empty=True).left_alone] == ["a Relu of integers"]
+
+
+@pytest.mark.parametrize("domain", ["", "ai.onnx"])
+@pytest.mark.parametrize("op_type", ["Relu", "Clip"])
+def test_a_function_with_the_name_of_onnxs_operator_is_reported(op_type: str, domain: str) -> None:
+    """ONNX leaves it to the runtime whether such a function or the operator is meant."""
+    own = helper.make_function(
+        domain, op_type, ["a", "k"], ["b"], [node("Neg", "a", "b")], [helper.make_opsetid("", 18)]
+    )
+    ops = [node(op_type, "x zero" if op_type == "Clip" else "x", "y", "own")]
+    model = make_model(ops, [X], [Y], functions=[own], initializers={"zero": np.float32(0)})
+    (left,) = report_of(model, allow_empty=True, clip=True).left_alone
+    assert left.path == "own"
+    assert left.reason == (
+        "the model has a function of this name in ONNX's domain, and runtimes choose which is meant; rename it"
+    )
 
 
 # --- activations inside of operators ----------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ class Scope:
         step: where in `parent` this body stands.
         index: which of `ModelProto.functions` a function is.
         opsets: domain -> version, as imported by the model or by the function around; "" is ONNX's own domain.
+        ir_version: of the model.
     """
 
     path: str
@@ -36,6 +37,7 @@ class Scope:
     step: Step | None
     index: int | None
     opsets: Mapping[str, int]
+    ir_version: int
 
     @property
     def nodes(self) -> Sequence[onnx.NodeProto]:
@@ -89,17 +91,17 @@ class Scope:
                 for number, graph in _graphs_of(attribute):
                     name = attribute.name if number is None else f"{attribute.name}[{number}]"
                     path = f"{self.path_of(index)}/{name}"
-                    yield Scope(path, graph, None, self, (index, position, number), None, self.opsets)
+                    yield Scope(path, graph, None, self, (index, position, number), None, self.opsets, self.ir_version)
 
 
 def all_scopes(model: onnx.ModelProto) -> Iterator[Scope]:
     """Every scope of a model; each comes before the bodies in it, the main graph comes first, the functions last."""
-    opsets = _opsets(model.opset_import)
-    yield from _with_bodies(Scope("", model.graph, None, None, None, None, opsets))
+    opsets, ir = _opsets(model.opset_import), model.ir_version
+    yield from _with_bodies(Scope("", model.graph, None, None, None, None, opsets, ir))
     for index, function in enumerate(model.functions):
         # What a function does not import itself it does not have; the checker's rule, and onnxruntime's.
         path = function_name(function.domain, function.name, function.overload)
-        yield from _with_bodies(Scope(path, None, function, None, None, index, _opsets(function.opset_import)))
+        yield from _with_bodies(Scope(path, None, function, None, None, index, _opsets(function.opset_import), ir))
 
 
 def function_name(domain: str, name: str, overload: str) -> str:

@@ -14,10 +14,16 @@ import onnx.numpy_helper
 
 from jr_onnx.element_types import FLOAT, NUMPY_TYPES
 from jr_onnx.graph.scopes import Scope, own_domain
-from jr_onnx.graph.structure import defined_names, outputs_of, used_names
+from jr_onnx.graph.structure import defined_names, initializer_names, outputs_of, used_names
 
 #: A constant with more elements is not read: it is no bound, zero point or jump, and a damaged one may claim any size.
 _LARGEST = 1 << 20
+
+#: How many nodes are followed from a value to the constant behind it; no exporter writes nearly as many.
+FARTHEST = 32
+
+#: From this IR version on, an initializer that is also a graph input is a default, which a caller may override.
+_DEFAULTS_IR_VERSION = 4
 
 #: NumPy has no arrays of more axes.
 _MOST_AXES = 32
@@ -72,16 +78,18 @@ class Wiring:
             return self
         return self.outer.home(name) if self.outer else None
 
-    def is_constant(self, name: str) -> bool:
-        """Whether a value is an initializer or of a Constant node, and in the model, even if too large to be read."""
+    def unread(self, name: str) -> str:
+        """Why `constant` does not know the numbers of a constant; empty where it does, and of text and what varies."""
         home = self.home(name)
-        return home is not None and name in home._tensors
+        tensor = home._tensors.get(name) if home else None
+        if tensor is None or tensor.data_type in _NO_NUMBERS or _numbers(tensor) is not None:
+            return ""
+        return "in another file" if tensor.data_location else "too large to be read, or damaged"
 
     def constant(self, name: str) -> npt.NDArray[Any] | None:
         """The numbers of an initializer or of a Constant node, here or outside; None where it is not constant.
 
-        An initializer that is also an input of the main graph can be overridden (from IR version 4 on), but its default
-        counts.
+        An initializer that is also an input of the main graph may be overridden (`is_overridable`); its default counts.
         """
         home = self.home(name)
         tensor = home._tensors.get(name) if home else None
@@ -107,7 +115,15 @@ class Wiring:
                     tensors[node.output[0]] = tensor
         # The inputs of a body are what its node passes in.
         passed = {value.name for value in self.scope.graph.input} if self.scope.graph and self.scope.parent else set()
-        return {name: tensor for name, tensor in tensors.items() if not tensor.data_location and name not in passed}
+        return {name: tensor for name, tensor in tensors.items() if name not in passed}
+
+    @cached_property
+    def _defaults(self) -> set[str]:
+        """The inputs that have a default. Before IR version 4 every initializer is listed as an input, and constant."""
+        graph = self.scope.graph
+        if graph is None or self.scope.parent is not None or self.scope.ir_version < _DEFAULTS_IR_VERSION:
+            return set()
+        return {value.name for value in graph.input} & set(initializer_names(graph))
 
 
 def _numbers(tensor: onnx.TensorProto) -> npt.NDArray[Any] | None:
@@ -153,7 +169,7 @@ def constant_value(wiring: Wiring, name: str) -> npt.NDArray[Any] | None:
             value = _filled(home, produced[1])
         if value is not None:
             break
-        if home is None or produced is None or not _keeps_constant(produced[1]):
+        if home is None or produced is None or len(passed) == FARTHEST or not _keeps_constant(produced[1]):
             return None
         passed.append(produced[1])
         wiring, name = home, produced[1].input[0]
@@ -166,6 +182,23 @@ def constant_value(wiring: Wiring, name: str) -> npt.NDArray[Any] | None:
             with np.errstate(invalid="ignore", over="ignore"):
                 value = value.astype(onnx.helper.tensor_dtype_to_np_dtype(to))
     return value
+
+
+def is_overridable(wiring: Wiring, name: str) -> bool:
+    """Whether a value that `constant_value` knows comes from a default that whoever runs the model may override.
+
+    Source: https://github.com/onnx/onnx/blob/main/docs/IR.md (graphs, initializers). What onnxruntime does is the same:
+    `InferenceSession.get_overridable_initializers` is empty before IR version 4, and those inputs cannot be fed.
+    """
+    for _ in range(FARTHEST + 1):
+        home = wiring.home(name)
+        if home is None or name in home._defaults:
+            return home is not None
+        produced = home.producer(name)
+        if produced is None or not produced[1].input:
+            return False
+        wiring, name = home, produced[1].input[0]
+    return False
 
 
 def number_of(wiring: Wiring, name: str) -> float | None:

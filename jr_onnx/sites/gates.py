@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from jr_onnx.graph.scopes import own_domain
-from jr_onnx.graph.wiring import Wiring, number_of
+from jr_onnx.graph.wiring import FARTHEST, Wiring, number_of
 
 #: How inspect and the reports name a gate.
 GATE = "a gate (hard-sigmoid or hard-swish, written out), not an activation"
@@ -95,10 +95,11 @@ def _unscaled(wiring: Wiring, name: str) -> str:
 
 def _root(wiring: Wiring, name: str, between: frozenset[str] = _BETWEEN) -> str:
     """A value as it was before what may stand between the parts of a gate."""
-    produced = wiring.producer(name)
-    while produced is not None and produced[1].op_type in between:
-        name = produced[1].input[0]
+    for _ in range(FARTHEST):
         produced = wiring.producer(name)
+        if produced is None or produced[1].op_type not in between:
+            break
+        name = produced[1].input[0]
     return name
 
 

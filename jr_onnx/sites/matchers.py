@@ -12,9 +12,10 @@ import onnx
 from jr_onnx.forms.recognise import Match
 from jr_onnx.forms.table import ADD_OP_TYPE, DOMAIN
 from jr_onnx.graph.scopes import own_domain
-from jr_onnx.graph.wiring import Wiring, constant_value, fill_of
+from jr_onnx.graph.wiring import Wiring, constant_value, is_overridable
 from jr_onnx.marks import ACTIVATIONS, mark_of
 from jr_onnx.sites.quantized import qlinear, quantize_linear
+from jr_onnx.sites.spelled_out import LAST, shape_of_zero, spelled_out
 
 
 class SiteKind(Enum):
@@ -38,6 +39,7 @@ class Found:
 
     Attributes:
         zero: the shape of the constant that the input is compared with: it must not widen the shape of the input.
+        formula: how several operators spell this Relu out; such a one is listed, not converted.
     """
 
     kind: SiteKind
@@ -47,6 +49,7 @@ class Found:
     rectified: bool = False
     hardened: Match | None = None
     zero: tuple[int, ...] = ()
+    formula: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,9 @@ class OtherActivation:
 
     what: str
 
+
+#: Of a constant that may be another one when the model runs.
+_A_DEFAULT = "the default of a graph input, which may be overridden; make it an initializer alone"
 
 #: A site, or why it looks like one and is none, or what else it is, or nothing to say.
 Verdict = Found | str | OtherActivation | None
@@ -104,13 +110,15 @@ def _clip(wiring: Wiring, index: int) -> Verdict:
     elif len(node.input) > 1 and node.input[1]:
         constant = constant_value(wiring, node.input[1])
         if constant is None:
-            return "its minimum is not a constant"
+            return f"its minimum is {wiring.unread(node.input[1]) or 'not a constant'}"
         lowest = constant
     else:
         return None
-    return (
-        Found(SiteKind.CLIP, node.input[0], node.output[0], (index,)) if lowest.size == 1 and not lowest.any() else None
-    )
+    if lowest.size != 1 or lowest.any():
+        return None
+    if minimum is None and is_overridable(wiring, node.input[1]):
+        return f"its minimum is {_A_DEFAULT}"
+    return Found(SiteKind.CLIP, node.input[0], node.output[0], (index,))
 
 
 def _recurrent(wiring: Wiring, index: int) -> Verdict:
@@ -137,43 +145,23 @@ def _max(wiring: Wiring, index: int) -> Verdict:
     if len(node.input) != 2:
         return None
     for x, other in (node.input, reversed(node.input)):
-        zero = _shape_of_zero(wiring, other, x)
+        zero = shape_of_zero(wiring, other, x)
+        if zero is not None and is_overridable(wiring, other):
+            return f"its 0 is {_A_DEFAULT}"
         if zero is not None:
             return Found(SiteKind.RELU, x, node.output[0], (index,), zero=zero)
-        if wiring.is_constant(other) and constant_value(wiring, other) is None:
-            return "Max with a constant that is too large to be read; where it is 0, this is a Relu"
+        unread = wiring.unread(other)
+        if unread:
+            return f"Max with a constant that is {unread}; where it is 0, this is a Relu"
     return None
 
 
-#: A shape that is computed when the model runs: it does not fit any other.
-_COMPUTED = (-1,)
-
-
-def _shape_of_zero(wiring: Wiring, name: str, x: str) -> tuple[int, ...] | None:
-    """The shape of a value that is 0 everywhere, None of another; `()`, as of a number, where it has the shape of x."""
-    value = constant_value(wiring, name)
-    if value is not None:
-        return value.shape if value.size and not value.any() else None
-    home = wiring.home(name)
-    produced = home.producer(name) if home is not None else None
-    if home is None or produced is None or own_domain(produced[1].domain):
+def _spelled_out(wiring: Wiring, index: int) -> Verdict:
+    formula = spelled_out(wiring, index)
+    if formula is None:
         return None
-    node = produced[1]
-    fill = fill_of(node) if node.op_type == "ConstantOfShape" else None
-    if fill is not None and not fill.any():
-        shape = node.input[0]
-    elif node.op_type == "Expand" and len(node.input) == 2 and _is_zero(home, node.input[0]):
-        shape = node.input[1]
-    else:
-        return None
-    source = home.producer(shape)
-    like_x = source is not None and source[1].op_type == "Shape" and list(source[1].input) == [x]
-    return () if like_x and source is not None and not source[1].attribute else _COMPUTED
-
-
-def _is_zero(wiring: Wiring, name: str) -> bool:
-    value = constant_value(wiring, name)
-    return value is not None and value.size == 1 and not value.any()
+    x, written = formula
+    return Found(SiteKind.RELU, x, wiring.scope.nodes[index].output[0], (index,), formula=written)
 
 
 def _leaky(wiring: Wiring, index: int) -> Verdict:
@@ -182,16 +170,34 @@ def _leaky(wiring: Wiring, index: int) -> Verdict:
     if alpha is not None and alpha.ref_attr_name:
         return "its slope is whatever the call of its function says"
     slope = alpha.f if alpha is not None else 0.01
+    if slope == 0 and own_domain(node.domain):
+        return "a Relu of integers"
     if slope == 0:
         return Found(SiteKind.RELU, node.input[0], node.output[0], (index,))
     return OtherActivation(f"it gives {slope:g} x below 0")
+
+
+def _elu(wiring: Wiring, index: int) -> Verdict:
+    """Elu, and Selu, which is gamma times Elu. Celu with alpha 0 divides by it: that is no Relu, but NaN."""
+    node = wiring.scope.nodes[index]
+    alpha, gamma = attribute_of(node, "alpha"), attribute_of(node, "gamma")
+    if any(given is not None and given.ref_attr_name for given in (alpha, gamma)):
+        return "its alpha or gamma is whatever the call of its function says"
+    if alpha is None or alpha.f != 0:
+        return _other(wiring, index)
+    if node.op_type == "Selu" and (gamma is None or gamma.f != 1):
+        return "a Relu times gamma, written as Selu with alpha 0; write it as Relu and Mul"
+    return Found(SiteKind.RELU, node.input[0], node.output[0], (index,))
 
 
 def _prelu(wiring: Wiring, index: int) -> Verdict:
     node = wiring.scope.nodes[index]
     slope = constant_value(wiring, node.input[1]) if len(node.input) == 2 else None
     if slope is None or not slope.size:
-        return OtherActivation("its slopes below 0 are no constants, or too many to be read")
+        unread = wiring.unread(node.input[1]) if len(node.input) == 2 else ""
+        return OtherActivation(f"its slopes below 0 are {unread or 'no constants'}")
+    if not slope.any() and is_overridable(wiring, node.input[1]):
+        return f"its slopes below 0 are {_A_DEFAULT}"
     if not slope.any():
         return Found(SiteKind.RELU, node.input[0], node.output[0], (index,))
     lowest, highest = float(slope.min()), float(slope.max())
@@ -247,8 +253,12 @@ MATCHERS: Mapping[tuple[str, str], Callable[[Wiring, int], Verdict]] = {
     ("com.microsoft", "QMoE"): _experts,
     ("", "LeakyRelu"): _leaky,
     ("", "PRelu"): _prelu,
-    **{("", name): _other for name in ("Celu", "Elu", "Gelu", "HardSwish", "Mish", "Selu", "Softplus", "Swish")},
-    **{("com.microsoft", name): _other for name in ("BiasGelu", "FastGelu", "Gelu", "QuickGelu", "QLinearLeakyRelu")},
+    ("com.microsoft", "QLinearLeakyRelu"): _leaky,
+    ("", "Elu"): _elu,
+    ("", "Selu"): _elu,
+    **{("", name): _spelled_out for name in LAST},
+    **{("", name): _other for name in ("Celu", "Gelu", "HardSwish", "Mish", "Softplus", "Swish")},
+    **{("com.microsoft", name): _other for name in ("BiasGelu", "FastGelu", "Gelu", "QuickGelu")},
     ("", "QuantizeLinear"): quantize_linear,
     ("com.microsoft", "QuantizeLinear"): quantize_linear,
     ("", "QLinearConv"): qlinear(7),

@@ -1,5 +1,6 @@
 """A ReLU that a quantizer folded: the integers start at 0, so whatever is negative becomes 0.
 
+It may have been a Clip from 0, such as ReLU6: the file does not tell, because the integers have an upper bound anyhow.
 The zero point alone does not tell: behind a value that is never negative it folds nothing. So the producers are
 followed as far as they say something of the sign.
 """
@@ -15,10 +16,10 @@ import onnx
 from jr_onnx.graph.scopes import Scope, own_domain
 from jr_onnx.graph.wiring import Wiring, constant_value
 
-FOLDED = "a Relu is folded into its zero point; harden the model before it is quantized"
+FOLDED = "a Relu, or a Clip from 0, is folded into its zero point; harden the model before it is quantized"
 
 #: How many nodes are looked at behind one quantizer; behind more, its input counts as possibly negative.
-_STEPS = 1000
+_STEPS = 256
 
 #: Operators of ONNX that never give a negative number.
 _NEVER_NEGATIVE = frozenset(
@@ -101,12 +102,14 @@ def _may_be_negative(wiring: Wiring, name: str) -> bool:
         if len(seen) == _STEPS:
             return True
         seen.add((home.scope, name))
-        value = constant_value(home, name)
+        produced = home.producer(name)
+        # A chain of Identity is followed here step by step, not from each step anew.
+        followed = produced is not None and produced[1].op_type in _UNARY
+        value = None if followed else constant_value(home, name)
         if value is not None:
             if value.dtype.kind not in "bu" and not (value >= 0).all():
                 return True
             continue
-        produced = home.producer(name)
         before = _negative_only_with(home, produced[1]) if produced is not None else None
         if before is None:
             return True

@@ -168,9 +168,10 @@ def _verdict(wiring: Wiring, index: int, types: ValueTypes) -> Verdict:
     if not any(node.input) or not any(node.output) or (domain not in ("", DOMAIN) and types.calls_function(node)):
         return None
     matcher = MATCHERS.get((domain, node.op_type))
-    if matcher is not None:
-        return matcher(wiring, index)
-    return activation_inside(node) if domain else None
+    verdict = matcher(wiring, index) if matcher is not None else activation_inside(node) if domain else None
+    if not domain and isinstance(verdict, Found) and types.calls_function(node):
+        return "the model has a function of this name in ONNX's domain, and runtimes choose which is meant; rename it"
+    return verdict
 
 
 def _hardened(wiring: Wiring, record: Record) -> Mapping[int, Match]:
@@ -205,6 +206,8 @@ def _typed(found: Found, scope: Scope, index: int, opset: int, types: ValueTypes
         return f"{type_name(element_types[0])} is not floating point"
     if not all(_keeps_shape(found.zero, one.shape) for one in types.lookup(scope, found.input) or [_UNKNOWN]):
         return "a Relu written as Max(x, 0), whose 0 may have another shape than x; write it as Relu"
+    if found.formula:
+        return f"a Relu written as {found.formula}; write it as Relu"
     return Site(
         path=scope.path_of(index),
         name=scope.nodes[found.hardened.carrier if found.hardened else index].name,

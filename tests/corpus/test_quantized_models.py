@@ -69,6 +69,6 @@ def test_where_static_quantization_folded_the_relus_convert_says_so(
     capsys.readouterr()
     assert main(["convert", str(quantized), "--jump", "0.1", "-o", str(hard)]) == 2
     error = capsys.readouterr().err
-    assert "a Relu is folded into its zero point; harden the model before it is quantized" in error
+    assert "a Relu, or a Clip from 0, is folded into its zero point; harden the model before it is quantized" in error
     assert error.count("\n") == 1
     assert not hard.exists()
