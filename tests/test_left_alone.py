@@ -202,7 +202,7 @@ def test_an_integer_clip_is_left_alone() -> None:
     assert reasons(model, clip=True) == {"clip": "int8 is not floating point"}
 
 
-# --- constants that are not read ---------------------------------------------------------------------------------------
+# --- constants that are not read --------------------------------------------------------------------------------------
 
 
 def constant_model(op_type: str, tensor: onnx.TensorProto, **options: Any) -> onnx.ModelProto:

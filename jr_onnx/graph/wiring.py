@@ -32,12 +32,10 @@ INT64 = onnx.TensorProto.INT64
 
 _NO_NUMBERS = (onnx.TensorProto.STRING, onnx.TensorProto.COMPLEX64, onnx.TensorProto.COMPLEX128)
 
+INTEGERS = frozenset(getattr(onnx.TensorProto, f"{sign}INT{bits}") for sign in ("", "U") for bits in (8, 16, 32, 64))
+
 #: The types to which a Cast of a constant is followed: those of a jump, and of a zero point.
-_CASTS = {
-    *NUMPY_TYPES,
-    INT64,
-    *(getattr(onnx.TensorProto, f"{sign}INT{bits}") for sign in ("", "U") for bits in (8, 16, 32)),
-}
+_CASTS = {*NUMPY_TYPES, *INTEGERS}
 
 
 class Wiring:
@@ -62,6 +60,15 @@ class Wiring:
         for name in outputs_of(self.scope):
             consumers[name].append(-1)
         return consumers
+
+    @cached_property
+    def bodies(self) -> dict[int, list[Wiring]]:
+        """The index of a node -> the edges of the graphs in its attributes."""
+        bodies: dict[int, list[Wiring]] = defaultdict(list)
+        for scope in self.scope.bodies():
+            if scope.step is not None:
+                bodies[scope.step[0]].append(Wiring(scope, self))
+        return bodies
 
     def producer(self, name: str) -> tuple[int, onnx.NodeProto] | None:
         """The node of this scope that gives a value."""
