@@ -196,6 +196,12 @@ def test_what_only_resembles_a_guard_is_an_activation(bound: str, after: str) ->
     assert converted(model) == ["relu", "bound"]
 
 
+def test_a_spelled_out_bound_is_a_guard_too() -> None:
+    nodes = [node("Greater", "x zero", "m"), node("Where", "m x zero", "b", "bound"), node("Sqrt", "b", "y")]
+    model = make_model(nodes, [value("x")], [value("y")], initializers={"zero": np.array(0, np.float32)})
+    assert [(found.name, found.how) for found in inspect(model).nodes] == [("bound", GUARD)]
+
+
 def test_a_relu_under_a_root_is_an_activation() -> None:
     nodes = [node("Relu", "x", "b", "relu"), node("Sqrt", "b", "y")]
     model = make_model(nodes, [value("x", FLOAT, [5])], [value("y", FLOAT, [5])])

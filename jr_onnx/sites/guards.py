@@ -44,7 +44,7 @@ _LARGEST_EPSILON = 0.01
 
 
 def is_guard(wiring: Wiring, index: int) -> bool:
-    """Whether all that takes the value of a Max or a Clip needs it to be no less than 0."""
+    """Whether all that takes the value of a Max, a Clip or a Where needs it to be no less than 0."""
     node = wiring.scope.nodes[index]
     if own_domain(node.domain) or node.op_type not in _GUARDS:
         return False

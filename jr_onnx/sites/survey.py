@@ -1,7 +1,7 @@
 """Where a model has a ReLU: every site in every scope, and what looks like one but is left alone, with the reason.
 
 site                                                          converted to
-Relu; LeakyRelu and PRelu with slope 0; Max(x, 0)             JumpReLU in its place
+Relu; LeakyRelu, PRelu and Elu of 0 below 0; Max(x, 0)        JumpReLU in its place
 JumpReLU, or any form of it that jr-onnx wrote before         JumpReLU with the new jump in its place
 FusedConv, FusedGemm, nchwc.Conv with activation Relu         JumpReLU behind it
 Clip with minimum 0 (ReLU6), if asked for                     JumpReLU behind it
