@@ -15,7 +15,7 @@ from jr_onnx.graph.scopes import own_domain
 from jr_onnx.graph.wiring import Wiring, constant_value, is_overridable
 from jr_onnx.marks import ACTIVATIONS, mark_of
 from jr_onnx.sites.quantized import qlinear, quantize_linear
-from jr_onnx.sites.spelled_out import LAST, shape_of_zero, spelled_out
+from jr_onnx.sites.spelled_out import shape_of_zero
 
 
 class SiteKind(Enum):
@@ -156,14 +156,6 @@ def _max(wiring: Wiring, index: int) -> Verdict:
     return None
 
 
-def _spelled_out(wiring: Wiring, index: int) -> Verdict:
-    formula = spelled_out(wiring, index)
-    if formula is None:
-        return None
-    x, written = formula
-    return Found(SiteKind.RELU, x, wiring.scope.nodes[index].output[0], (index,), formula=written)
-
-
 def _leaky(wiring: Wiring, index: int) -> Verdict:
     node = wiring.scope.nodes[index]
     alpha = attribute_of(node, "alpha")
@@ -256,7 +248,6 @@ MATCHERS: Mapping[tuple[str, str], Callable[[Wiring, int], Verdict]] = {
     ("com.microsoft", "QLinearLeakyRelu"): _leaky,
     ("", "Elu"): _elu,
     ("", "Selu"): _elu,
-    **{("", name): _spelled_out for name in LAST},
     **{("", name): _other for name in ("Celu", "Gelu", "HardSwish", "Mish", "Softplus", "Swish")},
     **{("com.microsoft", name): _other for name in ("BiasGelu", "FastGelu", "Gelu", "QuickGelu")},
     ("", "QuantizeLinear"): quantize_linear,

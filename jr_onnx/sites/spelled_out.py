@@ -20,9 +20,10 @@ _COMPUTED = (-1,)
 
 
 def spelled_out(wiring: Wiring, index: int) -> Formula | None:
-    """The Relu that a node of one of the types in `LAST` ends; None where it ends none."""
+    """The Relu that a node of ONNX's own domain ends; None where it ends none."""
     node = wiring.scope.nodes[index]
-    return LAST[node.op_type](wiring, node)
+    last = _LAST.get(node.op_type)
+    return last(wiring, node) if last is not None else None
 
 
 def _where(wiring: Wiring, node: onnx.NodeProto) -> Formula | None:
@@ -60,7 +61,7 @@ def _sub(wiring: Wiring, node: onnx.NodeProto) -> Formula | None:
 
 
 #: Each operator that may end a Relu -> the Relu that such a node ends.
-LAST: Mapping[str, Callable[[Wiring, onnx.NodeProto], Formula | None]] = {
+_LAST: Mapping[str, Callable[[Wiring, onnx.NodeProto], Formula | None]] = {
     "Where": _where,
     "Mul": _mul,
     "Neg": _neg,

@@ -27,6 +27,7 @@ from jr_onnx.metadata import Record, record_of
 from jr_onnx.sites.gates import GATE, is_gate
 from jr_onnx.sites.guards import GUARD, is_guard
 from jr_onnx.sites.matchers import MATCHERS, Found, OtherActivation, SiteKind, Verdict, activation_inside, operator_name
+from jr_onnx.sites.spelled_out import spelled_out
 
 #: What may be the lower bound in a gate.
 _IN_GATES = (SiteKind.RELU, SiteKind.CLIP)
@@ -168,10 +169,20 @@ def _verdict(wiring: Wiring, index: int, types: ValueTypes) -> Verdict:
     if not any(node.input) or not any(node.output) or (domain not in ("", DOMAIN) and types.calls_function(node)):
         return None
     matcher = MATCHERS.get((domain, node.op_type))
-    verdict = matcher(wiring, index) if matcher is not None else activation_inside(node) if domain else None
+    if matcher is None:
+        return activation_inside(node) if domain else _spelled_out(wiring, index)
+    verdict = matcher(wiring, index)
     if not domain and isinstance(verdict, Found) and types.calls_function(node):
         return "the model has a function of this name in ONNX's domain, and runtimes choose which is meant; rename it"
     return verdict
+
+
+def _spelled_out(wiring: Wiring, index: int) -> Found | None:
+    formula = spelled_out(wiring, index)
+    if formula is None:
+        return None
+    x, written = formula
+    return Found(SiteKind.RELU, x, wiring.scope.nodes[index].output[0], (index,), formula=written)
 
 
 def _hardened(wiring: Wiring, record: Record) -> Mapping[int, Match]:
