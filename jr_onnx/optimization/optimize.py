@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from jr_onnx.comparison.side import jump_relus, read_side
 from jr_onnx.conversion import check_output
+from jr_onnx.element_types import FLOAT, FLOAT16, type_name
 from jr_onnx.errors import ModelError, OptionError
-from jr_onnx.forms.function import is_for_cuda
+from jr_onnx.forms.function import body_for_all, is_for_cuda
 from jr_onnx.forms.table import JUMP_RELU
+from jr_onnx.graph.names import taken_names
 from jr_onnx.graph.scopes import all_scopes
 from jr_onnx.graph.structure import check_structure
 from jr_onnx.metadata import MADE_FOR, OPTIMIZED_SITES, hardened_metadata
@@ -26,6 +29,7 @@ from jr_onnx.optimization.layout import LEVELS, lay_out
 from jr_onnx.optimization.machine import made_for, this_machine
 from jr_onnx.optimization.original import Recovered, original_of, recoverable, ways_to_sites
 from jr_onnx.optimization.replant import Place, places, replant
+from jr_onnx.optimization.sound import make_sound
 from jr_onnx.optimization.verification import verify
 from jr_onnx.sites.survey import survey
 
@@ -181,11 +185,15 @@ class _Work:
 
 def _work(source: Source, sites: tuple[Recovered, ...], level: str, path: Path, data_name: str) -> _Work:
     """Lay out the original form. Where onnxruntime makes a Relu vanish, or two one, JumpReLU stays: try without."""
-    left: dict[str, str] = {}
+    not_served = _not_served(source, sites)
+    kernels, left = not_served is None, dict(not_served or {})
+    sites = tuple(one for one in sites if one.site.path not in left)
     while True:
         original = original_of(source, sites)
-        ways = ways_to_sites(open_bytes(original))
-        lay_out(original, source, level, path, data_name)
+        recovered = open_bytes(original)
+        ways = ways_to_sites(recovered)
+        lay_out(original, source, level, path, data_name, kernels=kernels)
+        make_sound(path, taken_names(all_scopes(recovered.skeleton)))
         with open_unnamed(path) as laid_out:
             found = places(laid_out.skeleton, ways)
         reasons = {one.tag: _why_not(one, found.get(one.tag)) for one in sites}
@@ -200,6 +208,22 @@ def _why_not(one: Recovered, place: Place | None) -> str:
     if place is None:
         return "onnxruntime leaves no Relu of its own there"
     return "onnxruntime computes in another type there" if place.element_types - {one.site.element_type} else ""
+
+
+def _not_served(source: Source, sites: tuple[Recovered, ...]) -> dict[str, str] | None:
+    """Why sites (by path) stay as they are: one body of the function would have to serve all element types.
+
+    None where one does. Where none does, no other node jr_onnx::JumpReLU may be in the optimised graph.
+    """
+    opset = next(all_scopes(source.skeleton)).opset
+    times = Counter(one.site.element_type for one in sites)
+    types = _called_with(source) | times.keys()
+    # What is float16, onnxruntime may compute in float.
+    if body_for_all(types | ({FLOAT} if FLOAT16 in types else set()), opset) is not None:
+        return None
+    most = max(times, key=lambda one: (times[one], -one), default=FLOAT)
+    why = f"at opset {opset} the function of JumpReLU serves one element type, and most sites are {type_name(most)}"
+    return {one.site.path: why for one in sites if one.site.element_type != most}
 
 
 def _called_with(hardened: Source) -> set[int]:
