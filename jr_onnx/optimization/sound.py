@@ -13,7 +13,7 @@ from pathlib import Path
 import onnx
 
 from jr_onnx.graph.names import Namer, taken_names
-from jr_onnx.graph.scopes import all_scopes, graphs_in
+from jr_onnx.graph.scopes import Scope, all_scopes, graphs_in
 from jr_onnx.graph.structure import defined_names, initializer_names
 
 #: From this IR version on, an initializer need not be an input.
@@ -32,13 +32,19 @@ def make_sound(path: Path, known: Collection[str]) -> None:
     """
     model = onnx.load(path, load_external_data=False)
     scopes = tuple(all_scopes(model))
-    bodies = [scope.graph for scope in scopes if scope.graph is not None and scope.parent is not None]
-    dropped = sum(map(_drop_inputs, bodies)) if model.ir_version < _INITIALIZERS_ALONE else 0
-    made_up = any(name not in known for graph in (model.graph, *bodies) for name in defined_names(graph))
+    early = model.ir_version < _INITIALIZERS_ALONE
+    graphs = [(scope.graph, scope) for scope in scopes if scope.graph is not None]
+    dropped = sum(_drop_inputs(graph) for graph, scope in graphs if scope.parent and (early or _is_branch(scope)))
+    made_up = any(name not in known for graph, _ in graphs for name in defined_names(graph))
     if made_up:
         _rename(model.graph, known, {}, Namer(taken_names(scopes)))
     if made_up or dropped:
         path.write_bytes(model.SerializeToString())
+
+
+def _is_branch(scope: Scope) -> bool:
+    """Whether a body is that of an If, which takes no inputs: a file may have them from before IR version 4."""
+    return scope.parent is not None and scope.step is not None and scope.parent.nodes[scope.step[0]].op_type == "If"
 
 
 def _drop_inputs(graph: onnx.GraphProto) -> int:

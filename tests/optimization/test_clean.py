@@ -102,6 +102,33 @@ def test_check_finds_nothing_in_what_is_written(
     assert not findings_after(steps, element_type, opset, ir_version, target, level)
 
 
+@pytest.mark.parametrize("element_type", [FLOAT16, FLOAT], ids=type_id)
+@pytest.mark.parametrize("opset", [7, 11, 13, 18])
+def test_initializers_that_a_branch_lists_as_inputs_are_inputs_no_more(
+    tmp_path: Path, opset: int, element_type: int
+) -> None:
+    """As IR version 3 wants it; a file that needs functions is of a later one."""
+    k = np.arange(4).astype(helper.tensor_dtype_to_np_dtype(element_type))
+    bodies = [
+        helper.make_graph(
+            [node("Mul", f"x {p}k", f"{p}m"), node("Relu", f"{p}m", f"{p}r"), node("Add", f"{p}r {p}k", f"{p}y")],
+            "branch",
+            [value(f"{p}k", element_type, [4])],
+            [value(f"{p}y", element_type, [4])],
+            [numpy_helper.from_array(k, f"{p}k")],
+            value_info=[value(f"{p}m", element_type, [4])],
+        )
+        for p in "te"
+    ]
+    nodes = [node("If", "c", "z", then_branch=bodies[0], else_branch=bodies[1]), node("Relu", "z", "y")]
+    inputs, outputs = [value("x", element_type, [4]), value("c", BOOL, [])], [value("y", element_type, [4])]
+    onnx.save(make_model(nodes, inputs, outputs, opset=opset, ir_version=3), tmp_path / "model.onnx")
+    for target in TARGETS.values():
+        jr_onnx.convert(tmp_path / "model.onnx", jump=0.25, output=tmp_path / "hard.onnx", **target)
+        jr_onnx.optimize(tmp_path / "hard.onnx", output=tmp_path / "fast.onnx")
+        assert not jr_onnx.check(None, tmp_path / "fast.onnx").findings
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("element_type", [FLOAT16, FLOAT, DOUBLE], ids=type_id)
