@@ -8,11 +8,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy.typing as npt
+
 from jr_onnx.arguments import as_list, as_lists
 from jr_onnx.benching.op_types import op_type_times
 from jr_onnx.benching.peak import peak_memory
 from jr_onnx.benching.report import BenchReport, FileCost, Timing, ratio
-from jr_onnx.benching.sessions import blamed_on, open_session
+from jr_onnx.benching.sessions import blamed_on, open_session, taken
+from jr_onnx.dataset.arrays import inputs_of
 from jr_onnx.errors import ModelError, OptionError
 from jr_onnx.modelfile.source import about, check_is_file
 from jr_onnx.running.samples import Sampler
@@ -44,10 +47,11 @@ def bench(
     threads: Sequence[int] = (1,),
     rounds: int = 15,
     shapes: Mapping[str, Sequence[int]] | None = None,
+    data: Mapping[str, npt.NDArray[Any]] | str | Path | None = None,
     clock: Callable[[], float] = time.perf_counter,
     progress: Callable[[int], None] = lambda _: None,
 ) -> BenchReport:
-    """Measure the time and the memory of some models on the same random inputs.
+    """Measure the time and the memory of some models on the same inputs.
 
     All sessions live in one process and run in turn, in an order that moves on by one each round; they are made anew a
     few times on the way. JumpReLU runs by kernel where the kernel library is installed.
@@ -59,6 +63,8 @@ def bench(
         threads: numbers of onnxruntime's intra-op threads.
         rounds: how often each model runs, at least 2; it runs once more in each new session to warm up.
         shapes: of inputs, by name, where other open axes must have sizes that cannot be found by trying.
+        data: real inputs by name, or an NPZ file of them; others are random. Each array is fed as it is, so that its
+            first axis is the batch size.
         clock: what the runs are timed with. `time.process_time` leaves out what other programs take of a busy machine;
             it is for one thread, since it adds up threads.
         progress: called with the number of rounds since its last call; `steps` says how many there are.
@@ -73,6 +79,7 @@ def bench(
         as_list("threads", threads),
         as_lists("shapes", shapes or {}),
     )
+    arrays = inputs_of(data)
     if not paths or rounds < 2 or min(threads, default=0) < 1 or min(batches, default=1) < 1:
         raise OptionError("give at least one model, two rounds, and batch sizes and threads of 1 and more")
     for path in paths:
@@ -80,7 +87,7 @@ def bench(
             check_is_file(path)
     try:
         name = provider_name(provider)
-        feeds = _feeds(paths, name, batches, shapes)
+        feeds = _feeds(paths, name, batches, shapes, arrays)
         timings: list[Timing] = []
         creations: list[Times] = []
         for count in dict.fromkeys(threads):
@@ -99,33 +106,42 @@ def steps(models: int, batches: int, threads: int, rounds: int) -> int:
 
 
 def _feeds(
-    paths: Sequence[Path], provider: str, batches: Sequence[int], shapes: Mapping[str, Sequence[int]]
+    paths: Sequence[Path],
+    provider: str,
+    batches: Sequence[int],
+    shapes: Mapping[str, Sequence[int]],
+    data: Arrays,
 ) -> dict[int, Arrays]:
-    """Random inputs by batch size, on which every model ran before anything is measured."""
+    """Inputs by batch size, on which every model ran before anything is measured."""
     sessions = [open_session(path, provider, 1) for path in paths]
     _check_inputs(paths, sessions)
-    feeds = _random(paths[0], provider, batches, shapes)
+    # The first file may be the original, which has no input for a jump among the data.
+    takes_all = (
+        path for path, session in zip(paths, sessions, strict=True) if taken(session, data).keys() == data.keys()
+    )
+    feeds = _inputs(next(takes_all, paths[0]), provider, batches, shapes, data)
     try:
         for path, session in zip(paths, sessions, strict=True):
             with blamed_on(path):
                 for inputs in feeds.values():
-                    session.run(None, inputs)
+                    session.run(None, taken(session, inputs))
     except CannotRunError as error:
-        raise CannotRunError(f"{str(error).rstrip('.')}; give a --batch or --shape that every model takes") from error
+        raise CannotRunError(
+            f"{str(error).rstrip('.')}; give a --batch, --shape or --data that every model takes"
+        ) from error
     return feeds
 
 
-def _random(
-    first: Path, provider: str, batches: Sequence[int], shapes: Mapping[str, Sequence[int]]
+def _inputs(
+    first: Path, provider: str, batches: Sequence[int], shapes: Mapping[str, Sequence[int]], data: Arrays
 ) -> dict[int, Arrays]:
     session = Session(first, Way(provider, has_use_for_kernels(provider) and not library_problem()))
     own: dict[str, Sequence[Any]] = {one.name: one.shape for one in session.inputs()}
     feeds = {}
-    for batch in _sizes(first, own, batches, shapes):
+    given = {**shapes, **{name: array.shape for name, array in data.items() if name in own}}
+    for batch in _sizes(first, own, batches, given):
         batched = {name: _with_batch(shape, batch) for name, shape in own.items()}
-        feeds[batch] = (
-            Sampler(session, {**batched, **shapes}, {}, advice="; give --shape NAME=D,D").random(0, 1.0).feeds
-        )
+        feeds[batch] = Sampler(session, {**batched, **shapes}, data).random(0, 1.0).feeds
     return feeds
 
 
@@ -133,6 +149,9 @@ def _sizes(
     first: Path, own: Mapping[str, Sequence[Any]], batches: Sequence[int], shapes: Mapping[str, Sequence[int]]
 ) -> Sequence[int]:
     """The batch sizes that will be fed: those asked for, or the one that the model or `shapes` fix.
+
+    Args:
+        shapes: those that were given, of data too.
 
     Raises:
         OptionError: a size was asked for that is not the fixed one.
@@ -147,7 +166,7 @@ def _sizes(
     name, size = next(iter(fixed.items()), ("", 1))
     for batch in batches:
         if batch != size:
-            by, out = (f"--shape {name}", "one of the two") if name in shapes else (first, "--batch")
+            by, out = (f"--shape or --data of '{name}'", "one of the two") if name in shapes else (first, "--batch")
             raise OptionError(f"--batch {batch}: {by} has the fixed size {size} there; leave {out} out")
     return (size,)
 
@@ -188,9 +207,10 @@ def _blocks(
         for batch, inputs in feeds.items():
             for number in range(-_WARM_UP, len(range(block, rounds, blocks))):
                 for index in _order(len(paths), number):
+                    feed = taken(sessions[index], inputs)
                     with blamed_on(paths[index]):
                         started = clock()
-                        sessions[index].run(None, inputs)
+                        sessions[index].run(None, feed)
                         seconds = clock() - started
                     if number >= 0:
                         times[batch][index].append(seconds)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jr_onnx.benching.report import OpTypeTime
-from jr_onnx.benching.sessions import blamed_on, open_session
+from jr_onnx.benching.sessions import blamed_on, open_session, taken
 from jr_onnx.running.ways import Arrays, CannotRunError
 
 _RUNS = 3
@@ -27,7 +27,7 @@ def op_type_times(path: Path, provider: str, threads: int, feeds: Arrays) -> tup
         session = open_session(path, provider, threads, profile=str(Path(folder) / "profile"))
         with blamed_on(path):
             for _ in range(_RUNS + 1):
-                session.run(None, dict(feeds))
+                session.run(None, taken(session, feeds))
         try:
             events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jr_onnx.benching.sessions import open_session
+from jr_onnx.benching.sessions import open_session, taken
 from jr_onnx.running.ways import Arrays, CannotRunError, onnxruntime, runtime
 
 
@@ -47,7 +47,8 @@ def _main(model: str, provider: str, threads: str, feeds: str) -> None:
     onnxruntime()
     runtime()
     before = _resident("VmRSS")  # the libraries are the same for every model
-    open_session(Path(model), provider, int(threads)).run(None, inputs)
+    session = open_session(Path(model), provider, int(threads))
+    session.run(None, taken(session, inputs))
     print(_resident("VmHWM") - before)
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jr_onnx.running.ways import CannotRunError, library_problem, onnxruntime, runtime, session_errors
+from jr_onnx.running.ways import Arrays, CannotRunError, library_problem, onnxruntime, runtime, session_errors
 
 
 def open_session(path: Path, provider: str, threads: int, profile: str | None = None) -> Any:
@@ -29,6 +29,12 @@ def open_session(path: Path, provider: str, threads: int, profile: str | None = 
         options.profile_file_prefix = profile
     with blamed_on(path):
         return runtime().session(path, providers=[provider], session_options=options, kernels=not library_problem())
+
+
+def taken(session: Any, feeds: Arrays) -> dict[str, Any]:
+    """The feeds that a model has inputs for: a jump that is an input the original has not."""
+    known = {one.name for one in (*session.get_inputs(), *session.get_overridable_initializers())}
+    return {name: array for name, array in feeds.items() if name in known}
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Any
 import numpy.typing as npt
 import onnx
 
-from jr_onnx.arguments import as_arrays, as_list, as_lists, as_name
+from jr_onnx.arguments import as_list, as_lists, as_name
 from jr_onnx.checking import rules
 from jr_onnx.checking.alone import WITHOUT_ORIGINAL, check_alone, check_record, filters_of_record
 from jr_onnx.checking.bytestream import reader_of
@@ -40,7 +40,7 @@ from jr_onnx.checking.running import CPU, Request, check_running
 from jr_onnx.checking.structure import compare
 from jr_onnx.checking.validity import check_external, check_validity, has_external
 from jr_onnx.comparison.side import Side, jump_relus, read_side
-from jr_onnx.dataset.arrays import read_inputs
+from jr_onnx.dataset.arrays import inputs_of
 from jr_onnx.errors import ModelError, OptionError
 from jr_onnx.graph.structure import check_structure
 from jr_onnx.metadata import MADE_FOR, POLICY, TARGET, hardened_metadata
@@ -118,7 +118,7 @@ def check(
         clip,
         as_name("jump_input", jump_input),
     )
-    arrays = read_inputs(Path(data)) if isinstance(data, str | Path) else as_arrays("data", data)
+    arrays = inputs_of(data)
     started = time.perf_counter()
     with contextlib.ExitStack() as stack:
         theirs = stack.enter_context(open_model(hardened))

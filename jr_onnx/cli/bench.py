@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from jr_onnx.benching.bench import bench, steps
 from jr_onnx.benching.report import BenchReport, Ratio
+from jr_onnx.cli.data import add_inputs_argument
 from jr_onnx.cli.numbers import counts, shapes
 from jr_onnx.cli.progress import steps_bar
 from jr_onnx.text import bytes_text, table
@@ -25,7 +26,7 @@ def add_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "bench",
         help="measure the time and the memory of models, side by side",
-        description="Run every model in turn in one process, on the same random inputs, and compare each with the "
+        description="Run every model in turn in one process, on the same inputs, and compare each with the "
         "first: the median over the rounds of the ratio within a round, and the middle half of these ratios.",
     )
     parser.add_argument("models", metavar="MODEL", type=Path, nargs="+", help="the original, then what to compare")
@@ -36,6 +37,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "--shape", metavar="NAME=D,D", action="append", default=[], help="the shape of an input: x=1,3,224,224"
     )
+    add_inputs_argument(parser)
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.set_defaults(run=run)
 
@@ -53,6 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
             threads=threads,
             rounds=arguments.rounds,
             shapes=shapes("--shape", arguments.shape),
+            data=arguments.data,
             progress=progress,
         )
     print(json.dumps(report.to_dict(), indent=2) if arguments.json else _text(report))

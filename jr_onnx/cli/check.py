@@ -15,6 +15,7 @@ from jr_onnx.checking.findings import FAIL_ON, CheckReport
 from jr_onnx.checking.formats import FORMATS, WRITERS
 from jr_onnx.checking.pairs import Pair, pairs_of
 from jr_onnx.checking.running import CPU
+from jr_onnx.cli.data import add_inputs_argument
 from jr_onnx.cli.numbers import number, shapes
 from jr_onnx.cli.outputs import check_output
 from jr_onnx.errors import JrOnnxError, ModelError, OptionError
@@ -82,7 +83,7 @@ def _add_plan_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", metavar="NPZ", type=Path, help="real inputs, an array for each input of the model")
+    add_inputs_argument(parser)
     parser.add_argument("--samples", metavar="N", type=int, help=f"runs on random inputs (default: {_SAMPLES})")
     parser.add_argument(
         "--shape", metavar="NAME=D,D", action="append", default=[], help="the shape of an input: x=1,3,224,224"

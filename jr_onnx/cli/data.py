@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -14,6 +15,11 @@ from jr_onnx.text import printable
 
 #: The numbers of channels that images have.
 _CHANNELS = (1, 3, 4)
+
+
+def add_inputs_argument(parser: argparse.ArgumentParser) -> None:
+    """Real inputs to run a model on."""
+    parser.add_argument("--data", metavar="NPZ", type=Path, help="real inputs, an array for each input of the model")
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:

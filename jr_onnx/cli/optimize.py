@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jr_onnx.cli.data import add_inputs_argument
 from jr_onnx.cli.progress import progress_bar
 from jr_onnx.optimization.layout import LEVELS
 from jr_onnx.optimization.optimize import ENDING, PROVIDERS, OptimizationReport, optimize
@@ -31,6 +32,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "--level", choices=tuple(LEVELS), default="all", help="how far onnxruntime optimises for the CPU (default: all)"
     )
+    add_inputs_argument(parser)
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument(
         "--force",
@@ -48,6 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
             output=arguments.output,
             provider=arguments.provider,
             level=arguments.level,
+            data=arguments.data,
             force=arguments.force,
             progress=progress,
         )
@@ -56,18 +59,21 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _text(report: OptimizationReport) -> str:
-    if report.provider == "cuda":
-        fused = (
-            f"{count(report.sites, 'JumpReLU')}: {report.with_add} with the Add in front, {len(report.left)} as before"
-        )
-        wrote = f"wrote {report.output} ({report.seconds:.2f} s)"
-        return "\n".join((fused, f"not compared with the hardened model: {report.unverified}", printable(wrote)))
-    lines = [
-        f"{count(report.sites, 'JumpReLU')}: {report.behind} behind fused nodes ({report.below} of them below "
-        f"a MaxPool), {report.in_place_of} in place of a Relu, {len(report.left)} left as they were"
-    ]
+    sites, cuda = count(report.sites, "JumpReLU"), report.provider == "cuda"
+    placed = (
+        f"{report.with_add} with the Add in front"
+        if cuda
+        else f"{report.behind} behind fused nodes ({report.below} of them below a MaxPool), {report.in_place_of} in "
+        "place of a Relu"
+    )
+    lines = [f"{sites}: {placed}, {len(report.left)} left as they were"]
     lines += [f"left: {path}: {why}" for path, why in report.left.items()]
     if report.unverified:
         lines.append(f"not compared with the hardened model: {report.unverified}")
-    lines.append(f"wrote {report.output} for this machine ({report.seconds:.2f} s); load it with jr_onnx.session")
+    wrote = f"wrote {report.output}"
+    lines.append(
+        f"{wrote} ({report.seconds:.2f} s)"
+        if cuda
+        else f"{wrote} for this machine ({report.seconds:.2f} s); load it with jr_onnx.session"
+    )
     return "\n".join(map(printable, lines))

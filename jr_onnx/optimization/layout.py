@@ -22,10 +22,11 @@ LEVELS = {"basic": "ORT_ENABLE_BASIC", "extended": "ORT_ENABLE_EXTENDED", "all":
 _DISABLED = ["CommonSubexpressionElimination"]
 
 
-def lay_out(model: bytes, hardened: Source, level: str, output: Path, data_name: str) -> None:
+def lay_out(model: bytes, hardened: Source, level: str, output: Path, data_name: str, *, kernels: bool = True) -> None:
     """Write the optimised graph of `model`, whose external data are those of the hardened file.
 
     Args:
+        kernels: keep the nodes jr_onnx::JumpReLU, where the kernel library is installed; onnxruntime inlines them else.
         output: the file to write, in a folder where `data_name` is free: there go the weights, if they are many or were
             external before.
 
@@ -46,7 +47,7 @@ def lay_out(model: bytes, hardened: Source, level: str, output: Path, data_name:
         options.add_session_config_entry("session.optimized_model_external_initializers_file_name", data_name)
         options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
     try:
-        if not library_problem():
+        if kernels and not library_problem():
             runtime().register(options)
         ort.InferenceSession(model, options, providers=["CPUExecutionProvider"], disabled_optimizers=_DISABLED)
     except session_errors() as error:

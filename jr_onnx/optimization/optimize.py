@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy.typing as npt
+
 from jr_onnx.comparison.side import jump_relus, read_side
 from jr_onnx.conversion import check_output
-from jr_onnx.errors import ModelError, OptionError
-from jr_onnx.forms.function import is_for_cuda
+from jr_onnx.dataset.arrays import inputs_of
+from jr_onnx.element_types import FLOAT, FLOAT16, type_name
+from jr_onnx.errors import ModelError, OptionError, OutputError
+from jr_onnx.forms.function import body_for_all, is_for_cuda
 from jr_onnx.forms.table import JUMP_RELU
+from jr_onnx.graph.names import taken_names
 from jr_onnx.graph.scopes import all_scopes
 from jr_onnx.graph.structure import check_structure
 from jr_onnx.metadata import MADE_FOR, OPTIMIZED_SITES, hardened_metadata
@@ -26,7 +33,9 @@ from jr_onnx.optimization.layout import LEVELS, lay_out
 from jr_onnx.optimization.machine import made_for, this_machine
 from jr_onnx.optimization.original import Recovered, original_of, recoverable, ways_to_sites
 from jr_onnx.optimization.replant import Place, places, replant
+from jr_onnx.optimization.sound import make_sound
 from jr_onnx.optimization.verification import verify
+from jr_onnx.running.ways import Arrays
 from jr_onnx.sites.survey import survey
 
 Level = Literal["basic", "extended", "all"]
@@ -76,6 +85,7 @@ def optimize(
     output: str | Path | None = None,
     provider: Provider = "cpu",
     level: Level = "all",
+    data: Mapping[str, npt.NDArray[Any]] | str | Path | None = None,
     force: bool = False,
     progress: Progress = lambda _: None,
 ) -> OptimizationReport:
@@ -91,6 +101,8 @@ def optimize(
         provider: what the file is for.
         output: the file to write; by default the input's name with the ending .optimized.onnx.
         level: how far onnxruntime optimises for the CPU; below "all" there is no blocked layout.
+        data: for the CPU, real inputs by name, or an NPZ file of them, to compare the file with the hardened model on;
+            what is missing is random.
         force: the output may be the input itself, and its external data may stand beside other data of their name, as
             in `jr_onnx.convert`.
         progress: called with the number of bytes written since its last call.
@@ -98,7 +110,8 @@ def optimize(
     Raises:
         ModelError: the input cannot be read, is not a hardened model or an optimised one, onnxruntime does not load
             it, or its optimised form does not load or computes something else: then nothing is written.
-        OptionError: the provider is none of these, or a level was given for CUDA.
+        OptionError: the provider is none of these, a level or data were given for CUDA, or the data are not what the
+            model takes.
         OutputError: the output cannot be written.
     """
     path = Path(model)
@@ -106,6 +119,9 @@ def optimize(
     started = time.perf_counter()
     if provider not in PROVIDERS or level not in LEVELS or (provider == "cuda" and level != "all"):
         raise OptionError(f"give cpu with one of the levels {', '.join(LEVELS)}, or cuda without a level")
+    if provider == "cuda" and data is not None:
+        raise OptionError("data: a file for CUDA is not run; leave the data out")
+    arrays = inputs_of(data)
     with open_file(path) as source:
         check_structure(source.skeleton)
         if made_for(source.skeleton) is not None:
@@ -118,10 +134,12 @@ def optimize(
                 "extended"
             )
         place = check_output(goal, path, data_files(source.skeleton, path), force)
+        if isinstance(data, str | Path) and place.exists() and place.samefile(data):
+            raise OutputError(f"{goal}: is what is read as data; choose another output with -o")
         if provider == "cuda":
             made = _for_cuda(source, path, place, force, progress)
         else:
-            made = _for_cpu(source, path, place, level, force, progress)
+            made = _for_cpu(source, path, place, level, arrays, force, progress)
     return replace(made, output=goal, seconds=time.perf_counter() - started)
 
 
@@ -144,14 +162,16 @@ def _for_cuda(source: Source, path: Path, goal: Path, force: bool, progress: Pro
     return OptimizationReport(path, goal, "cuda", "all", fused + len(left), 0, 0, 0, fused, left, "it is for CUDA", 0.0)
 
 
-def _for_cpu(source: Source, path: Path, goal: Path, level: str, force: bool, progress: Progress) -> OptimizationReport:
+def _for_cpu(
+    source: Source, path: Path, goal: Path, level: str, data: Arrays, force: bool, progress: Progress
+) -> OptimizationReport:
     sites, left = recoverable(source)
     if not sites and not left:
         raise _nothing(source)
     with tempfile.TemporaryDirectory(prefix="jr-onnx-optimize-") as folder:
         work = _work(source, sites, level, Path(folder) / "model.onnx", f"{goal.name}.data")
         left |= work.left
-        unverified = _write(work, source, path, level, goal, force, progress)
+        unverified = _write(work, source, path, level, goal, data, force, progress)
     behind = [place for place in work.places.values() if place.kind.stays]
     return OptimizationReport(
         source=path,
@@ -181,11 +201,15 @@ class _Work:
 
 def _work(source: Source, sites: tuple[Recovered, ...], level: str, path: Path, data_name: str) -> _Work:
     """Lay out the original form. Where onnxruntime makes a Relu vanish, or two one, JumpReLU stays: try without."""
-    left: dict[str, str] = {}
+    not_served = _not_served(source, sites)
+    kernels, left = not_served is None, dict(not_served or {})
+    sites = tuple(one for one in sites if one.site.path not in left)
     while True:
         original = original_of(source, sites)
-        ways = ways_to_sites(open_bytes(original))
-        lay_out(original, source, level, path, data_name)
+        recovered = open_bytes(original)
+        ways = ways_to_sites(recovered)
+        lay_out(original, source, level, path, data_name, kernels=kernels)
+        make_sound(path, taken_names(all_scopes(recovered.skeleton)))
         with open_unnamed(path) as laid_out:
             found = places(laid_out.skeleton, ways)
         reasons = {one.tag: _why_not(one, found.get(one.tag)) for one in sites}
@@ -202,13 +226,38 @@ def _why_not(one: Recovered, place: Place | None) -> str:
     return "onnxruntime computes in another type there" if place.element_types - {one.site.element_type} else ""
 
 
+def _not_served(source: Source, sites: tuple[Recovered, ...]) -> dict[str, str] | None:
+    """Why sites (by path) stay as they are: one body of the function would have to serve all element types.
+
+    None where one does. Where none does, no other node jr_onnx::JumpReLU may be in the optimised graph.
+    """
+    opset = next(all_scopes(source.skeleton)).opset
+    times = Counter(one.site.element_type for one in sites)
+    types = _called_with(source) | times.keys()
+    # What is float16, onnxruntime may compute in float.
+    if body_for_all(types | ({FLOAT} if FLOAT16 in types else set()), opset) is not None:
+        return None
+    most = max(times, key=lambda one: (times[one], -one), default=FLOAT)
+    why = f"at opset {opset} the function of JumpReLU serves one element type, and most sites are {type_name(most)}"
+    return {one.site.path: why for one in sites if one.site.element_type != most}
+
+
 def _called_with(hardened: Source) -> set[int]:
     """The element types of the nodes jr_onnx::JumpReLU."""
     sites = survey(hardened.skeleton, tuple(all_scopes(hardened.skeleton)), clip=False).sites
     return {site.element_type for site in sites if site.hardened is not None and site.hardened.form is JUMP_RELU}
 
 
-def _write(work: _Work, hardened: Source, path: Path, level: str, goal: Path, force: bool, progress: Progress) -> str:
+def _write(
+    work: _Work,
+    hardened: Source,
+    path: Path,
+    level: str,
+    goal: Path,
+    inputs: Arrays,
+    force: bool,
+    progress: Progress,
+) -> str:
     """Write the file, after it was compared with the hardened one; why it could not be compared."""
     with open_unnamed(work.path) as laid_out:
         edit = replant(laid_out.skeleton, work.sites, work.places, _called_with(hardened))
@@ -219,7 +268,7 @@ def _write(work: _Work, hardened: Source, path: Path, level: str, goal: Path, fo
             write_pieces(file, rewrite(laid_out, edit), laid_out.opened, lambda _: None)
         with open_unnamed(tried) as made:
             edit.metadata[OPTIMIZED_SITES] = str(len(jump_relus(read_side(made.skeleton))))
-        unverified = verify(hardened, path, tried)
+        unverified = verify(hardened, path, tried, inputs)
         data = data_places(data_files(laid_out.skeleton, work.path), "copy", work.path, goal, force)
         pieces = rewrite(laid_out, edit, new_locations(laid_out, data))
         write_model(laid_out, pieces, goal, data, "copy", force=force, progress=progress)

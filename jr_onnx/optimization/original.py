@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy.typing as npt
 
+from jr_onnx.element_types import NUMPY_TYPES
 from jr_onnx.forms.write import NewNode
 from jr_onnx.graph.scopes import all_scopes, own_domain
 from jr_onnx.graph.wiring import Wiring
@@ -57,6 +58,8 @@ def recoverable(source: Source) -> tuple[tuple[Recovered, ...], dict[str, str]]:
             reasons[site.path] = "its jump is no constant"
         elif jump.size != 1:
             reasons[site.path] = "it has one jump a channel"
+        elif site.element_type not in NUMPY_TYPES:
+            reasons[site.path] = "its element type is not known"
         elif site.scope.outermost.function is not None:
             reasons[site.path] = "it is in a local function"
         else:

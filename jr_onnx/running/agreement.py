@@ -1,4 +1,4 @@
-"""Two models, or one run in two ways: are they the same on random inputs, but for rounding?"""
+"""Two models, or one run in two ways: are they the same on random inputs or real ones, but for rounding?"""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,15 @@ class Agreement:
     unknown: str = ""
 
 
-def compare(hardened: onnx.ModelProto, first: tuple[Path, Way], second: tuple[Path, Way], *, called: str) -> Agreement:
+def compare(
+    hardened: onnx.ModelProto,
+    first: tuple[Path, Way],
+    second: tuple[Path, Way],
+    *,
+    called: str,
+    data: Arrays = MappingProxyType({}),
+    advice: str = "",
+) -> Agreement:
     """Compare all outputs of what should be the same; one of them is in memory at a time.
 
     What is wrong is so for every input. That an element upstream is carried over its jump, and changes all outputs a
@@ -57,19 +66,22 @@ def compare(hardened: onnx.ModelProto, first: tuple[Path, Way], second: tuple[Pa
         hardened: the first, or its skeleton.
         first: the one that is right.
         called: how messages call the second.
+        data: real inputs by name; what is missing is made up, and where nothing is, there is one run.
+        advice: what the user can do where inputs cannot be made up, for the message.
 
     Raises:
+        OptionError: `data` names an input that there is not, or an array is not what the input takes.
         RuntimeMissingError: there is no onnxruntime.
     """
     feeds: list[Arrays] = []
     expected: list[_Outputs] = []
     unknown = why_random(hardened)
     try:
-        feeds, expected = _run(*first)
+        feeds, expected = _run(*first, data, advice)
     except CannotRunError as error:
         unknown = unknown or str(error)
     if not unknown and not any(map(_tells, zip(*(one.values() for one in expected), strict=True))):
-        unknown = "on random inputs its outputs are always the same, infinite or not numbers"
+        unknown = "its outputs are always the same, infinite or not numbers"
     try:
         session = Session(*second)
     except CannotRunError as error:
@@ -89,14 +101,14 @@ def _tolerance(hardened: onnx.ModelProto) -> float:
     return _HALF_TOLERANCE if half else _TOLERANCE
 
 
-def _run(path: Path, way: Way) -> tuple[list[Arrays], list[_Outputs]]:
-    """The random inputs that a model runs on, and its outputs."""
+def _run(path: Path, way: Way, data: Arrays, advice: str) -> tuple[list[Arrays], list[_Outputs]]:
+    """The inputs that a model runs on, and its outputs."""
     session = Session(path, way)
-    sampler = Sampler(session, {}, {}, advice="")
+    sampler = Sampler(session, {}, data, advice=advice)
     feeds: list[Arrays] = []
     outputs: list[_Outputs] = []
-    for number, scale in enumerate(_SCALES):
-        one = sampler.random(number, scale).feeds
+    random = [sampler.random(*one) for one in enumerate(_SCALES)] if sampler.makes_inputs else []
+    for one in (sample.feeds for sample in (*sampler.given(), *random)):
         # An index in floating point is out of range at a large scale; the sampler has seen that the model runs on one.
         with contextlib.suppress(CannotRunError):
             outputs.append(session.run(one))
@@ -108,7 +120,7 @@ def _difference(expected: Sequence[_Outputs], found: Sequence[_Outputs], toleran
     for name in expected[0]:
         far = median(distance(e[name], f[name]) for e, f in zip(expected, found, strict=True))
         if not far <= tolerance:
-            return f"output '{name}' of {called} differs by {far:.2g} of the largest value on random inputs"
+            return f"output '{name}' of {called} differs by {far:.2g} of the largest value"
     return ""
 
 

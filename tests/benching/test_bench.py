@@ -164,7 +164,7 @@ def test_the_batch_size_of_a_report_is_the_one_that_a_shape_gives() -> None:
 def test_a_batch_size_other_than_that_of_a_shape_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", str(DIGITS), "--shape", "image=3,1,8,8", "--batch", "3,8", "--rounds", "2"]) == 2
     error = capsys.readouterr().err
-    assert "--batch 8: --shape image has the fixed size 3" in error
+    assert "--batch 8: --shape or --data of 'image' has the fixed size 3" in error
     assert error.count("\n") == 1
 
 
@@ -195,7 +195,9 @@ def test_a_file_that_does_not_run_on_the_inputs_of_the_first_is_one_line_before_
     fixed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     told: list[int] = []
-    with pytest.raises(jr_onnx.ModelError, match=r"four\.onnx: .*give a --batch or --shape that every model takes"):
+    with pytest.raises(
+        jr_onnx.ModelError, match=r"four\.onnx: .*give a --batch, --shape or --data that every model takes"
+    ):
         jr_onnx.bench([DIGITS, fixed], batches=(4, 8), rounds=2, progress=told.append)
     assert not told
     assert main(["bench", str(DIGITS), str(fixed), "--rounds", "2"]) == 2

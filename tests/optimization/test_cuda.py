@@ -68,7 +68,7 @@ def test_the_command_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixt
     jr_onnx.convert(residual_net(tmp_path / "net.onnx"), jump=0.3, output=hard)
     assert main(["optimize", str(hard), "--provider", "cuda"]) == 0
     out = capsys.readouterr().out
-    assert "4 JumpReLUs: 2 with the Add in front, 2 as before" in out
+    assert "4 JumpReLUs: 2 with the Add in front, 2 left as they were" in out
     assert "not compared with the hardened model: it is for CUDA" in out
     assert main(["optimize", str(hard), "--provider", "cuda", "--level", "basic"]) == 2
     assert "cuda without a level" in capsys.readouterr().err
@@ -84,3 +84,12 @@ def test_a_model_for_cuda_is_told_from_others(
     main([command[0], str(fast), *command[1:]])
     said = capsys.readouterr()
     assert "is optimised for CUDA" in said.out + said.err
+
+
+def test_what_stays_is_named_with_the_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hard = tmp_path / "hard.onnx"
+    jr_onnx.convert(residual_net(tmp_path / "net.onnx"), jump=0.3, target="subgraph", output=hard)
+    assert main(["optimize", str(hard), "--provider", "cuda"]) == 0
+    out = capsys.readouterr().out
+    assert "4 JumpReLUs: 0 with the Add in front, 4 left as they were" in out
+    assert out.count(": it is no jr_onnx::JumpReLU; convert with the target custom-op") == 4
