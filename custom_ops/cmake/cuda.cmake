@@ -15,12 +15,18 @@ macro(jr_without_cuda message)
   return()
 endmacro()
 
-# The machine's own toolkit first, since it fits the driver; then the one that pip put beside scikit-build-core.
+# The machine's own toolkit first, since it fits the driver; then the one that JR_CUDA=ON makes pip fetch.
 if(DEFINED ENV{CUDACXX} AND NOT CMAKE_CUDA_COMPILER)
   set(CMAKE_CUDA_COMPILER "$ENV{CUDACXX}")
 else()
   find_program(CMAKE_CUDA_COMPILER nvcc HINTS ENV CUDA_PATH ENV CUDA_HOME PATHS /usr/local/cuda PATH_SUFFIXES bin)
-  find_program(CMAKE_CUDA_COMPILER nvcc PATH_SUFFIXES nvidia/cu13/bin)
+endif()
+if(JR_CUDA AND NOT CMAKE_CUDA_COMPILER)
+  # Only Python knows where, because pip keeps such packages apart from the build backend.
+  find_package(Python COMPONENTS Interpreter REQUIRED)
+  execute_process(COMMAND "${Python_EXECUTABLE}" -c "import nvidia; print(*nvidia.__path__, sep=';')"
+                  OUTPUT_VARIABLE nvidia OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+  find_program(CMAKE_CUDA_COMPILER nvcc PATHS ${nvidia} PATH_SUFFIXES cu13/bin)
 endif()
 if(NOT CMAKE_CUDA_COMPILER)
   jr_without_cuda("no nvcc was found; put it on PATH, or set CUDACXX or CUDA_PATH")
