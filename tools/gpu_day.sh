@@ -28,7 +28,7 @@ step machine 15 bash -c 'nvidia-smi; nvcc --version | tail -2; g++ --version | h
 
 site=/tmp/gpu_day_site
 [ -n "$archive" ] && { mkdir -p $site && tar -xJf "$archive" -C $site & unpack=$!; }
-step build 90 bash -c 'cmake -S custom_ops -B /tmp/gpu_day_build -DJR_CUDA=ON -DJR_CUDA_ARCHITECTURES=${JR_CUDA_ARCHITECTURES:-native} > /tmp/gpu_day_cmake.log &&
+step build 90 bash -c 'cmake -S custom_ops -B /tmp/gpu_day_build -DJR_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=${CUDAARCHS:-native} > /tmp/gpu_day_cmake.log &&
     cmake --build /tmp/gpu_day_build -j 2>&1 | tail -3 && cmake --install /tmp/gpu_day_build --prefix . | tail -1'
 [ -n "$archive" ] && wait "$unpack"
 export PYTHONPATH=$site:$PWD

@@ -3,6 +3,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <iterator>
 
 #include "jump_relu_op.h"
 
@@ -14,7 +15,8 @@ using ort::Status;
 
 constexpr ort::ElementType kTypes[] = {ort::ElementType::float32, ort::ElementType::float64,
                                        ort::ElementType::float16, ort::ElementType::bfloat16};
-constexpr int kMaxOps = 16;
+constexpr bool kAdds[] = {false, true};  // JumpReLU(X, jump), AddJumpReLU(A, B, jump)
+constexpr std::size_t kMaxOps = std::size(kTypes) * std::size(kAdds) * 2;  // on the CPU and on CUDA
 
 // A domain and its ops must outlive every session that uses them, and onnxruntime does not say when that is.
 // So there is one for each copy of onnxruntime in the process, made when it is first needed, shared by all
@@ -32,8 +34,7 @@ Registration* registrations = nullptr;
 int fill(const Api* api, uint32_t api_version, JumpReluOp* ops) {
   int count = 0;
   for (const ort::ElementType type : kTypes) {
-    for (int sum = 0; sum < 2; ++sum) {
-      const bool adds = sum != 0;
+    for (const bool adds : kAdds) {
       const bool has_cpu_kernel = !adds || cpu::usable_variants().items[0]->add_kernel(type) != nullptr;
       if (has_cpu_kernel) ops[count++] = make_cpu_op(api, api_version, type, adds);
 #ifdef JR_CUDA
