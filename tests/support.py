@@ -173,9 +173,8 @@ def reference_vector(element_type: int) -> Array:
 
 
 def session(model: onnx.ModelProto | Path, level: Any = None) -> onnxruntime.InferenceSession:
-    """A session of onnxruntime on the CPU with two threads; every optimization, unless a level is given."""
+    """A session of onnxruntime on the CPU; every optimization, unless a level is given."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 2
     if level is not None:
         options.graph_optimization_level = level
     content = str(model) if isinstance(model, Path) else model.SerializeToString()
