@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-import random
 import signal
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,11 +66,12 @@ def names(folder: Path) -> set[str]:
 
 #: Converts argv[1] to argv[2] and kills itself with the signal argv[4] at the moment argv[3].
 DIES = """
-import itertools, os, sys
+import itertools, os, signal, sys
 from jr_onnx.cli import convert as command
 from jr_onnx.cli.main import main
 
 source, output, moment, number = *sys.argv[1:4], int(sys.argv[4])
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has those that it runs in the background ignore it
 events = itertools.count(1)
 
 def reached(event):
@@ -138,28 +137,38 @@ def test_a_process_killed_while_it_writes_leaves_the_old_output_or_the_new_one(
     assert len(left) == (moment == "os.rename")
 
 
+#: Converts argv[1] to argv[2], and has the kernel kill the process when it has used argv[3] seconds of the processor,
+#: unless that is 0; says how many it used.
+DIES_AFTER = """
+import signal, sys, time
+from jr_onnx.cli.main import main
+
+source, output, seconds = *sys.argv[1:3], float(sys.argv[3])
+signal.setitimer(signal.ITIMER_PROF, seconds)
+code = main(["convert", source, "--jump", "0.5", "-o", output])
+print(time.process_time(), file=sys.stderr)
+sys.exit(code)
+"""
+
+
 @linux_only
 def test_a_process_killed_at_any_time_leaves_no_output_or_a_whole_one(huge: Path, tmp_path: Path) -> None:
     output = tmp_path / "hardened.onnx"
-    arguments = [sys.executable, "-m", "jr_onnx.cli.main", "convert", str(huge), "--jump", "0.5", "-o", str(output)]
-    started = time.perf_counter()
-    subprocess.run(arguments, check=True, capture_output=True)
-    longest = time.perf_counter() - started
+
+    def die_after(seconds: float) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", DIES_AFTER, str(huge), str(output), str(seconds)]
+        return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+
+    whole = float(die_after(0).stderr)
     assert is_whole(output, huge)
-    chance = random.Random(2)
-    killed = 0
-    while killed < 8:
+    codes = []
+    for sixteenths in range(1, 9):  # the first run, with cold caches, may have used twice as many as the others
         output.unlink(missing_ok=True)
-        process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(chance.uniform(0.2, 1.0) * longest)
-        process.kill()
-        if process.wait() == 0:
-            # The first run was slow for a reason of its own, such as a cold cache: kill earlier.
-            longest *= 0.8
-        else:
-            killed += 1
+        codes.append(die_after(sixteenths / 16 * whole).returncode)
+        assert codes[-1] in (0, -signal.SIGPROF)
         assert names(tmp_path) <= {output.name}
-        assert not output.exists() or is_whole(output, huge)
+        assert is_whole(output, huge) if output.exists() else codes[-1] != 0
+    assert -signal.SIGPROF in codes
 
 
 @posix_only
