@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from pathlib import Path
 
 import onnxruntime
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 from onnxruntime.capi import onnxruntime_inference_collection
 
@@ -35,6 +38,22 @@ settings.load_profile("jr-onnx")
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """No worker processes for a test that is named on the command line, or for output that is shown at once (-s)."""
-    named = any("::" in argument for argument in config.args)
+    """No worker processes where files or tests are named, or what they print is shown at once (-s)."""
+    named = not all(Path(argument).is_dir() for argument in config.args)
     return 0 if named or config.option.capture == "no" else None
+
+
+@pytest.fixture(scope="session")
+def kept_folder(request: pytest.FixtureRequest, testrun_uid: str) -> Callable[[str, Callable[[Path], None]], Path]:
+    """A folder of pytest's cache that one process of each run brings up to date, and all of them use."""
+
+    def keep(name: str, update: Callable[[Path], None]) -> Path:
+        folder = Path(request.config.cache.mkdir(name))
+        updated_by = folder.with_name(f"{name}.run")
+        with FileLock(folder.with_name(f"{name}.lock")):
+            if not updated_by.exists() or updated_by.read_text() != testrun_uid:
+                update(folder)
+                updated_by.write_text(testrun_uid)
+        return folder
+
+    return keep
