@@ -15,6 +15,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 from support import (
     BACKEND_DATA,
+    EACH_TARGET,
     FLOAT,
     TARGETS,
     Array,
@@ -37,8 +38,6 @@ SMALL = [path for path in FILES if path.parent.name != "light"]
 
 #: How exactly the backend tests compare.
 RECORDED = {"rtol": 1e-3, "atol": 1e-7}
-
-EACH_TARGET = pytest.mark.parametrize("target", TARGETS)
 
 
 def name_of(path: Path) -> str:
