@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime
+import pytest
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
@@ -37,6 +38,7 @@ TARGETS: Mapping[str, Mapping[str, Any]] = {
     "standard": {"target": "standard"},
     "hard-sigmoid": {"target": "hard-sigmoid"},
 }
+EACH_TARGET = pytest.mark.parametrize("target", TARGETS)
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 #: The models of the repository; a file that the README's commands wrote beside them is none.
@@ -173,9 +175,8 @@ def reference_vector(element_type: int) -> Array:
 
 
 def session(model: onnx.ModelProto | Path, level: Any = None) -> onnxruntime.InferenceSession:
-    """A session of onnxruntime on the CPU with two threads; every optimization, unless a level is given."""
+    """A session of onnxruntime on the CPU; every optimization, unless a level is given."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 2
     if level is not None:
         options.graph_optimization_level = level
     content = str(model) if isinstance(model, Path) else model.SerializeToString()

@@ -11,6 +11,7 @@ import pytest
 from support import (
     BOOL,
     DOUBLE,
+    EACH_TARGET,
     FLOAT,
     FLOAT16,
     INT64,
@@ -31,7 +32,6 @@ from support import (
     value,
 )
 
-EACH_TARGET = pytest.mark.parametrize("target", TARGETS)
 EACH_BEFORE = pytest.mark.parametrize("before", TARGETS)
 
 VALUES = np.array([[-1, 0.25, 0.5], [0.75, 2, 3]], np.float32)

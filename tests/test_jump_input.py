@@ -10,6 +10,7 @@ import pytest
 from support import (
     BOOL,
     DOUBLE,
+    EACH_TARGET,
     FLOAT,
     FLOAT16,
     TARGETS,
@@ -38,8 +39,6 @@ from support import (
 from jr_onnx import JumpReluPolicy, OptionError, PolicyRule
 from jr_onnx.element_types import NUMPY_TYPES, round_jump
 from jr_onnx.reference import jump_relu
-
-EACH_TARGET = pytest.mark.parametrize("target", TARGETS)
 
 X, Y = value("x", FLOAT, [4]), value("y", FLOAT, [4])
 

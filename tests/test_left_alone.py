@@ -12,6 +12,7 @@ from onnx import helper
 from support import (
     BOOL,
     DOUBLE,
+    EACH_TARGET,
     FLOAT,
     INT64,
     TARGETS,
@@ -30,8 +31,6 @@ from support import (
 
 from jr_onnx import ModelError, find_sites, inspect
 from jr_onnx.sites.matchers import SiteKind
-
-EACH_TARGET = pytest.mark.parametrize("target", TARGETS)
 
 X, Y = value("x", FLOAT, [4]), value("y", FLOAT, [4])
 VALUES = np.array([-1, 0.25, 0.5, 2], np.float32)

@@ -12,6 +12,7 @@ from onnx import helper
 from support import (
     BFLOAT16,
     DOUBLE,
+    EACH_TARGET,
     FLOAT,
     FLOAT16,
     TARGETS,
@@ -33,8 +34,6 @@ from jr_onnx.forms.table import LOWEST_OPSET
 from jr_onnx.options import Options
 from jr_onnx.plan import make_plan
 from jr_onnx.policy import JumpReluPolicy
-
-EACH_TARGET = pytest.mark.parametrize("target", TARGETS)
 
 NEWEST = onnx.defs.onnx_opset_version()
 

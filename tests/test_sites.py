@@ -12,6 +12,7 @@ from onnx import helper
 from support import (
     BOOL,
     DOUBLE,
+    EACH_TARGET,
     FLOAT,
     TARGETS,
     Array,
@@ -32,8 +33,6 @@ from support import (
 )
 
 from jr_onnx import ModelError, OptionError, find_sites
-
-EACH_TARGET = pytest.mark.parametrize("target", TARGETS)
 
 X, Y = value("x", FLOAT, [4]), value("y", FLOAT, [4])
 VALUES = np.array([-1, 0.25, 0.5, 2], np.float32)

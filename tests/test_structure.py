@@ -303,6 +303,6 @@ def test_twenty_thousand_nodes_are_checked_in_time_that_grows_with_their_number(
     random.Random(0).shuffle(order)
     names = ["x", *(f"v{i}" for i in range(1, 20_000)), "y"]
     checked = model(*(node("Relu", names[i], names[i + 1]) for i in order))
-    started = time.perf_counter()
+    started = time.process_time()
     check_structure(checked)
-    assert time.perf_counter() - started < 60  # what grows with the square of them takes minutes
+    assert time.process_time() - started < 60  # what grows with the square of them takes minutes

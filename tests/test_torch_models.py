@@ -10,15 +10,13 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from support import MODELS, SHIPPED, TARGETS, Array, check, report_of, run
+from support import EACH_TARGET, MODELS, SHIPPED, TARGETS, Array, check, report_of, run
 
 torch = pytest.importorskip("torch", reason="torch is not installed: nothing to compare the exported networks with")
 nn: Any = torch.nn
 
 sys.path.append(str(MODELS))
 from networks import NETWORKS, DigitsNet  # noqa: E402 - behind the check that torch is there
-
-EACH_TARGET = pytest.mark.parametrize("target", TARGETS)
 
 #: Every file -> how many sites it has. The RNN of torchscript is one of its two.
 FILES = {

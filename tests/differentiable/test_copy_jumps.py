@@ -9,7 +9,7 @@ import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import FLOAT, MODELS, TARGETS, assert_same_bits, function, make_model, node, run, value
+from support import EACH_TARGET, FLOAT, MODELS, TARGETS, assert_same_bits, function, make_model, node, run, value
 
 from jr_onnx import JumpReluPolicy, OptionError, PolicyRule, convert, find_sites
 from jr_onnx.reference import jump_relu as reference
@@ -20,7 +20,6 @@ from jr_onnx.differentiable.backward import RELU, TRUE, Backward, smooth  # noqa
 from jr_onnx.differentiable.jump_relu import jump_relu  # noqa: E402
 from jr_onnx.differentiable.model import DifferentiableModel  # noqa: E402
 
-EACH_TARGET = pytest.mark.parametrize("target", TARGETS)
 DIGITS = MODELS / "digits.onnx"
 IMAGES = np.load(MODELS / "digits_test.npz")["x"][:16]
 

@@ -70,6 +70,7 @@ def cluster() -> Iterator[Any]:
         yield made
 
 
+@pytest.mark.slow
 def test_a_cluster_does_not_show_in_the_result_even_if_a_worker_is_killed_in_the_middle(
     alone: EvaluationReport, cluster: Any
 ) -> None:

@@ -41,23 +41,25 @@ def logits(digits: Path, image: Array) -> Array:
 
 
 @pytest.fixture(scope="session")
-def npm_example(request: pytest.FixtureRequest) -> Callable[[str], Path]:
+def npm_example(kept_folder: Callable[[str, Callable[[Path], None]], Path]) -> Callable[[str], Path]:
     """A copy of an example with what its package.json names; kept in pytest's cache."""
 
     def install(name: str) -> Path:
         npm = shutil.which("npm")
         if npm is None or shutil.which("node") is None:
             pytest.skip("there is no Node.js here")
-        folder = Path(request.config.cache.mkdir(f"npm-{name}"))
-        for file in (EXAMPLES / name).iterdir():
-            if file.is_file():
-                shutil.copy(file, folder)
-        # Without the variable, onnxruntime-node's script downloads CUDA libraries.
-        environment = {**os.environ, "ONNXRUNTIME_NODE_INSTALL_CUDA": "skip"}
-        done = subprocess.run(
-            [npm, "install", "--no-audit"], cwd=folder, env=environment, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-        return folder
+
+        def update(folder: Path) -> None:
+            for file in (EXAMPLES / name).iterdir():
+                if file.is_file():
+                    shutil.copy(file, folder)
+            # Without the variable, onnxruntime-node's script downloads CUDA libraries.
+            environment = {**os.environ, "ONNXRUNTIME_NODE_INSTALL_CUDA": "skip"}
+            done = subprocess.run(
+                [npm, "install", "--no-audit"], cwd=folder, env=environment, capture_output=True, text=True
+            )
+            assert done.returncode == 0, done.stderr
+
+        return kept_folder(f"npm-{name}", update)
 
     return install

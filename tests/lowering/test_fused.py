@@ -12,6 +12,7 @@ import onnxruntime
 import pytest
 from support import (
     BASIC,
+    EACH_TARGET,
     FLOAT,
     NONE,
     TARGETS,
@@ -34,7 +35,6 @@ LEVELS = {
     "all": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
 
-EACH_TARGET = pytest.mark.parametrize("target", TARGETS)
 EACH_LEVEL = pytest.mark.parametrize("level", LEVELS)
 
 JUMP = 0.25

@@ -18,6 +18,7 @@ import pytest
 from support import (
     BASIC,
     BOOL,
+    EACH_TARGET,
     FLOAT,
     NONE,
     TARGETS,
@@ -161,7 +162,6 @@ TOOLS: Mapping[str, Tool] = {
     "add_prefix, onnxslim": after(prefixed, onnxslim),
 }
 
-EACH_TARGET = pytest.mark.parametrize("target", TARGETS)
 EACH_TOOL = pytest.mark.parametrize("tool", TOOLS)
 
 

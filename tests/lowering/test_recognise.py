@@ -7,6 +7,7 @@ import onnx
 import pytest
 from support import (
     DOUBLE,
+    EACH_TARGET,
     FLOAT,
     FLOAT16,
     TARGETS,
@@ -31,7 +32,6 @@ from jr_onnx.graph.scopes import all_scopes
 from jr_onnx.graph.wiring import Wiring
 from jr_onnx.sites.matchers import SiteKind
 
-EACH_TARGET = pytest.mark.parametrize("target", TARGETS)
 EACH_FORM = pytest.mark.parametrize("form", ALL_FORMS, ids=lambda form: form.name)
 
 X, Y = value("x", FLOAT, [4]), value("y", FLOAT, [4])

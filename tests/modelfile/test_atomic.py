@@ -1,15 +1,12 @@
-"""Outputs appear whole or not at all: when killed or interrupted, on a full disk, or where nothing can be written."""
+"""Outputs appear whole or not at all: on a full disk, after an error, or where nothing can be written."""
 
 from __future__ import annotations
 
 import errno
 import os
-import random
-import signal
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,11 +21,7 @@ from jr_onnx.cli.main import main
 from jr_onnx.modelfile import atomic
 from jr_onnx.modelfile.atomic import atomic_file, remove_stale, temporary_folder
 
-#: Big enough that a process can be stopped at many moments while it writes, and at any time.
-LARGE, HUGE = 64 << 20, 300 << 20
-
 posix_only = pytest.mark.skipif(os.name != "posix", reason="signals, links and umask as POSIX has them")
-linux_only = pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="files without a name are Linux's")
 
 
 @pytest.fixture
@@ -38,147 +31,8 @@ def model(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("large") / "model.onnx"
-    strange_models.write_sparse_model(path, LARGE)
-    return path
-
-
-@pytest.fixture
-def huge(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("huge") / "model.onnx"
-    strange_models.write_sparse_model(path, HUGE)
-    return path
-
-
-def is_whole(output: Path, source: Path) -> bool:
-    """Whether a conversion of a large model is complete: its end comes last."""
-    with output.open("rb") as file:
-        head = file.read(1000)
-        file.seek(-1000, os.SEEK_END)
-        return output.stat().st_size > source.stat().st_size and b"JumpReLU" in head and b"jr_onnx." in file.read()
-
-
 def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
-
-
-# --- killed -----------------------------------------------------------------------------------------------------------
-
-#: Converts argv[1] to argv[2] and kills itself with the signal argv[4] at the moment argv[3].
-DIES = """
-import itertools, os, sys
-from jr_onnx.cli import convert as command
-from jr_onnx.cli.main import main
-
-source, output, moment, number = *sys.argv[1:4], int(sys.argv[4])
-events = itertools.count(1)
-
-def reached(event):
-    if moment == event:
-        os.kill(os.getpid(), number)
-
-class Bar:
-    def __init__(self, path): self.written, self.size = 0, os.path.getsize(path)
-    def __enter__(self): return self.write
-    def __exit__(self, *_): pass
-    def write(self, count):
-        before, self.written = self.written, self.written + count
-        if moment.endswith("%") and before < int(moment[:-1]) / 100 * self.size <= self.written:
-            reached(moment)
-
-def fsync(descriptor, real=os.fsync, calls=itertools.count(1)):
-    call = next(calls)
-    reached(f"before fsync {call}")
-    real(descriptor)
-    reached(f"after fsync {call}")
-
-command.progress_bar = Bar
-os.fsync = fsync
-sys.addaudithook(lambda event, _: event in ("os.link", "os.rename") and reached(event))
-sys.exit(main(["convert", source, "--jump", "0.5", "-o", output]))
-"""
-
-MOMENTS = ["1%", "33%", "70%", "100%"] + [f"{when} fsync {n}" for n in (1, 2) for when in ("before", "after")]
-
-
-def die(source: Path, output: Path, moment: str, number: int) -> subprocess.CompletedProcess[str]:
-    arguments = [sys.executable, "-c", DIES, str(source), str(output), moment, str(int(number))]
-    return subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=120)
-
-
-@linux_only
-@pytest.mark.parametrize("moment", [*MOMENTS, "os.link"])
-def test_a_process_killed_while_it_writes_leaves_no_output_or_a_whole_one(
-    moment: str, large: Path, tmp_path: Path
-) -> None:
-    output = tmp_path / "hardened.onnx"
-    assert die(large, output, moment, signal.SIGKILL).returncode == -signal.SIGKILL
-    if moment.endswith("fsync 2"):
-        assert is_whole(output, large)
-    assert names(tmp_path) == ({output.name} if moment.endswith("fsync 2") else set())
-
-
-@linux_only
-@pytest.mark.parametrize("moment", [*MOMENTS, "os.link", "os.rename"])
-def test_a_process_killed_while_it_writes_leaves_the_old_output_or_the_new_one(
-    moment: str, large: Path, tmp_path: Path
-) -> None:
-    output = tmp_path / "hardened.onnx"
-    output.write_text("the old output")
-    assert die(large, output, moment, signal.SIGKILL).returncode == -signal.SIGKILL
-    if moment.endswith("fsync 2"):
-        assert is_whole(output, large)
-    else:
-        assert output.read_text() == "the old output"
-    # Between its two names, the new file has a hidden one; nothing replaces a name by a file without one.
-    left = names(tmp_path) - {output.name}
-    assert all(name.startswith(".jr-onnx.") for name in left)
-    assert len(left) == (moment == "os.rename")
-
-
-@linux_only
-def test_a_process_killed_at_any_time_leaves_no_output_or_a_whole_one(huge: Path, tmp_path: Path) -> None:
-    output = tmp_path / "hardened.onnx"
-    arguments = [sys.executable, "-m", "jr_onnx.cli.main", "convert", str(huge), "--jump", "0.5", "-o", str(output)]
-    started = time.perf_counter()
-    subprocess.run(arguments, check=True, capture_output=True)
-    longest = time.perf_counter() - started
-    assert is_whole(output, huge)
-    chance = random.Random(2)
-    killed = 0
-    while killed < 8:
-        output.unlink(missing_ok=True)
-        process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(chance.uniform(0.2, 1.0) * longest)
-        process.kill()
-        if process.wait() == 0:
-            # The first run was slow for a reason of its own, such as a cold cache: kill earlier.
-            longest *= 0.8
-        else:
-            killed += 1
-        assert names(tmp_path) <= {output.name}
-        assert not output.exists() or is_whole(output, huge)
-
-
-@posix_only
-@pytest.mark.parametrize("moment", ["1%", "50%", "before fsync 1", "os.link"])
-def test_ctrl_c_exits_130_and_leaves_nothing(moment: str, large: Path, tmp_path: Path) -> None:
-    output = tmp_path / "hardened.onnx"
-    done = die(large, output, moment, signal.SIGINT)
-    assert done.returncode == 130
-    assert done.stderr == "jr-onnx convert: interrupted, nothing was written\n"
-    assert names(tmp_path) == set()
-
-
-@posix_only
-def test_ctrl_c_leaves_the_old_output(large: Path, tmp_path: Path) -> None:
-    output = tmp_path / "hardened.onnx"
-    output.write_text("the old output")
-    assert die(large, output, "os.rename", signal.SIGINT).returncode == 130
-    assert output.read_text() == "the old output"
-    assert names(tmp_path) == {output.name}
 
 
 # --- no room, no folder, no permission --------------------------------------------------------------------------------

@@ -10,13 +10,19 @@ from pathlib import Path
 import pytest
 
 pytestmark = [
-    pytest.mark.sanitizers,
     pytest.mark.skipif(not shutil.which("cmake"), reason="cmake is not installed"),
     pytest.mark.skipif(not shutil.which("c++"), reason="no C++ compiler"),
 ]
 
 
-@pytest.mark.parametrize("sanitizers", ["ON", "address,undefined", "thread"], ids=["none", "asan and ubsan", "tsan"])
+@pytest.mark.parametrize(
+    "sanitizers",
+    [
+        pytest.param("ON", id="none"),
+        pytest.param("address,undefined", id="asan and ubsan", marks=(pytest.mark.slow, pytest.mark.sanitizers)),
+        pytest.param("thread", id="tsan", marks=(pytest.mark.slow, pytest.mark.sanitizers)),
+    ],
+)
 def test_the_harness_finds_nothing_wrong(sanitizers: str, repository: Path, tmp_path: Path) -> None:
     options = ["-DJR_CUDA=OFF", f"-DJR_HARNESS={sanitizers}"]
     for command in (

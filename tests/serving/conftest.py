@@ -23,17 +23,18 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")
-def installed(request: pytest.FixtureRequest) -> Callable[[str], Path]:
+def installed(kept_folder: Callable[[str, Callable[[Path], None]], Path]) -> Callable[[str], Path]:
     """The `bin` folder of an environment with this package and one of its extras."""
 
     def install(extra: str) -> Path:
-        folder = Path(request.config.cache.mkdir(f"venv-{extra}-{sys.version_info[0]}.{sys.version_info[1]}"))
-        if not (folder / "bin" / "pip").exists():
-            venv.create(folder, with_pip=True)
-        command = [folder / "bin" / "pip", "install", "-q", "--disable-pip-version-check", f"{REPOSITORY}[{extra}]"]
-        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "JR_CUDA": "OFF"})
-        assert done.returncode == 0, done.stdout + done.stderr
-        return folder / "bin"
+        def update(folder: Path) -> None:
+            if not (folder / "bin" / "pip").exists():
+                venv.create(folder, with_pip=True)
+            command = [folder / "bin" / "pip", "install", "-q", "--disable-pip-version-check", f"{REPOSITORY}[{extra}]"]
+            done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "JR_CUDA": "OFF"})
+            assert done.returncode == 0, done.stdout + done.stderr
+
+        return kept_folder(f"venv-{extra}-{sys.version_info[0]}.{sys.version_info[1]}", update) / "bin"
 
     return install
 

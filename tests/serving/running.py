@@ -55,7 +55,7 @@ class RunningServer:
         assert self.process is not None
         return self.process.wait(seconds)
 
-    def wait_until_ready(self, model: str, seconds: float = 90) -> None:
+    def wait_until_ready(self, model: str, seconds: float = 300) -> None:
         assert self.process is not None
         end = time.monotonic() + seconds
         while time.monotonic() < end:
