@@ -24,7 +24,7 @@ from jr_onnx.modelfile.source import Source, open_file, open_proto
 from jr_onnx.modelfile.splice import Piece, join, size_of
 from jr_onnx.modelfile.writing import DataPlace, data_places, new_locations, write_model
 from jr_onnx.options import Options, make_options
-from jr_onnx.plan import Plan, make_plan
+from jr_onnx.plan import Plan, make_plan, options_to_record
 from jr_onnx.policy import Jump, JumpReluPolicy
 from jr_onnx.report import ConversionReport, converted_site
 
@@ -133,7 +133,8 @@ def _prepare(source: Source, options: Options) -> _Work:
     data = data_files(skeleton, source.path) if source.path is not None else ()
     plan = make_plan(skeleton, options)
     edit = Lowering(skeleton, plan, options).edit()
-    edit.metadata = provenance(options, len(plan.sites), origin_digest(skeleton, source.digest), edit.jump_input)
+    recorded, origin = options_to_record(plan, options), origin_digest(skeleton, source.digest)
+    edit.metadata = provenance(recorded, len(plan.sites), origin, edit.jump_input)
     return _Work(source, data, plan, edit, rewrite(source, edit))
 
 

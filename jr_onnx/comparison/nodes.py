@@ -56,7 +56,8 @@ class NodesComparison:
             yield from _node(*pair, theirs.path_of(j), repeated, is_jump=i in jump_nodes)
 
     def _nodes(self, side: Side, scope: Scope) -> list[int]:
-        left_out = {index for key, site in side.sites_in[scope] if key in self._left_out for index in site.nodes}
+        sites = [site for key, site in side.sites_in[scope] if key in self._left_out]
+        left_out = {index for site in sites for index in (*site.nodes, *(site.behind.nodes if site.behind else ()))}
         return [index for index in range(len(scope.nodes)) if index not in left_out]
 
     def _jump_nodes(self, scope: Scope) -> set[int]:

@@ -38,6 +38,7 @@ class Found:
 
     Attributes:
         zero: the shape of the constant that the input is compared with: it must not widen the shape of the input.
+        behind: what stays in front of a JumpReLU that was put behind it.
     """
 
     kind: SiteKind
@@ -47,6 +48,7 @@ class Found:
     rectified: bool = False
     hardened: Match | None = None
     zero: tuple[int, ...] = ()
+    behind: Found | None = None
 
 
 @dataclass(frozen=True)
@@ -192,8 +194,8 @@ def _prelu(wiring: Wiring, index: int) -> Verdict:
     slope = constant_value(wiring, node.input[1]) if len(node.input) == 2 else None
     if slope is None or not slope.size:
         return OtherActivation("its slopes below 0 are no constants, or too many to be read")
-    if not slope.any():
-        return Found(SiteKind.RELU, node.input[0], node.output[0], (index,))
+    if not slope.any():  # onnxruntime widens the shape of x to that of the slope
+        return Found(SiteKind.RELU, node.input[0], node.output[0], (index,), zero=slope.shape)
     lowest, highest = float(slope.min()), float(slope.max())
     slopes = f"{lowest:g}" if lowest == highest else f"{lowest:g} to {highest:g} times"
     return OtherActivation(f"it gives {slopes} x below 0")
