@@ -47,15 +47,12 @@ from jr_onnx.metadata import MADE_FOR, POLICY, TARGET, hardened_metadata
 from jr_onnx.modelfile.external import data_files, locations_of, without_locations
 from jr_onnx.modelfile.source import Source, open_model
 from jr_onnx.policy import Jump, JumpReluPolicy, as_jump, as_policy
-from jr_onnx.sites.jumps import numbers_of
+from jr_onnx.sites.jumps import text_of_jump
 from jr_onnx.sites.survey import Site
 from jr_onnx.text import count, jump_text
 
 #: How many sites a note or a message names.
 _NAMED = 8
-
-#: As many as tell any two float32 apart.
-_DIGITS = 9
 
 
 def check(
@@ -324,9 +321,9 @@ class _Work:
         if policy is not None and (policy.rules or policy.default is None):
             return "by policy (asked for)"
         if policy is not None and policy.default is not None:
-            return f"{jump_text(policy.default, _DIGITS)} (asked for)"
+            return f"{jump_text(policy.default, 'double')} (asked for)"
         recorded = recorded_jump(metadata)
-        return f"{jump_text(recorded, _DIGITS)} (recorded)" if recorded is not None else "as in the file, site by site"
+        return f"{jump_text(recorded, 'double')} (recorded)" if recorded is not None else "as in the file, site by site"
 
 
 def _is_hardened(source: Source, side: Side) -> bool:
@@ -334,7 +331,5 @@ def _is_hardened(source: Source, side: Side) -> bool:
 
 
 def _described(site: Site) -> CheckedSite:
-    numbers = numbers_of(site)
-    jump = "unknown" if numbers is None else jump_text(numbers, _DIGITS)
     form = site.hardened.form.name if site.hardened is not None else "ThresholdedRelu activation"
-    return CheckedSite(site.path, form, jump)
+    return CheckedSite(site.path, form, text_of_jump(site) or "unknown")

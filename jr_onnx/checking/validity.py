@@ -58,13 +58,12 @@ def _checker_error(model: onnx.ModelProto) -> str:
 
 def _inference_error(model: onnx.ModelProto) -> str:
     """A sparse initializer is dense to the nodes that take it, in onnxruntime; ONNX's inference refuses those nodes."""
-    for graph in (scope.graph for scope in all_scopes(model)):
-        for sparse in graph.sparse_initializer if graph is not None else ():
+    for graph in filter(None, (scope.graph for scope in all_scopes(model))):
+        for sparse in graph.sparse_initializer:
             dense = graph.initializer.add(name=sparse.values.name, data_type=sparse.values.data_type, dims=sparse.dims)
             dense.data_location = onnx.TensorProto.EXTERNAL
             dense.external_data.add(key="location", value=ELSEWHERE)
-        if graph is not None:
-            del graph.sparse_initializer[:]
+        del graph.sparse_initializer[:]
     return _error_of(lambda: infer_shapes(model, strict=True))
 
 

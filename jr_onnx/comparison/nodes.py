@@ -13,6 +13,7 @@ from jr_onnx.comparison.side import Side
 from jr_onnx.graph.scopes import Scope, graphs_in, own_domain
 from jr_onnx.sites.matchers import SiteKind, attribute_of, operator_name
 from jr_onnx.sites.survey import Site
+from jr_onnx.text import jump_text
 
 _HANDLED = {"op_type", "domain", "overload", "input", "output", "name", "attribute"}
 
@@ -149,6 +150,8 @@ def _value(attribute: onnx.AttributeProto) -> str:
         value = onnx.helper.get_attribute_value(attribute)
         if attribute.type == onnx.AttributeProto.TENSOR:
             value = tensor_text(attribute.t)
+        elif attribute.type == onnx.AttributeProto.FLOAT:
+            value = jump_text(attribute.f, "float")
     except (ValueError, TypeError, KeyError, RuntimeError):
         value = "damaged"
     text = str(value)

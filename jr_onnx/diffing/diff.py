@@ -17,9 +17,8 @@ from jr_onnx.diffing.drawing import Drawing, drawing_of
 from jr_onnx.element_types import type_name
 from jr_onnx.graph.structure import check_structure
 from jr_onnx.modelfile.source import Source, about, open_model
-from jr_onnx.sites.jumps import numbers_of
+from jr_onnx.sites.jumps import text_of_jump
 from jr_onnx.sites.survey import Site
-from jr_onnx.text import jump_text
 
 
 @dataclass(frozen=True)
@@ -145,5 +144,4 @@ def _described(site: Site) -> tuple[str, str | None]:
     if not is_converted(site):
         return site.op_type, None
     form = site.hardened.form.name if site.hardened is not None else f"{site.op_type}, ThresholdedRelu"
-    jump = numbers_of(site)
-    return form, None if jump is None else jump_text(jump, digits=9)
+    return form, text_of_jump(site)
