@@ -122,8 +122,8 @@ def deploy(
         output: the folder; it appears whole or not at all.
         name: the model's name on the server; by default the file's, without its endings.
         gpu: serve on CUDA.
-        prefer_nhwc: with `gpu`, let onnxruntime keep images in the layout NHWC there. No kernels are put in then: it would
-            transpose every value before and behind them, so the function is faster.
+        prefer_nhwc: with `gpu`, let onnxruntime keep images in the layout NHWC there. No kernels are put in then: it
+            would transpose every value before and behind them, so the function is faster.
         library: put the kernel library of this installation in; else the function that the model carries serves.
         mount: Triton only: where the folder will lie on the server, absolute; /models by default.
         max_batch_size: Triton only: how many rows the server may put together from several requests; 0: it does not.
