@@ -9,6 +9,7 @@ from pathlib import Path
 
 import onnx
 
+from jr_onnx.arguments import as_model, as_path
 from jr_onnx.errors import ModelError, OptionError, OutputError
 from jr_onnx.forms.function import is_for_cuda
 from jr_onnx.forms.table import Target
@@ -83,16 +84,18 @@ def convert(
         OutputError: the output cannot be written.
     """
     started = time.perf_counter()
+    model = as_model("model", model)
+    goal = as_path("output", output) if output is not None else None
     options = make_options(jump, policy, target, include, exclude, jump_input, clip, inline, allow_empty)
     if isinstance(model, onnx.ModelProto):
-        if output is not None or external is not None:
+        if goal is not None or external is not None:
             raise OptionError("output and external are for files; the hardened model is in the report")
         work = _prepare(open_proto(model), options)
         hardened = None if dry_run else onnx.ModelProto.FromString(join(work.source.buffer, work.pieces))
         return _report(work, options, None, started, written=False, model=hardened, mode=None)
-    path = Path(model)
+    path = model
     with open_file(path) as source:
-        goal = Path(output) if output is not None else path.with_name(path.name.removesuffix(".onnx") + ENDING)
+        goal = goal or path.with_name(path.name.removesuffix(".onnx") + ENDING)
         work = _prepare(source, options)
         place = goal if dry_run else check_output(goal, path, work.data, force)
         mode = (external or default_mode(path, place)) if work.data else None

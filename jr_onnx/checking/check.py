@@ -12,7 +12,7 @@ from typing import Any
 import numpy.typing as npt
 import onnx
 
-from jr_onnx.arguments import as_arrays, as_list, as_lists, as_name
+from jr_onnx.arguments import as_arrays, as_integer, as_lists, as_model, as_name, as_names
 from jr_onnx.checking import rules
 from jr_onnx.checking.alone import WITHOUT_ORIGINAL, check_alone, check_record, filters_of_record
 from jr_onnx.checking.bytestream import reader_of
@@ -103,15 +103,17 @@ def check(
     """
     if jump is not None and policy is not None:
         raise OptionError("give a jump or a policy, not both")
-    if samples < 1:
+    hardened = as_model("hardened", hardened)
+    original = None if original is None else as_model("original", original)
+    if as_integer("samples", samples) < 1:
         raise OptionError(f"samples: {samples} is too few; at least 1 is needed")
     chosen = (
         JumpReluPolicy(default=as_jump(jump)) if jump is not None else None if policy is None else as_policy(policy)
     )
     asked = Asked(
         chosen,
-        None if include is None else as_list("include", include),
-        None if exclude is None else as_list("exclude", exclude),
+        None if include is None else as_names("include", include),
+        None if exclude is None else as_names("exclude", exclude),
         clip,
         as_name("jump_input", jump_input),
     )
@@ -131,7 +133,7 @@ def check(
             return work.report(time.perf_counter() - started)
         if run:
             request = Request(
-                arrays, samples, as_lists("shapes", shapes or {}), as_list("providers", providers), library, latency
+                arrays, samples, as_lists("shapes", shapes or {}), as_names("providers", providers), library, latency
             )
             work.check_numbers(request, keep_going=keep_going)
         else:

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Literal, get_args
 
 import onnx
 
+from jr_onnx.arguments import as_integer, as_name, as_path
 from jr_onnx.checking.alone import check_body
 from jr_onnx.deployment import kserve, mlserver, triton
 from jr_onnx.deployment.folder import MARK, SUMS, atomic_folder, recorded_sums, write_new
@@ -139,7 +140,7 @@ def deploy(
         OutputError: the folder cannot be written.
         RuntimeMissingError: this installation has no kernel library, or there is no onnxruntime to check with.
     """
-    path, folder = Path(model), Path(output)
+    path, folder = as_path("model", model), as_path("output", output)
     if server not in SERVERS:
         raise OptionError(f"unknown server {server!r}; it is one of {', '.join(SERVERS)}")
     if prefer_nhwc and not gpu:
@@ -149,13 +150,13 @@ def deploy(
         data = data_files(source.skeleton, path)
         without = _why_without(source.skeleton, library, gpu, prefer_nhwc)
         request = Request(
-            name=_name(path, name),
+            name=_name(path, as_name("name", name)),
             signature=read_signature(source.skeleton),
             library=not without,
             gpu=gpu,
             prefer_nhwc=prefer_nhwc,
             mount=_mount(mount, server),
-            max_batch_size=_batch_size(max_batch_size),
+            max_batch_size=_batch_size(as_integer("max_batch_size", max_batch_size)),
         )
         layout = _WRITERS[server](request)
         with atomic_folder(folder, force=force) as inside:
@@ -236,7 +237,7 @@ def _mount(mount: str | PurePosixPath | None, server: Server) -> PurePosixPath:
         return MOUNT
     if server != "triton":
         raise OptionError(f"--mount is for triton; {server} finds the library beside the model")
-    path = PurePosixPath(mount)
+    path = PurePosixPath(as_path("mount", mount))
     if not path.is_absolute() or ".." in path.parts or not str(path).isprintable():
         raise OptionError(
             f"--mount {str(mount)!r}: give the absolute path that the folder will have on the server, "

@@ -9,6 +9,7 @@ from typing import Any
 
 import onnx
 
+from jr_onnx.arguments import as_model
 from jr_onnx.comparison.difference import Kind
 from jr_onnx.comparison.nodes import is_converted
 from jr_onnx.comparison.side import Side, read_side
@@ -99,7 +100,8 @@ def diff(before: str | Path | onnx.ModelProto, after: str | Path | onnx.ModelPro
         ModelError: a model cannot be read, or is not a sound graph.
     """
     with contextlib.ExitStack() as stack:
-        first, second = (stack.enter_context(open_model(model)) for model in (before, after))
+        given = as_model("before", before), as_model("after", after)
+        first, second = (stack.enter_context(open_model(model)) for model in given)
         ours, theirs = _side(first), _side(second)
         return _report(first, second, ours, theirs)
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from jr_onnx.arguments import as_path
 from jr_onnx.comparison.side import jump_relus, read_side
 from jr_onnx.conversion import check_output
 from jr_onnx.errors import ModelError, OptionError
@@ -101,10 +102,11 @@ def optimize(
         OptionError: the provider is none of these, or a level was given for CUDA.
         OutputError: the output cannot be written.
     """
-    path = Path(model)
-    goal = Path(output) if output is not None else path.with_name(path.name.removesuffix(".onnx") + ENDING)
+    path = as_path("model", model)
+    beside = path.with_name(path.name.removesuffix(".onnx") + ENDING)
+    goal = beside if output is None else as_path("output", output)
     started = time.perf_counter()
-    if provider not in PROVIDERS or level not in LEVELS or (provider == "cuda" and level != "all"):
+    if provider not in PROVIDERS or level not in tuple(LEVELS) or (provider == "cuda" and level != "all"):
         raise OptionError(f"give cpu with one of the levels {', '.join(LEVELS)}, or cuda without a level")
     with open_file(path) as source:
         check_structure(source.skeleton)
