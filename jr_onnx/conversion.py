@@ -9,6 +9,7 @@ from pathlib import Path
 
 import onnx
 
+from jr_onnx.arguments import as_model, as_path
 from jr_onnx.errors import ModelError, OptionError, OutputError
 from jr_onnx.forms.function import is_for_cuda
 from jr_onnx.forms.table import Target
@@ -24,7 +25,7 @@ from jr_onnx.modelfile.source import Source, open_file, open_proto
 from jr_onnx.modelfile.splice import Piece, join, size_of
 from jr_onnx.modelfile.writing import DataPlace, data_places, new_locations, write_model
 from jr_onnx.options import Options, make_options
-from jr_onnx.plan import Plan, make_plan
+from jr_onnx.plan import Plan, make_plan, options_to_record
 from jr_onnx.policy import Jump, JumpReluPolicy
 from jr_onnx.report import ConversionReport, converted_site
 
@@ -83,16 +84,18 @@ def convert(
         OutputError: the output cannot be written.
     """
     started = time.perf_counter()
+    model = as_model("model", model)
+    goal = as_path("output", output) if output is not None else None
     options = make_options(jump, policy, target, include, exclude, jump_input, clip, inline, allow_empty)
     if isinstance(model, onnx.ModelProto):
-        if output is not None or external is not None:
+        if goal is not None or external is not None:
             raise OptionError("output and external are for files; the hardened model is in the report")
         work = _prepare(open_proto(model), options)
         hardened = None if dry_run else onnx.ModelProto.FromString(join(work.source.buffer, work.pieces))
         return _report(work, options, None, started, written=False, model=hardened, mode=None)
-    path = Path(model)
+    path = model
     with open_file(path) as source:
-        goal = Path(output) if output is not None else path.with_name(path.name.removesuffix(".onnx") + ENDING)
+        goal = goal or path.with_name(path.name.removesuffix(".onnx") + ENDING)
         work = _prepare(source, options)
         place = goal if dry_run else check_output(goal, path, work.data, force)
         mode = (external or default_mode(path, place)) if work.data else None
@@ -133,7 +136,8 @@ def _prepare(source: Source, options: Options) -> _Work:
     data = data_files(skeleton, source.path) if source.path is not None else ()
     plan = make_plan(skeleton, options)
     edit = Lowering(skeleton, plan, options).edit()
-    edit.metadata = provenance(options, len(plan.sites), origin_digest(skeleton, source.digest), edit.jump_input)
+    recorded, origin = options_to_record(plan, options), origin_digest(skeleton, source.digest)
+    edit.metadata = provenance(recorded, len(plan.sites), origin, edit.jump_input)
     return _Work(source, data, plan, edit, rewrite(source, edit))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import onnx
 
+from jr_onnx.arguments import as_model
 from jr_onnx.graph.scopes import all_scopes
 from jr_onnx.graph.structure import check_structure
 from jr_onnx.metadata import hardened_metadata
@@ -32,7 +33,7 @@ def find_sites(model: str | Path | onnx.ModelProto) -> Sequence[Site]:
     Raises:
         ModelError: the input cannot be read, or is not an ONNX model.
     """
-    with open_model(model) as source:
+    with open_model(as_model("model", model)) as source:
         return _survey(source).sites
 
 
@@ -42,7 +43,7 @@ def inspect(model: str | Path | onnx.ModelProto) -> InspectionReport:
     Raises:
         ModelError: the input cannot be read, or is not an ONNX model.
     """
-    with open_model(model) as source:
+    with open_model(as_model("model", model)) as source:
         return _report(source)
 
 

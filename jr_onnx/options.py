@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jr_onnx.arguments import as_list, as_name
+from jr_onnx.arguments import as_name, as_names
 from jr_onnx.errors import OptionError
 from jr_onnx.forms.table import TARGETS, Target
 from jr_onnx.policy import Jump, JumpReluPolicy, as_jump, as_policy
@@ -60,5 +60,5 @@ def make_options(
     if inline and target != "custom-op":
         raise OptionError(f"--inline is for the target custom-op; {target} calls no function anyway")
     chosen = as_policy(policy) if policy is not None else JumpReluPolicy(default=as_jump(jump))
-    included, excluded = as_list("include", include), as_list("exclude", exclude)
+    included, excluded = as_names("include", include), as_names("exclude", exclude)
     return Options(chosen, target, included, excluded, as_name("jump_input", jump_input), clip, inline, allow_empty)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import onnx
 
@@ -26,7 +26,7 @@ from jr_onnx.options import Options
 from jr_onnx.policy import Jump, did_you_mean, matches
 from jr_onnx.sites.jumps import jump_of
 from jr_onnx.sites.matchers import SiteKind
-from jr_onnx.sites.survey import LeftAlone, Site, Survey, survey
+from jr_onnx.sites.survey import WITH_CLIP_ONLY, LeftAlone, Site, Survey, survey
 from jr_onnx.text import count
 
 
@@ -99,6 +99,21 @@ def make_plan(model: onnx.ModelProto, options: Options) -> Plan:
     sites = tuple(_plan_site(site, jump, options, body, uncovered) for site, jump in chosen)
     notes = tuple(dict.fromkeys(_notes(model, sites, options)))
     return Plan(scopes, sites, (*found.left_alone, *skipped), body, notes)
+
+
+def options_to_record(plan: Plan, options: Options) -> Options:
+    """The options that plan the same sites on the model that was not hardened yet.
+
+    There a JumpReLU behind a Clip is a Clip, which is converted with `clip` only; the Clips without a JumpReLU, which
+    are left alone here, are excluded by their names then.
+    """
+    fronts = (planned.site.behind for planned in plan.sites)
+    if options.clip or not any(front is not None and front.kind is SiteKind.CLIP for front in fronts):
+        return options
+    bare = tuple(one for one in plan.left_alone if one.reason == WITH_CLIP_ONLY)
+    if any("#" in one.path for one in bare):
+        return options  # a node without a name of its own: its path changes with the nodes before it
+    return replace(options, clip=True, exclude=(*options.exclude, *(one.path for one in bare)))
 
 
 def lost_sites(model: onnx.ModelProto, found: Survey) -> str:

@@ -95,6 +95,107 @@ def test_another_thing_than_is_taken_is_named(call: Callable[[Path], Any], compl
     assert str(raised.value).startswith(complaint)
 
 
+FILE, MODEL = "the name of a file (a string or a pathlib.Path)", "an onnx.ModelProto or the name of a file"
+
+#: Functions of the interface with what they need -> parameters of theirs, and what each takes.
+WANTED: list[tuple[Callable[..., Any], dict[str, str]]] = [
+    (
+        lambda _, **given: jr_onnx.convert(**{"model": DIGITS, "jump": 0.5, "dry_run": True, **given}),
+        {"model": MODEL, "output": FILE},
+    ),
+    (
+        lambda hard, **given: jr_onnx.check(**{"original": DIGITS, "hardened": hard, "run": False, **given}),
+        {"original": MODEL, "hardened": MODEL, "samples": "an integer"},
+    ),
+    (lambda _, **given: jr_onnx.inspect(**given), {"model": MODEL}),
+    (lambda _, **given: jr_onnx.find_sites(**given), {"model": MODEL}),
+    (
+        lambda hard, **given: jr_onnx.diff(**{"before": DIGITS, "after": hard, **given}),
+        {"before": MODEL, "after": MODEL},
+    ),
+    (
+        lambda hard, **given: jr_onnx.deploy(
+            **{"model": hard, "server": "triton", "output": hard.parent / "out", "library": False, **given}
+        ),
+        {"model": FILE, "output": FILE, "mount": FILE, "max_batch_size": "an integer"},
+    ),
+    (lambda hard, **given: jr_onnx.optimize(**{"model": hard, **given}), {"model": FILE, "output": FILE}),
+    (lambda hard, **given: jr_onnx.bench(**{"models": [hard], **given}), {"rounds": "an integer"}),
+    (
+        lambda hard, **given: jr_onnx.session(**{"path": hard, **given}),
+        {"path": FILE, "library": FILE, "session_options": "an onnxruntime.SessionOptions"},
+    ),
+    (lambda _, **given: jr_onnx.register(**given), {"session_options": "an onnxruntime.SessionOptions"}),
+    (lambda _, **given: jr_onnx.placement(**given), {"session": "an onnxruntime.InferenceSession"}),
+    (
+        lambda _, **given: jr_onnx.tune(**{"model": DIGITS, "data": IMAGES, "objective": "clean", **given}),
+        {"model": MODEL, "data": FILE, "max_drop": "a number", "test_share": "a number", "seed": "an integer"},
+    ),
+    (
+        lambda hard, **given: evaluate(**{"hard": hard, **given}),
+        {
+            "effort": "a jr_onnx.attacks.attack.Effort",
+            "seed": "an integer",
+            "workers": "an integer",
+            "journal": FILE,
+        },
+    ),
+    (
+        lambda hard, **given: jr_onnx.evaluate(
+            **{"hardened": hard, "reference": DIGITS, "data": IMAGES, "eps": 0.1, **given}
+        ),
+        {"hardened": MODEL, "reference": MODEL, "data": FILE},
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("call", "name", "wanted"), [(call, name, wanted) for call, taken in WANTED for name, wanted in taken.items()]
+)
+def test_an_argument_of_another_type_is_named_with_what_is_needed(
+    call: Callable[..., Any], name: str, wanted: str, hard: Path
+) -> None:
+    for given in ([1], {1: 2}, b"x", object()):
+        with pytest.raises(OptionError) as raised:
+            call(hard, **{name: given})
+        assert str(raised.value) == f"{name}: {wanted} is needed, and this is of type {type(given).__name__}"
+
+
+@pytest.mark.parametrize(
+    ("call", "complaint"),
+    [
+        (lambda _: convert(include=[1]), "include: a string is needed, and this is of type int"),
+        (lambda hard: check(hard, exclude=[1]), "exclude: a string is needed, and this is of type int"),
+        (lambda hard: check(hard, providers=[1]), "providers: a string is needed, and this is of type int"),
+        (lambda hard: check(hard, samples=1.5), "samples: an integer is needed, and this is of type float"),
+        (lambda hard: check(hard, samples=True), "samples: an integer is needed, and this is of type bool"),
+        (lambda hard: jr_onnx.bench([hard, 1]), f"models: {FILE} is needed, and this is of type int"),
+        (lambda hard: jr_onnx.bench([hard], batches=["1"]), "batches: an integer is needed, and this is of type str"),
+        (lambda hard: jr_onnx.bench([hard], threads=[1.5]), "threads: an integer is needed, and this is of type float"),
+        (lambda hard: jr_onnx.bench([hard], provider=None), "provider: a string is needed, and this is of type NoneT"),
+        (lambda hard: jr_onnx.session(hard, providers=[1]), "providers: a provider's name, or a pair of it and its o"),
+        (lambda hard: jr_onnx.deploy(hard, "triton", hard.parent / "out", name=1), "name: 1 is no name; give one as"),
+        (lambda hard: jr_onnx.optimize(hard, level=["all"]), "give cpu with one of the levels"),
+        (lambda hard: evaluate(hard, dask=1), "dask: 1 is no name; give one as a string"),
+        (lambda _: jr_onnx.session(jr_onnx.convert(DIGITS, jump=1, dry_run=True)), f"path: {FILE} is needed, and this"),
+    ],
+)
+def test_what_else_is_of_another_type_is_named(call: Callable[[Path], Any], complaint: str, hard: Path) -> None:
+    with pytest.raises(OptionError) as raised:
+        call(hard)
+    assert str(raised.value).startswith(complaint)
+
+
+def test_numbers_of_numpy_and_other_paths_are_taken(hard: Path) -> None:
+    class Named:
+        def __fspath__(self) -> str:
+            return str(hard)
+
+    report = check(hard, samples=np.int64(1), run=False)
+    assert not report.findings
+    assert jr_onnx.inspect(Named()).nodes == jr_onnx.inspect(hard).nodes  # type: ignore[arg-type]
+
+
 def test_files_are_taken_by_name_where_what_is_in_them_is_taken(hard: Path, tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_text("default: 0.5\n")
     np.savez(tmp_path / "x.npz", image=np.load(IMAGES)["x"][:3])

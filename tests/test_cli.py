@@ -178,7 +178,7 @@ def test_the_table_shows_scopes_types_forms_and_jumps(command: Any, mixed: Path)
     assert table == [
         ["scope", "sites", "was", "type", "is", "now", "jump"],
         ["(main", "graph)", "1", "Relu", "float", "ThresholdedRelu", "0.1"],
-        ["(main", "graph)", "1", "Relu", "float16", "ThresholdedRelu", "0.0999756"],
+        ["(main", "graph)", "1", "Relu", "float16", "ThresholdedRelu", "0.1"],
         ["If_3/then_branch", "1", "Relu", "float", "ThresholdedRelu", "0.1"],
     ]
     assert "left alone: relu6 (Clip): a Clip is converted with --clip only" in result.lines

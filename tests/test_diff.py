@@ -14,7 +14,7 @@ import pytest
 from checking import broken, hardened, node, small
 from damage import edit_weight, rename_a_node, swap_inputs
 from html_page import Page
-from support import SHIPPED
+from support import SHIPPED, TARGETS
 from support import node as make_node
 
 import jr_onnx
@@ -44,6 +44,17 @@ def test_other_jumps_are_shown_with_those_before() -> None:
     assert {(site.before, site.jump_before, site.jump_after) for site in report.sites} == {
         ("ThresholdedRelu", "0.5", "0.25")
     }
+
+
+@pytest.mark.parametrize("options", TARGETS.values(), ids=TARGETS)
+def test_a_jump_is_shown_as_it_was_given_and_not_as_its_type_rounds_it(options: dict[str, Any]) -> None:
+    report = jr_onnx.diff(hardened(jump=0.7, **options), hardened(jump=0.3, **options))
+    assert {(site.jump_before, site.jump_after) for site in report.sites} == {("0.7", "0.3")}
+    jumps = {(change.before, change.after) for change in report.others if change.kind == "jump"}
+    # A HardSigmoid holds -2^100 times the jump.
+    assert jumps - {("0.7", "0.3")} == set() or "hard-sigmoid" in options.values()
+    report = jr_onnx.check(hardened(jump=0.7, **options), hardened(jump=0.3, **options), jump=0.7, run=False)
+    assert {site.jump for site in report.sites} == {"0.3"}
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from support import BFLOAT16, DOUBLE, ELEMENT_TYPES, FLOAT, FLOAT16, type_id
 
 from jr_onnx.element_types import NUMPY_TYPES, round_jump, type_name
 from jr_onnx.errors import OptionError
+from jr_onnx.text import jump_text
 
 
 @dataclass(frozen=True)
@@ -145,3 +146,33 @@ def test_the_numpy_types_are_those_of_onnx() -> None:
     for element_type, dtype in NUMPY_TYPES.items():
         assert onnx.helper.tensor_dtype_to_np_dtype(element_type) == dtype
     assert NUMPY_TYPES[FLOAT] == np.float32
+
+
+@given(st.floats(0, 60000), st.sampled_from(ELEMENT_TYPES))
+def test_a_jump_is_shown_as_the_shortest_decimal_that_gives_it_back(jump: float, element_type: int) -> None:
+    rounded = round_jump(jump, element_type)
+    text = jump_text(rounded, type_name(element_type))
+    assert round_jump(float(text), element_type) == rounded
+    digits = len(text.partition("e")[0].replace(".", "").strip("0"))
+    fewer = (float(f"{rounded:.{number}g}") for number in range(1, digits))
+    assert all(round_jump(short, element_type) != rounded for short in fewer)
+
+
+@pytest.mark.parametrize(
+    ("jump", "element_type", "text"),
+    [
+        (float(np.float32(0.3)), "float", "0.3"),
+        (float(np.float16(0.3)), "float16", "0.3"),
+        (0.30078125, "bfloat16", "0.3"),
+        (0.1 + 0.2, "double", "0.30000000000000004"),
+        (65504.0, "float16", "65500"),
+        (20.0, "float", "20"),
+        (0.0, "float", "0"),
+        (1 / 3, "", "0.3333333333333333"),
+        (math.nan, "float", "nan"),
+        (-0.5, "float", "-0.5"),
+        ((float(np.float32(0.1)), 2.0), "float", "0.1 to 2 (2 channels)"),
+    ],
+)
+def test_how_jumps_are_shown(jump: float, element_type: str, text: str) -> None:
+    assert jump_text(jump, element_type) == text

@@ -157,8 +157,8 @@ def test_a_relu6_between_gates_gets_its_jump() -> None:
 def test_a_jump_behind_a_gate_from_an_earlier_version_is_replaced_like_any_other() -> None:
     nodes = [
         *SHIFTS["x + 3"],
-        node("Clip", "a zero six", "b", "bound"),
-        node("JumpReLU", "b half", "c", "old", domain="jr_onnx"),
+        node("Clip", "a zero six", "c/rectified", "bound"),
+        node("JumpReLU", "c/rectified half", "c", "old", domain="jr_onnx"),
         *FACTORS["/ 6"],
     ]
     model = model_of(nodes)

@@ -136,19 +136,20 @@ def test_a_zero_outside_of_a_branch_is_seen_and_one_that_is_hidden_there_is_not(
     assert [site.path for site in find_sites(model)] == ["if/then_branch/seen"]
 
 
-ANOTHER_SHAPE = "a Relu written as Max(x, 0), whose 0 may have another shape than x; write it as Relu"
+ANOTHER_SHAPE = "a Relu written as Max, whose 0 may have another shape than x; write it as Relu"
 
 
 @pytest.mark.parametrize(
     ("shape", "zero"), [(["N", 4], (3, 4)), (["N", 4], (1, 1, 1)), ([1, 4], (5, 4)), (None, (1,)), ([], (1,))]
 )
-def test_a_maximum_that_may_widen_its_input_is_reported(shape: Any, zero: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("op_type", ["Max", "PRelu"])
+def test_a_zero_that_may_widen_the_input_is_reported(op_type: str, shape: Any, zero: tuple[int, ...]) -> None:
     constants = {"zero": np.zeros(zero, np.float32)}
     model = make_model(
-        [node("Max", "x zero", "y", "max")], [value("x", FLOAT, shape)], [value("y")], initializers=constants
+        [node(op_type, "x zero", "y", "node")], [value("x", FLOAT, shape)], [value("y")], initializers=constants
     )
     report = report_of(model, allow_empty=True)
-    assert [(left.path, left.reason) for left in report.left_alone] == [("max", ANOTHER_SHAPE)]
+    assert [(left.path, left.reason) for left in report.left_alone] == [("node", ANOTHER_SHAPE.replace("Max", op_type))]
 
 
 def test_a_zero_of_a_computed_shape_is_reported() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from jr_onnx.arguments import as_list, as_lists
+from jr_onnx.arguments import as_integer, as_list, as_lists, as_path, as_text
 from jr_onnx.benching.op_types import op_type_times
 from jr_onnx.benching.peak import peak_memory
 from jr_onnx.benching.report import BenchReport, FileCost, Timing, ratio
@@ -73,12 +73,10 @@ def bench(
         OptionError: an option makes no sense.
         ModelError: a model does not run.
     """
-    paths = [Path(model) for model in as_list("models", models)]
-    batches, threads, shapes = (
-        as_list("batches", batches),
-        as_list("threads", threads),
-        as_lists("shapes", shapes or {}),
-    )
+    paths = [as_path("models", model) for model in as_list("models", models)]
+    batches = [as_integer("batches", batch) for batch in as_list("batches", batches)]
+    threads = [as_integer("threads", number) for number in as_list("threads", threads)]
+    shapes, rounds = as_lists("shapes", shapes or {}), as_integer("rounds", rounds)
     arrays = inputs_of(data)
     if not paths or rounds < 2 or min(threads, default=0) < 1 or min(batches, default=1) < 1:
         raise OptionError("give at least one model, two rounds, and batch sizes and threads of 1 and more")
@@ -86,7 +84,7 @@ def bench(
         with about(path):
             check_is_file(path)
     try:
-        name = provider_name(provider)
+        name = provider_name(as_text("provider", provider))
         feeds = _feeds(paths, name, batches, shapes, arrays)
         timings: list[Timing] = []
         creations: list[Times] = []

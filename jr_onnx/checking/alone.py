@@ -16,7 +16,7 @@ from jr_onnx.checking import rules
 from jr_onnx.checking.expected import FILTERS, Asked, Hardened, recorded_globs, recorded_jump
 from jr_onnx.checking.findings import Finding, NotChecked, finding
 from jr_onnx.comparison.side import jump_relus
-from jr_onnx.element_types import FLOAT, NUMPY_TYPES, round_jump
+from jr_onnx.element_types import FLOAT, NUMPY_TYPES, round_jump, type_name
 from jr_onnx.errors import OptionError
 from jr_onnx.forms.function import add_function_proto, function_proto, is_jump_relu
 from jr_onnx.forms.table import ADD_OP_TYPE, BODIES, DOMAIN, OP_TYPE, TARGETS
@@ -39,6 +39,7 @@ from jr_onnx.policy import JumpReluPolicy
 from jr_onnx.sites.jumps import jump_of, wiring_of
 from jr_onnx.sites.matchers import SiteKind
 from jr_onnx.sites.survey import Site
+from jr_onnx.text import jump_text
 
 #: As PEP 440 writes a release, and what may follow it.
 _VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+((a|b|rc)[0-9]+)?(\.post[0-9]+)?(\.dev[0-9]+)?(\+[a-z0-9.]+)?", re.ASCII)
@@ -177,8 +178,9 @@ def _site_jump(site: Site, asked: float, types: tuple[int, ...]) -> Iterator[Fin
 def _wrong_jump(path: str, values: npt.NDArray[Any], wanted: Collection[float]) -> Iterator[Finding]:
     wrong = [float(value) for value in np.ravel(values) if float(value) not in wanted]
     if wrong or not values.size:
-        found = repr(wrong[0]) if wrong else "empty"
-        yield finding(rules.JUMP, f"the jump is {found} and should be {next(iter(wanted))!r}", path)
+        name = type_name(_type_of(values))
+        found = jump_text(wrong[0], name) if wrong else "empty"
+        yield finding(rules.JUMP, f"the jump is {found} and should be {jump_text(next(iter(wanted)), name)}", path)
 
 
 def check_body(model: onnx.ModelProto) -> Iterator[Finding]:

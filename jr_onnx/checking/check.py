@@ -12,7 +12,7 @@ from typing import Any
 import numpy.typing as npt
 import onnx
 
-from jr_onnx.arguments import as_list, as_lists, as_name
+from jr_onnx.arguments import as_integer, as_lists, as_model, as_name, as_names
 from jr_onnx.checking import rules
 from jr_onnx.checking.alone import WITHOUT_ORIGINAL, check_alone, check_record, filters_of_record
 from jr_onnx.checking.bytestream import reader_of
@@ -47,15 +47,12 @@ from jr_onnx.metadata import MADE_FOR, POLICY, TARGET, hardened_metadata
 from jr_onnx.modelfile.external import data_files, locations_of, without_locations
 from jr_onnx.modelfile.source import Source, open_model
 from jr_onnx.policy import Jump, JumpReluPolicy, as_jump, as_policy
-from jr_onnx.sites.jumps import numbers_of
+from jr_onnx.sites.jumps import text_of_jump
 from jr_onnx.sites.survey import Site
 from jr_onnx.text import count, jump_text
 
 #: How many sites a note or a message names.
 _NAMED = 8
-
-#: As many as tell any two float32 apart.
-_DIGITS = 9
 
 
 def check(
@@ -106,15 +103,17 @@ def check(
     """
     if jump is not None and policy is not None:
         raise OptionError("give a jump or a policy, not both")
-    if samples < 1:
+    hardened = as_model("hardened", hardened)
+    original = None if original is None else as_model("original", original)
+    if as_integer("samples", samples) < 1:
         raise OptionError(f"samples: {samples} is too few; at least 1 is needed")
     chosen = (
         JumpReluPolicy(default=as_jump(jump)) if jump is not None else None if policy is None else as_policy(policy)
     )
     asked = Asked(
         chosen,
-        None if include is None else as_list("include", include),
-        None if exclude is None else as_list("exclude", exclude),
+        None if include is None else as_names("include", include),
+        None if exclude is None else as_names("exclude", exclude),
         clip,
         as_name("jump_input", jump_input),
     )
@@ -134,7 +133,7 @@ def check(
             return work.report(time.perf_counter() - started)
         if run:
             request = Request(
-                arrays, samples, as_lists("shapes", shapes or {}), as_list("providers", providers), library, latency
+                arrays, samples, as_lists("shapes", shapes or {}), as_names("providers", providers), library, latency
             )
             work.check_numbers(request, keep_going=keep_going)
         else:
@@ -324,9 +323,9 @@ class _Work:
         if policy is not None and (policy.rules or policy.default is None):
             return "by policy (asked for)"
         if policy is not None and policy.default is not None:
-            return f"{jump_text(policy.default, _DIGITS)} (asked for)"
+            return f"{jump_text(policy.default, 'double')} (asked for)"
         recorded = recorded_jump(metadata)
-        return f"{jump_text(recorded, _DIGITS)} (recorded)" if recorded is not None else "as in the file, site by site"
+        return f"{jump_text(recorded, 'double')} (recorded)" if recorded is not None else "as in the file, site by site"
 
 
 def _is_hardened(source: Source, side: Side) -> bool:
@@ -334,7 +333,5 @@ def _is_hardened(source: Source, side: Side) -> bool:
 
 
 def _described(site: Site) -> CheckedSite:
-    numbers = numbers_of(site)
-    jump = "unknown" if numbers is None else jump_text(numbers, _DIGITS)
     form = site.hardened.form.name if site.hardened is not None else "ThresholdedRelu activation"
-    return CheckedSite(site.path, form, jump)
+    return CheckedSite(site.path, form, text_of_jump(site) or "unknown")

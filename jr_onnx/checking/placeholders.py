@@ -14,7 +14,7 @@ from jr_onnx.modelfile.tensors import all_tensors
 from jr_onnx.modelfile.wire import LENGTH_DELIMITED, Buffer, encode_field, encode_header, read_fields
 
 #: To the checker a tensor whose data are not at hand; it looks for no file behind a "#".
-_ELSEWHERE = "#left-out"
+ELSEWHERE = "#left-out"
 
 #: In the schema: a tensor's strings, and an attribute's string and strings. They may be empty, but must be there.
 _STRINGS = {("Tensor", 6), ("Attribute", 4), ("Attribute", 9)}
@@ -27,7 +27,7 @@ def judgeable(buffer: Buffer) -> onnx.ModelProto:
     for tensor in all_tensors(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             del tensor.external_data[:]
-            tensor.external_data.add(key="location", value=_ELSEWHERE)
+            tensor.external_data.add(key="location", value=ELSEWHERE)
     return model
 
 

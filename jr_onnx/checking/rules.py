@@ -115,7 +115,8 @@ _TABLE = (
         "error",
         "A node that the plan leaves alone is a JumpReLU.",
         "It changes values that nobody asked to change, and costs accuracy.",
-        "Convert the original again, with --exclude for what must stay.",
+        "Convert the original again, with --exclude for what must stay. If the file was converted twice, the second "
+        "time with fewer sites, check it against the file that it was made from.",
     ),
     Rule(
         NODES,

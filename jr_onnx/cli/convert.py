@@ -140,7 +140,8 @@ def _text(report: ConversionReport) -> str:
     if report.sites:
         groups: dict[tuple[str, ...], int] = {}
         for site in report.sites:
-            key = (site.scope or "(main graph)", site.op_type, site.element_type, site.lowering, jump_text(site.jump))
+            jump = jump_text(site.jump, site.element_type)
+            key = (site.scope or "(main graph)", site.op_type, site.element_type, site.lowering, jump)
             groups[key] = groups.get(key, 0) + 1
         rows = [(key[0], str(number), *key[1:]) for key, number in groups.items()]
         lines += table(("scope", "sites", "was", "type", "is now", "jump"), rows)

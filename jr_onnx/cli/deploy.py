@@ -35,6 +35,11 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--name", metavar="N", help="the model's name on the server; default: MODEL without endings")
     parser.add_argument("--gpu", action="store_true", help="serve on CUDA")
     parser.add_argument(
+        "--prefer-nhwc",
+        action="store_true",
+        help="with --gpu: let onnxruntime keep images in the layout NHWC; without kernels, which are slower there",
+    )
+    parser.add_argument(
         "--no-library", action="store_true", help="leave out the kernels: the function in the model serves, slower"
     )
     parser.add_argument(
@@ -64,6 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.output,
             name=arguments.name,
             gpu=arguments.gpu,
+            prefer_nhwc=arguments.prefer_nhwc,
             library=not arguments.no_library,
             mount=arguments.mount,
             max_batch_size=arguments.max_batch_size,
@@ -96,7 +102,4 @@ def _chosen(report: DeploymentReport) -> str:
     """By what the model runs, and why."""
     if report.library:
         return f"'{report.name}' runs by the kernels in the folder, because {report.server} can load them"
-    return (
-        f"'{report.name}' runs without kernels: --no-library was given, it has no node jr_onnx::JumpReLU, or a warning "
-        "says why"
-    )
+    return f"'{report.name}' runs without kernels: {report.without}"

@@ -49,6 +49,6 @@ def _text(report: InspectionReport) -> str:
 
 def _row(node: InspectedNode) -> tuple[str, ...]:
     shape = "?" if node.shape is None else "x".join("?" if dim is None else str(dim) for dim in node.shape) or "scalar"
-    jump = "-" if node.jump is None else jump_text(node.jump)
+    jump = "-" if node.jump is None else jump_text(node.jump, node.element_type or "")
     mark = "yes" if node.converted else "no"
     return (node.path, node.op_type, node.element_type or "-", shape, str(node.opset or "-"), jump, mark, node.how)

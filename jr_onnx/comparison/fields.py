@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterator, Mapping
 import onnx
 from google.protobuf.message import Message
 
-from jr_onnx.element_types import type_name
+from jr_onnx.element_types import NUMPY_TYPES, type_name
+from jr_onnx.text import jump_text
 
 
 def differing_fields(one: Message, other: Message, skip: Collection[str] = ()) -> list[str]:
@@ -52,7 +53,12 @@ def tensor_text(tensor: onnx.TensorProto) -> str:
     """The values of a small tensor, or where its data lie: a file is not read, least of all from another folder."""
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         return ", ".join(f"{entry.key}={entry.value}" for entry in tensor.external_data)
-    return str(onnx.numpy_helper.to_array(tensor).tolist()) if len(tensor.raw_data) <= 16 else "a tensor"
+    if len(tensor.raw_data) > 16:
+        return "a tensor"
+    values = onnx.numpy_helper.to_array(tensor)
+    if tensor.data_type in NUMPY_TYPES and values.ndim == 0:
+        return jump_text(float(values), type_name(tensor.data_type))
+    return str(values.tolist())
 
 
 def type_text(value: onnx.TensorProto | onnx.ValueInfoProto) -> str:

@@ -13,6 +13,7 @@ from jr_onnx.comparison.side import Side
 from jr_onnx.graph.scopes import Scope, graphs_in, own_domain
 from jr_onnx.sites.matchers import SiteKind, attribute_of, operator_name
 from jr_onnx.sites.survey import Site
+from jr_onnx.text import jump_text
 
 _HANDLED = {"op_type", "domain", "overload", "input", "output", "name", "attribute"}
 
@@ -56,7 +57,8 @@ class NodesComparison:
             yield from _node(*pair, theirs.path_of(j), repeated, is_jump=i in jump_nodes)
 
     def _nodes(self, side: Side, scope: Scope) -> list[int]:
-        left_out = {index for key, site in side.sites_in[scope] if key in self._left_out for index in site.nodes}
+        sites = [site for key, site in side.sites_in[scope] if key in self._left_out]
+        left_out = {index for site in sites for index in (*site.nodes, *(site.behind.nodes if site.behind else ()))}
         return [index for index in range(len(scope.nodes)) if index not in left_out]
 
     def _jump_nodes(self, scope: Scope) -> set[int]:
@@ -148,6 +150,8 @@ def _value(attribute: onnx.AttributeProto) -> str:
         value = onnx.helper.get_attribute_value(attribute)
         if attribute.type == onnx.AttributeProto.TENSOR:
             value = tensor_text(attribute.t)
+        elif attribute.type == onnx.AttributeProto.FLOAT:
+            value = jump_text(attribute.f, "float")
     except (ValueError, TypeError, KeyError, RuntimeError):
         value = "damaged"
     text = str(value)

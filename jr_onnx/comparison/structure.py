@@ -11,10 +11,12 @@ from jr_onnx.comparison.difference import Difference, Kind
 from jr_onnx.comparison.fields import differing_fields, in_one_only, tensor_text, type_text
 from jr_onnx.comparison.nodes import NodesComparison, is_converted
 from jr_onnx.comparison.side import Side
+from jr_onnx.element_types import type_name
 from jr_onnx.forms.table import DOMAIN
 from jr_onnx.graph.scopes import Scope, function_name, own_domain
 from jr_onnx.marks import PREFIX
 from jr_onnx.metadata import JUMP, SOURCE
+from jr_onnx.text import jump_text
 
 #: Fields that are compared one by one; all others are compared as they are.
 _MODEL_FIELDS = {"graph", "functions", "opset_import", "ir_version", "metadata_props"}
@@ -31,8 +33,24 @@ def differences(ours: Side, theirs: Side) -> Iterator[Difference]:
     for difference in _named_differences(ours, theirs):
         found = True
         yield difference
-    if not found and ours.model != theirs.model:
+    if not found and not same_but_for_order(ours.model, theirs.model):
         yield Difference(Kind.OTHER, "how the model is encoded", "", "")
+
+
+def same_but_for_order(ours: onnx.ModelProto, theirs: onnx.ModelProto) -> bool:
+    """Whether two models are equal; the order of their opset imports says nothing.
+
+    It differs where a model imported jr_onnx for no use, and an earlier conversion dropped that.
+    """
+    return ours == theirs or _with_sorted_imports(ours) == _with_sorted_imports(theirs)
+
+
+def _with_sorted_imports(model: onnx.ModelProto) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for holder in (copy, *copy.functions):
+        holder.opset_import.sort(key=lambda opset: opset.domain)
+    return copy
 
 
 def _named_differences(ours: Side, theirs: Side) -> Iterator[Difference]:
@@ -173,7 +191,10 @@ def _values(ours: onnx.TensorProto, theirs: onnx.TensorProto) -> tuple[str, str]
     except (ValueError, TypeError, RuntimeError):
         return "", ""
     place = next((i for i in range(min(len(one), len(other))) if one[i] != other[i]), 0)
-    return repr(float(one[place])), repr(float(other[place]))
+    return (
+        jump_text(float(one[place]), type_name(ours.data_type)),
+        jump_text(float(other[place]), type_name(theirs.data_type)),
+    )
 
 
 def _place(tensor: onnx.TensorProto) -> str:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from jr_onnx.arguments import as_path
 from jr_onnx.dataset.arrays import read_npy, read_npz
 from jr_onnx.dataset.classifier import Classifier, Layout, shape_text
 from jr_onnx.dataset.dataset import Dataset, Floats, Images
@@ -93,7 +94,7 @@ def _read(
     if callable(source):
         name = getattr(source, "__name__", "data")
         return name, _returned(source(), name)
-    path = Path(source)
+    path = as_path("data", source)
     if path.is_dir():
         paths, labels = read_folder(path, classifier.classes if classifier is not None else None)
         images = ImageFiles(paths, *_shape_of_images(classifier, size, layout, path), layout)

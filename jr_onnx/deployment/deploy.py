@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Literal, get_args
 
 import onnx
 
+from jr_onnx.arguments import as_integer, as_name, as_path
 from jr_onnx.checking.alone import check_body
 from jr_onnx.deployment import kserve, mlserver, triton
 from jr_onnx.deployment.folder import MARK, SUMS, atomic_folder, recorded_sums, write_new
@@ -32,7 +33,9 @@ from jr_onnx.modelfile.external import DataFile, data_files, locations_of
 from jr_onnx.modelfile.relocation import relocate
 from jr_onnx.modelfile.source import Source, open_file
 from jr_onnx.modelfile.splice import Piece, Span
+from jr_onnx.running.ways import has_use_for_kernels
 from jr_onnx.runtime.library import LIBRARY, build_info, library_path
+from jr_onnx.runtime.sessions import CPU, CUDA
 from jr_onnx.text import printable
 
 Server = Literal["triton", "mlserver", "kserve"]
@@ -64,6 +67,7 @@ class DeploymentReport:
         output: the folder.
         signature: what the model takes and gives.
         library: whether JumpReLU will run by the kernels in the folder; else the model serves by itself.
+        without: why there are no kernels; empty if there are.
         start: where the server is started, and by which command.
         needs: what has to be installed there; nothing where that is the server alone.
         warnings: what the operator has to know.
@@ -75,6 +79,7 @@ class DeploymentReport:
     output: Path
     signature: Signature
     library: bool
+    without: str
     start: str
     needs: str
     warnings: tuple[str, ...]
@@ -89,9 +94,10 @@ class DeploymentReport:
             ]
             for kind, group in (("inputs", self.signature.inputs), ("outputs", self.signature.outputs))
         }
-        plain = {"server": self.server, "name": self.name, "output": str(self.output), "library": self.library}
+        plain = {"server": self.server, "name": self.name, "output": str(self.output)}
+        kernels = {"library": self.library, "without": self.without}
         start = {"start": self.start, "needs": self.needs, "warnings": list(self.warnings)}
-        return {**plain, **tensors, **start, "files": dict(self.files)}
+        return {**plain, **kernels, **tensors, **start, "files": dict(self.files)}
 
 
 def deploy(
@@ -101,6 +107,7 @@ def deploy(
     *,
     name: str | None = None,
     gpu: bool = False,
+    prefer_nhwc: bool = False,
     library: bool = True,
     mount: str | PurePosixPath | None = None,
     max_batch_size: int = 0,
@@ -116,6 +123,8 @@ def deploy(
         output: the folder; it appears whole or not at all.
         name: the model's name on the server; by default the file's, without its endings.
         gpu: serve on CUDA.
+        prefer_nhwc: with `gpu`, let onnxruntime keep images in the layout NHWC there. No kernels are put in then: it
+            would transpose every value before and behind them, so the function is faster.
         library: put the kernel library of this installation in; else the function that the model carries serves.
         mount: Triton only: where the folder will lie on the server, absolute; /models by default.
         max_batch_size: Triton only: how many rows the server may put together from several requests; 0: it does not.
@@ -131,19 +140,23 @@ def deploy(
         OutputError: the folder cannot be written.
         RuntimeMissingError: this installation has no kernel library, or there is no onnxruntime to check with.
     """
-    path, folder = Path(model), Path(output)
+    path, folder = as_path("model", model), as_path("output", output)
     if server not in SERVERS:
         raise OptionError(f"unknown server {server!r}; it is one of {', '.join(SERVERS)}")
+    if prefer_nhwc and not gpu:
+        raise OptionError("--prefer-nhwc: is an option of CUDA; add --gpu")
     with open_file(path) as source:
         check_structure(source.skeleton)
         data = data_files(source.skeleton, path)
+        without = _why_without(source.skeleton, library, gpu, prefer_nhwc)
         request = Request(
-            name=_name(path, name),
+            name=_name(path, as_name("name", name)),
             signature=read_signature(source.skeleton),
-            library=_wants_library(source.skeleton, library, gpu),
+            library=not without,
             gpu=gpu,
+            prefer_nhwc=prefer_nhwc,
             mount=_mount(mount, server),
-            max_batch_size=_batch_size(max_batch_size),
+            max_batch_size=_batch_size(as_integer("max_batch_size", max_batch_size)),
         )
         layout = _WRITERS[server](request)
         with atomic_folder(folder, force=force) as inside:
@@ -151,11 +164,13 @@ def deploy(
             trial = Trial(request.library, UNCHECKED)
             if check:
                 trial = try_model(source, packaged, library=request.library)
+            if request.library and not trial.library:
+                without = "it fails with them on this machine (the warning says how)"
             request = replace(request, library=trial.library)
             layout = _WRITERS[server](request)
             layout = replace(layout, warnings=(*layout.warnings, *trial.warnings))
             _fill(inside, layout, request, progress)
-            write_new(inside / README, _readme(layout, request, server, source))
+            write_new(inside / README, _readme(layout, request, server, source, without))
     sums = recorded_sums(folder)
     return DeploymentReport(
         server=server,
@@ -163,6 +178,7 @@ def deploy(
         output=folder,
         signature=request.signature,
         library=request.library,
+        without=without,
         start=f"{layout.where}: {layout.command}",
         needs=layout.needs,
         warnings=layout.warnings,
@@ -170,23 +186,27 @@ def deploy(
     )
 
 
-def _wants_library(model: onnx.ModelProto, asked: bool, gpu: bool) -> bool:
-    """Whether the library goes in: where it is asked for and there is a JumpReLU that it has kernels for."""
+def _why_without(model: onnx.ModelProto, asked: bool, gpu: bool, prefer_nhwc: bool) -> str:
+    """Why the library does not go in; empty where it does: it is asked for, and of use for a JumpReLU in the model."""
     calls = any(
         node.domain == DOMAIN and node.op_type == OP_TYPE for scope in all_scopes(model) for node in scope.nodes
     )
     if not calls:
         if not hardened_metadata(model):
             raise ModelError("is not hardened; run jr-onnx convert first")
-        return False
+        return "it has no node jr_onnx::JumpReLU"
+    without = "" if asked else "--no-library was given"
+    if asked and not has_use_for_kernels(CUDA if gpu else CPU, {"prefer_nhwc": prefer_nhwc}):
+        without = "with --prefer-nhwc its function is faster"
     if any(map(is_jump_relu, model.functions)):
         # With the kernels nobody would notice it, and without them the model would be another one.
         for fault in check_body(model):
             raise ModelError(f"{fault.message}; convert the original again")
-    elif not asked:
-        raise ModelError("has no function jr_onnx::JumpReLU, so it needs the library; leave out --no-library")
+    elif without:
+        option = "--prefer-nhwc" if asked else "--no-library"
+        raise ModelError(f"has no function jr_onnx::JumpReLU, so it needs the library; leave out {option}")
     try:
-        cuda = not asked or bool(build_info().cuda)
+        cuda = bool(without) or bool(build_info().cuda)
     except RuntimeMissingError as error:
         raise RuntimeMissingError(
             "this installation of jr-onnx has no kernels; install it where there is a C++ compiler, or add --no-library"
@@ -196,7 +216,7 @@ def _wants_library(model: onnx.ModelProto, asked: bool, gpu: bool) -> bool:
             "--gpu: the kernel library of this installation was built without CUDA; install jr-onnx again with "
             "JR_CUDA=ON in the environment, or add --no-library"
         )
-    return asked
+    return without
 
 
 def _name(path: Path, name: str | None) -> str:
@@ -217,7 +237,7 @@ def _mount(mount: str | PurePosixPath | None, server: Server) -> PurePosixPath:
         return MOUNT
     if server != "triton":
         raise OptionError(f"--mount is for triton; {server} finds the library beside the model")
-    path = PurePosixPath(mount)
+    path = PurePosixPath(as_path("mount", mount))
     if not path.is_absolute() or ".." in path.parts or not str(path).isprintable():
         raise OptionError(
             f"--mount {str(mount)!r}: give the absolute path that the folder will have on the server, "
@@ -272,13 +292,13 @@ def _created(target: Path, origin: FileIO) -> Iterator[BinaryIO]:
         yield file
 
 
-def _readme(layout: Layout, request: Request, server: Server, source: Source) -> str:
+def _readme(layout: Layout, request: Request, server: Server, source: Source, without: str) -> str:
     signature = request.signature
     takes, gives = (", ".join(map(str, group)) for group in (signature.inputs, signature.outputs))
     kernels = (
         f"`{LIBRARY}` holds the kernels for {platform.system()} on {platform.machine()}, onnxruntime 1.17 and newer."
         if request.library
-        else "There is no kernel library: the model runs on onnxruntime alone."
+        else f"There is no kernel library, because {without}: the model runs on onnxruntime alone."
     )
     origin = hardened_metadata(source.skeleton).get(SOURCE, "not recorded")
     lines = (

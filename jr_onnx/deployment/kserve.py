@@ -17,7 +17,7 @@ def layout(request: Request) -> Layout:
     if request.max_batch_size:
         raise OptionError("--max-batch-size: KServe batches outside of the model's server; set its batcher instead")
     library = f" --library={LIBRARY}" if request.library else ""
-    gpu = " --gpu" if request.gpu else ""
+    gpu = (" --gpu" if request.gpu else "") + (" --prefer-nhwc" if request.prefer_nhwc else "")
     command = f"python -m jr_onnx.serving.kserve --model_name={request.name}{library}{gpu} model.onnx"
     return Layout(
         model=PurePosixPath("model.onnx"),

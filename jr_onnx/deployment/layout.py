@@ -19,6 +19,7 @@ class Request:
         signature: its inputs and outputs.
         library: whether the kernel library goes into the folder.
         gpu: serve on CUDA.
+        prefer_nhwc: the option of that name of onnxruntime's CUDA provider.
         mount: where the folder will lie on the server.
         max_batch_size: how many requests' rows the server may put together; 0: none.
     """
@@ -27,6 +28,7 @@ class Request:
     signature: Signature
     library: bool
     gpu: bool
+    prefer_nhwc: bool
     mount: PurePosixPath
     max_batch_size: int
 

@@ -46,7 +46,8 @@ def layout(request: Request) -> Layout:
 
 
 def _model_settings(request: Request) -> dict[str, Any]:
-    extra = {"library": LIBRARY if request.library else None, "gpu": request.gpu}
+    gpu = {"gpu": request.gpu, **({"prefer_nhwc": True} if request.prefer_nhwc else {})}
+    extra = {"library": LIBRARY if request.library else None, **gpu}
     return {
         "name": request.name,
         "implementation": "jr_onnx.serving.mlserver.JumpReluRuntime",

@@ -54,7 +54,9 @@ def _config(request: Request) -> Iterator[str]:
         yield from _tensor("output", tensor, bool(request.max_batch_size))
     yield f"instance_group [ {{ kind: KIND_{'GPU' if request.gpu else 'CPU'} }} ]"
     if request.gpu:
-        yield 'optimization { execution_accelerators { gpu_execution_accelerator: [ { name: "cuda" } ] } }'
+        # The backend hands the parameters to onnxruntime's CUDA provider as they are.
+        nhwc = ' parameters { key: "prefer_nhwc" value: "1" }' if request.prefer_nhwc else ""
+        yield f'optimization {{ execution_accelerators {{ gpu_execution_accelerator: [ {{ name: "cuda"{nhwc} }} ] }} }}'
     if request.library:
         # The path goes to dlopen as it is: it must be absolute, for the place where the folder will lie.
         path = request.mount / request.name / LIBRARY

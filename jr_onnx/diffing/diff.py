@@ -9,6 +9,7 @@ from typing import Any
 
 import onnx
 
+from jr_onnx.arguments import as_model
 from jr_onnx.comparison.difference import Kind
 from jr_onnx.comparison.nodes import is_converted
 from jr_onnx.comparison.side import Side, read_side
@@ -17,9 +18,8 @@ from jr_onnx.diffing.drawing import Drawing, drawing_of
 from jr_onnx.element_types import type_name
 from jr_onnx.graph.structure import check_structure
 from jr_onnx.modelfile.source import Source, about, open_model
-from jr_onnx.sites.jumps import numbers_of
+from jr_onnx.sites.jumps import text_of_jump
 from jr_onnx.sites.survey import Site
-from jr_onnx.text import jump_text
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,8 @@ def diff(before: str | Path | onnx.ModelProto, after: str | Path | onnx.ModelPro
         ModelError: a model cannot be read, or is not a sound graph.
     """
     with contextlib.ExitStack() as stack:
-        first, second = (stack.enter_context(open_model(model)) for model in (before, after))
+        given = as_model("before", before), as_model("after", after)
+        first, second = (stack.enter_context(open_model(model)) for model in given)
         ours, theirs = _side(first), _side(second)
         return _report(first, second, ours, theirs)
 
@@ -145,5 +146,4 @@ def _described(site: Site) -> tuple[str, str | None]:
     if not is_converted(site):
         return site.op_type, None
     form = site.hardened.form.name if site.hardened is not None else f"{site.op_type}, ThresholdedRelu"
-    jump = numbers_of(site)
-    return form, None if jump is None else jump_text(jump, digits=9)
+    return form, text_of_jump(site)

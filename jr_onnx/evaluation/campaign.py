@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from jr_onnx.arguments import as_list
+from jr_onnx.arguments import as_integer, as_list, as_name, as_path, unfit
 from jr_onnx.attacks.attack import Effort
 from jr_onnx.attacks.catalogue import ATTACKS
 from jr_onnx.dataset import Dataset
@@ -113,7 +113,7 @@ def run_campaign(
         seed=_checked_seed(seed),
     )
     _check_models(campaign)
-    done = _done_parts(campaign, workers, dask, journal, progress)
+    done = _done_parts(campaign, workers, as_name("dask", dask), journal, progress)
     return _report(campaign, done, time.perf_counter() - started)
 
 
@@ -144,6 +144,8 @@ def _checked_attacks(attacks: Sequence[str]) -> tuple[str, ...]:
 
 
 def _checked_effort(effort: Effort) -> Effort:
+    if not isinstance(effort, Effort):
+        raise unfit("effort", effort, "a jr_onnx.attacks.attack.Effort")
     for name, least in (("steps", 1), ("restarts", 1), ("queries", 1)):
         if getattr(effort, name) < least:
             raise OptionError(f"{name} {getattr(effort, name)}: at least {least}")
@@ -151,7 +153,7 @@ def _checked_effort(effort: Effort) -> Effort:
 
 
 def _checked_seed(seed: int) -> int:
-    if seed < 0:
+    if as_integer("seed", seed) < 0:
         raise OptionError(f"seed {seed}: at least 0")
     return seed
 
@@ -205,7 +207,7 @@ def _done_parts(
     progress: Callable[[int, int], None],
 ) -> Mapping[str, list[Arrays]]:
     """Model -> its parts, in the order of the shards."""
-    journal = None if folder is None else Journal(Path(folder), _digest(campaign))
+    journal = None if folder is None else Journal(as_path("journal", folder), _digest(campaign))
     # Model after model, for a worker keeps few of them open.
     every = [Part(name, shard) for name in campaign.models for shard in shards(campaign.dataset.images.shape)]
     done: dict[Part, Arrays] = {}

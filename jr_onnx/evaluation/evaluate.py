@@ -8,6 +8,7 @@ from pathlib import Path
 
 import onnx
 
+from jr_onnx.arguments import as_model
 from jr_onnx.attacks.attack import Effort
 from jr_onnx.dataset import Dataset, load, read_classifier
 from jr_onnx.dataset.classifier import guessing
@@ -45,6 +46,7 @@ def evaluate(
     `jr_onnx.dataset.load` takes, and eps one number. In the report, the models are called "original" and "hardened".
     What makes the comparison doubtful stands first in the evidence of the verdict.
     """
+    hardened, reference = as_model("hardened", hardened), as_model("reference", reference)
     classifier = read_classifier(reference)
     dataset = data if isinstance(data, Dataset) else load(data, classifier=classifier)
     doubts = tuple(_doubts(hardened, reference))

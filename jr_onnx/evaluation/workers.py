@@ -14,6 +14,7 @@ from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ProcessP
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from jr_onnx.arguments import as_integer
 from jr_onnx.errors import OptionError, RuntimeMissingError, WorkerError
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def run_parts(
         RuntimeMissingError: Dask is not installed.
         WorkerError: workers die again and again at the same work, or the scheduler is lost.
     """
-    if workers < 1:
+    if as_integer("workers", workers) < 1:
         raise OptionError(f"--workers {workers}: at least 1")
     if dask is not None:
         yield from _on_dask(work, payload, parts, dask)

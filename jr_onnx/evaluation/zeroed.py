@@ -18,9 +18,8 @@ from jr_onnx.modelfile.source import Source, open_file, open_proto
 from jr_onnx.running.copies import Runnable, Workspace, as_float, exposed, runnable
 from jr_onnx.running.ways import CannotRunError, Session, Way, library_problem
 from jr_onnx.runtime.sessions import CPU
-from jr_onnx.sites.jumps import jump_of
+from jr_onnx.sites.jumps import jump_of, text_of_jump
 from jr_onnx.sites.survey import Site
-from jr_onnx.text import jump_text
 from jr_onnx.tuning.runs import batches_of
 
 #: A share needs no more samples than this, and all activations of a batch are in memory at once.
@@ -68,8 +67,8 @@ def _measured(opened: Runnable, model: str | Path | onnx.ModelProto, dataset: Da
                 positive[path] += int(above.sum())
                 lost[path] += int((above & (given <= _broadcast(jump, given))).sum())
     return tuple(
-        ZeroedLayer(path, jump_text(_plain(jump)), lost[path] / positive[path] if positive[path] else 0.0)
-        for path, (_, jump) in jumps.items()
+        ZeroedLayer(path, text_of_jump(site) or "", lost[path] / positive[path] if positive[path] else 0.0)
+        for path, (site, _) in jumps.items()
     )
 
 
@@ -88,8 +87,3 @@ def _broadcast(jump: npt.NDArray[np.generic], given: npt.NDArray[np.generic]) ->
         return np.broadcast_to(jump, given.shape)
     except ValueError:
         return jump.reshape(-1, *(1,) * (given.ndim - 2))
-
-
-def _plain(jump: npt.NDArray[np.generic]) -> float | tuple[float, ...]:
-    numbers = tuple(float(number) for number in np.asarray(jump, np.float64).reshape(-1))
-    return numbers if len(numbers) > 1 else numbers[0]

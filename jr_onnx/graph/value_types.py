@@ -168,8 +168,9 @@ def _declared(scope: Scope) -> Table:
     graph, function = scope.graph, scope.function
     if graph is not None:
         table.update(_types_of((*graph.value_info, *graph.output, *graph.input)))
-        tensors = (*graph.initializer, *(sparse.values for sparse in graph.sparse_initializer))
-        table.update({t.name: ValueType(t.data_type, tuple(t.dims)) for t in tensors})
+        table.update({t.name: ValueType(t.data_type, tuple(t.dims)) for t in graph.initializer})
+        sparse = ((one.values, tuple(one.dims)) for one in graph.sparse_initializer)
+        table.update({values.name: ValueType(values.data_type, dims) for values, dims in sparse})
     elif function is not None:
         table.update(_types_of(function.value_info))
     return table

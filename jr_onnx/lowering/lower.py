@@ -118,7 +118,7 @@ class Lowering:
             attributes, marks = with_threshold(node, _scalar(planned))
             replaced[last] = (_heir(node, last, attributes=attributes, marks=marks),)
             return
-        ops = without_relu(planned.form.ops) if site.rectified else planned.form.ops
+        ops = without_relu(planned.form.ops) if site.rectified or site.behind else planned.form.ops
         values = self._values(planned, {symbol for op in ops for symbol in op.inputs})
         carrier = site.hardened.carrier if site.hardened else last
         heirs = {heir_position(ops): carrier}
@@ -128,6 +128,8 @@ class Lowering:
             # The same form: only its jump changes, so every node and every inner value keeps its name.
             heirs = dict(enumerate(site.nodes))
             values = {**site.hardened.values, **values}
+        elif site.behind is not None:
+            heirs = {}  # the node in front has kept the name
         elif site.kind.stays:
             heirs = {}
             values["x"] = self._namer.fresh(f"{site.output}/rectified")

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 import numpy.typing as npt
 
+from jr_onnx.arguments import as_path
 from jr_onnx.comparison.side import jump_relus, read_side
 from jr_onnx.conversion import check_output
 from jr_onnx.dataset.arrays import inputs_of
@@ -114,10 +115,11 @@ def optimize(
             model takes.
         OutputError: the output cannot be written.
     """
-    path = Path(model)
-    goal = Path(output) if output is not None else path.with_name(path.name.removesuffix(".onnx") + ENDING)
+    path = as_path("model", model)
+    beside = path.with_name(path.name.removesuffix(".onnx") + ENDING)
+    goal = beside if output is None else as_path("output", output)
     started = time.perf_counter()
-    if provider not in PROVIDERS or level not in LEVELS or (provider == "cuda" and level != "all"):
+    if provider not in PROVIDERS or level not in tuple(LEVELS) or (provider == "cuda" and level != "all"):
         raise OptionError(f"give cpu with one of the levels {', '.join(LEVELS)}, or cuda without a level")
     if provider == "cuda" and data is not None:
         raise OptionError("data: a file for CUDA is not run; leave the data out")

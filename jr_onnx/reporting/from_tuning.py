@@ -26,7 +26,7 @@ def contents(report: TuningReport, command: str = "") -> Contents:
             Bars(
                 "activations-zeroed",
                 f"Positive activations made zero at jump {shown.choice.label}",
-                tuple((site.path, site.share, f"jump {jump_text(site.jump)}") for site in shown.zeroed),
+                tuple((site.path, site.share, f"jump {jump_text(site.jump, 'float')}") for site in shown.zeroed),
                 "On clean samples.",
             ),
         ),

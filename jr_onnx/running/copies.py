@@ -16,7 +16,7 @@ from jr_onnx.element_types import BFLOAT16, FLOAT
 from jr_onnx.errors import OutputError
 from jr_onnx.forms.table import DOMAIN, OP_TYPE
 from jr_onnx.forms.write import tensor_of
-from jr_onnx.graph.structure import defined_names
+from jr_onnx.graph.structure import defined_names, initializer_names
 from jr_onnx.graph.wiring import constant_value
 from jr_onnx.modelfile import schema
 from jr_onnx.modelfile.external import data_files, default_mode
@@ -194,7 +194,7 @@ def as_float(name: str) -> str:
 
 def values_of(sites: Iterable[Site], model: onnx.ModelProto) -> dict[str, int]:
     """The inputs and outputs of sites that the main graph of a model has, with their element types."""
-    known = set(defined_names(model.graph)) - {tensor.name for tensor in model.graph.initializer}
+    known = set(defined_names(model.graph)) - set(initializer_names(model.graph))
     return {name: site.element_type for site in sites for name in (site.input, site.output) if name in known}
 
 

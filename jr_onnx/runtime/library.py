@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jr_onnx
+from jr_onnx.arguments import as_path, unfit
 from jr_onnx.errors import RuntimeMissingError
 
 if TYPE_CHECKING:
@@ -79,7 +80,9 @@ def register(session_options: onnxruntime.SessionOptions, library: str | Path | 
         RuntimeMissingError: jr-onnx was installed without kernels, or there is no such library.
     """
     # onnxruntime would look for a bare name where the system keeps its libraries.
-    path = library_path() if library is None else Path(library).absolute()
+    if not hasattr(session_options, "register_custom_ops_library"):
+        raise unfit("session_options", session_options, "an onnxruntime.SessionOptions")
+    path = library_path() if library is None else as_path("library", library).absolute()
     if not path.is_file():
         raise RuntimeMissingError(f"{path}: no such kernel library; deploy the model again")
     if session_options not in _registered:

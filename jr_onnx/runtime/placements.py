@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jr_onnx.arguments import unfit
 from jr_onnx.errors import RuntimeMissingError
 from jr_onnx.forms.table import ADD_OP_TYPE, OP_TYPE
 
@@ -56,6 +57,8 @@ def placement(session: onnxruntime.InferenceSession) -> tuple[NodePlacement, ...
     """
     import onnx
 
+    if not hasattr(session, "get_session_options"):
+        raise unfit("session", session, "an onnxruntime.InferenceSession")
     folder = Path(session.get_session_options().profile_file_prefix).parent
     if not (folder / GRAPH).is_file():
         raise RuntimeMissingError("there is no profile to read; make the session with session(..., profile=True)")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from jr_onnx.arguments import as_list
+from jr_onnx.arguments import as_list, as_path, unfit
 from jr_onnx.errors import ModelError, OptionError, RuntimeMissingError
 from jr_onnx.modelfile.source import about, check_is_file, open_file
 from jr_onnx.optimization.machine import made_for, this_machine
@@ -57,19 +57,20 @@ def session(
         OptionError: other providers than the CPU, with `optimize` or for a model that was optimised for the CPU.
     """
     ort = ways.onnxruntime()
+    path = as_path("path", path)
     providers = None if providers is None else as_list("providers", providers)
     if optimize and providers is None:
         providers = [CPU]
     if optimize:
-        path = _optimized(Path(path), providers)
-    optimised = _made_for_here(Path(path))
+        path = _optimized(path, providers)
+    optimised = _made_for_here(path)
     if optimised and providers is None:
         providers = [CPU]
     if optimised and list(providers or ()) != [CPU]:
         raise OptionError(f"{path}: was optimised for {CPU} alone; leave providers out, or run the hardened model")
     installed = kernels and library is None  # of another build it is not known what it was built with
     wanted = list(default_providers(ort, installed) if providers is None else providers)
-    asked = dict((provider, {}) if isinstance(provider, str) else provider for provider in wanted)
+    asked = dict(map(_with_options, wanted))
     names = list(asked)
     kernels = kernels and all(ways.has_use_for_kernels(name, options) for name, options in asked.items())
     _check_providers(ort, names, installed and kernels)
@@ -96,6 +97,14 @@ def session(
     if missing:
         warnings.warn(f"onnxruntime could not start {missing}; this session runs on the CPU", stacklevel=2)
     return made
+
+
+def _with_options(provider: Provider) -> tuple[str, Mapping[str, Any]]:
+    if isinstance(provider, str):
+        return provider, {}
+    if not isinstance(provider, tuple) or len(provider) != 2:
+        raise unfit("providers", provider, "a provider's name, or a pair of it and its options")
+    return provider
 
 
 def _optimized(path: Path, providers: Sequence[Provider] | None) -> Path:

@@ -24,14 +24,14 @@ from jr_onnx.serving.served import Array, ServedModel, by_name, check_sizes, dec
 class JumpReluModel(Model):  # type: ignore[misc]  # kserve has no type hints where these are checked
     """One hardened model. Requests run in threads, so that one that computes holds up no other."""
 
-    def __init__(self, name: str, model: Path, library: Path | None, *, gpu: bool) -> None:
+    def __init__(self, name: str, model: Path, library: Path | None, *, gpu: bool, prefer_nhwc: bool = False) -> None:
         """Load the model.
 
         Raises:
             JrOnnxError: as `ServedModel`. Errors of onnxruntime come through.
         """
         super().__init__(name)
-        self._served = ServedModel(model, library, gpu=gpu)
+        self._served = ServedModel(model, library, gpu=gpu, prefer_nhwc=prefer_nhwc)
         self.ready = True
 
     async def predict(self, payload: InferRequest, *_: Any) -> InferResponse:
@@ -86,9 +86,11 @@ def main() -> None:
     parser.add_argument("model", metavar="MODEL", type=Path, help="the hardened model")
     parser.add_argument("--library", type=Path, help="the kernel library; default: the function in the model serves")
     parser.add_argument("--gpu", action="store_true", help="run on CUDA")
+    parser.add_argument("--prefer-nhwc", action="store_true", help="with --gpu: that option of its provider")
     arguments = parser.parse_args()
+    options = {"gpu": arguments.gpu, "prefer_nhwc": arguments.prefer_nhwc}
     try:
-        model = JumpReluModel(arguments.model_name, arguments.model, arguments.library, gpu=arguments.gpu)
+        model = JumpReluModel(arguments.model_name, arguments.model, arguments.library, **options)
     except JrOnnxError as error:
         sys.exit(f"{parser.prog}: {error}")
     ModelServer().start([model])

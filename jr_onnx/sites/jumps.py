@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from jr_onnx.element_types import NUMPY_TYPES
+from jr_onnx.element_types import FLOAT, NUMPY_TYPES, type_name
 from jr_onnx.forms.recognise import step_of
 from jr_onnx.forms.recurrent import thresholds
 from jr_onnx.forms.table import HARD_SIGMOID
@@ -18,6 +18,7 @@ from jr_onnx.graph.wiring import Wiring, constant_value
 from jr_onnx.policy import Jump
 from jr_onnx.sites.matchers import SiteKind, attribute_of
 from jr_onnx.sites.survey import Site
+from jr_onnx.text import jump_text
 
 
 def jump_of(site: Site) -> npt.NDArray[Any] | None:
@@ -47,6 +48,13 @@ def numbers_of(site: Site) -> Jump | None:
         return None
     numbers = tuple(map(float, jump.ravel()))
     return numbers if len(numbers) > 1 else numbers[0]
+
+
+def text_of_jump(site: Site) -> str | None:
+    """The same for people; activations of RNN, GRU and LSTM have it as a float."""
+    numbers = numbers_of(site)
+    element_type = FLOAT if site.kind is SiteKind.RECURRENT else site.element_type
+    return None if numbers is None else jump_text(numbers, type_name(element_type))
 
 
 @lru_cache(maxsize=8)  # sites come scope by scope, and each scope's tables take a look at all of its nodes

@@ -40,6 +40,7 @@ class Found:
     Attributes:
         zero: the shape of the constant that the input is compared with: it must not widen the shape of the input.
         formula: how several operators spell this Relu out; such a one is listed, not converted.
+        behind: what stays in front of a JumpReLU that was put behind it.
     """
 
     kind: SiteKind
@@ -50,6 +51,7 @@ class Found:
     hardened: Match | None = None
     zero: tuple[int, ...] = ()
     formula: str = ""
+    behind: Found | None = None
 
 
 @dataclass(frozen=True)
@@ -190,8 +192,8 @@ def _prelu(wiring: Wiring, index: int) -> Verdict:
         return OtherActivation(f"its slopes below 0 are {unread or 'no constants'}")
     if not slope.any() and is_overridable(wiring, node.input[1]):
         return f"its slopes below 0 are {_A_DEFAULT}"
-    if not slope.any():
-        return Found(SiteKind.RELU, node.input[0], node.output[0], (index,))
+    if not slope.any():  # onnxruntime widens the shape of x to that of the slope
+        return Found(SiteKind.RELU, node.input[0], node.output[0], (index,), zero=slope.shape)
     lowest, highest = float(slope.min()), float(slope.max())
     slopes = f"{lowest:g}" if lowest == highest else f"{lowest:g} to {highest:g} times"
     return OtherActivation(f"it gives {slopes} x below 0")

@@ -29,6 +29,9 @@ from jr_onnx.sites.guards import GUARD, is_guard
 from jr_onnx.sites.matchers import MATCHERS, Found, OtherActivation, SiteKind, Verdict, activation_inside, operator_name
 from jr_onnx.sites.spelled_out import spelled_out
 
+#: Why a Clip with minimum 0 is left alone.
+WITH_CLIP_ONLY = "a Clip is converted with --clip only"
+
 #: What may be the lower bound in a gate.
 _IN_GATES = (SiteKind.RELU, SiteKind.CLIP)
 
@@ -39,7 +42,7 @@ class Site:
 
     Attributes:
         path: the scope path, which tells the site from all others: "If_3/then_branch/Relu_1".
-        name: the node's name; may be empty.
+        name: the node's name, as it was before it was hardened; may be empty.
         op_type: the node's operator, with its domain where that is not ONNX's own.
         kind: what stands there.
         element_type: `TensorProto.DataType` of the input and the output; 0 where it is not known.
@@ -53,6 +56,7 @@ class Site:
         nodes: the indices of the nodes that make it up; the last gives the output.
         hardened: the form of JumpReLU that stands there already.
         rectified: whether the input of JumpReLU is never negative.
+        behind: what a JumpReLU was put behind; the name is that node's.
         blocked: whether the value is in onnxruntime's blocked NCHWc layout, in which there is no axis of channels.
     """
 
@@ -70,6 +74,7 @@ class Site:
     nodes: tuple[int, ...] = field(repr=False)
     hardened: Match | None = field(repr=False)
     rectified: bool = False
+    behind: Found | None = field(default=None, repr=False)
     blocked: bool = False
 
 
@@ -138,6 +143,8 @@ def _in_scope(
     scope = wiring.scope
     known = _hardened(wiring, record)
     inside = {index for match in known.values() for index in match.nodes[:-1]}
+    behind = {index: _stays_before(wiring, match, types) for index, match in known.items()}
+    fronts = {front.nodes[-1] for front in behind.values() if front is not None}
     covered: dict[str, set[int]] = defaultdict(set)  # value -> the nodes of its JumpReLUs
     for match in known.values():
         covered[match.x].update(match.nodes)
@@ -147,19 +154,26 @@ def _in_scope(
         found: Verdict
         if index in known:
             match = known[index]
-            found = Found(SiteKind.HARDENED, match.x, match.y, match.nodes, match.rectified, match)
+            front = behind[index]
+            found = Found(SiteKind.HARDENED, match.x, match.y, match.nodes, match.rectified, match, behind=front)
         else:
             found = _verdict(wiring, index, types)
-            if isinstance(found, Found) and found.kind.stays and _only_covered(wiring, found.output, covered):
-                continue  # its JumpReLU stands behind it, and is a site of its own
-            if isinstance(found, Found) and found.kind in _IN_GATES and is_gate(wiring, index, found.input):
-                found = GATE
-            elif isinstance(found, Found) and not found.hardened and is_guard(wiring, index):
-                found = GUARD
-            elif isinstance(found, Found) and found.kind is SiteKind.CLIP and not clip:
-                found = "a Clip is converted with --clip only"
+            if isinstance(found, Found):
+                stays = index in fronts or found.kind is SiteKind.FUSED
+                if stays and _only_covered(wiring, found.output, covered):
+                    continue  # its JumpReLU stands behind it, and is a site of its own
+                found = _why_left(wiring, index, found, clip=clip) or found
         if found is not None:
             yield index, found
+
+
+def _why_left(wiring: Wiring, index: int, found: Found, *, clip: bool) -> str:
+    """Why what could be converted is left alone; empty where it is not."""
+    if found.kind in _IN_GATES and is_gate(wiring, index, found.input):
+        return GATE
+    if is_guard(wiring, index):
+        return GUARD
+    return WITH_CLIP_ONLY if found.kind is SiteKind.CLIP and not clip else ""
 
 
 def _verdict(wiring: Wiring, index: int, types: ValueTypes) -> Verdict:
@@ -205,6 +219,20 @@ def _only_covered(wiring: Wiring, value: str, covered: Mapping[str, set[int]]) -
     return value in covered and set(wiring.consumers[value]) <= covered[value]
 
 
+def _stays_before(wiring: Wiring, match: Match, types: ValueTypes) -> Found | None:
+    """What a JumpReLU was put behind, by the name that its input was given then; None where it took a node's place."""
+    produced = wiring.producer(match.x) if "/rectified" in match.x else None
+    found = None if produced is None else _verdict(wiring, produced[0], types)
+    return found if isinstance(found, Found) and found.kind.stays else None
+
+
+def _named(found: Found, index: int) -> int:
+    """The node that has the name of the site."""
+    if found.hardened is None:
+        return index
+    return found.hardened.carrier if found.behind is None else found.behind.nodes[-1]
+
+
 def _typed(found: Found, scope: Scope, index: int, opset: int, types: ValueTypes) -> Site | str:
     """The site, or why it is none."""
     node = scope.nodes[index]
@@ -216,12 +244,12 @@ def _typed(found: Found, scope: Scope, index: int, opset: int, types: ValueTypes
     if len(element_types) == 1 and element_types[0] not in NUMPY_TYPES:
         return f"{type_name(element_types[0])} is not floating point"
     if not all(_keeps_shape(found.zero, one.shape) for one in types.lookup(scope, found.input) or [_UNKNOWN]):
-        return "a Relu written as Max(x, 0), whose 0 may have another shape than x; write it as Relu"
+        return f"a Relu written as {operator_name(node)}, whose 0 may have another shape than x; write it as Relu"
     if found.formula:
         return f"a Relu written as {found.formula}; write it as Relu"
     return Site(
         path=scope.path_of(index),
-        name=scope.nodes[found.hardened.carrier if found.hardened else index].name,
+        name=scope.nodes[_named(found, index)].name,
         op_type=operator_name(node),
         kind=found.kind,
         element_type=element_types[0] if len(element_types) == 1 else 0,
@@ -234,6 +262,7 @@ def _typed(found: Found, scope: Scope, index: int, opset: int, types: ValueTypes
         nodes=found.nodes,
         hardened=found.hardened,
         rectified=found.rectified or found.kind.stays,
+        behind=found.behind,
         blocked=node.domain == "com.microsoft.nchwc",
     )
 

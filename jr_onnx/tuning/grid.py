@@ -36,8 +36,9 @@ class Choice:
     def label(self) -> str:
         """For people: "0.5", or "0.02 to 1.4" where the sites differ."""
         if self.jump is not None:
-            return jump_text(self.jump)
-        return f"{min(self.jumps.values()):g} to {max(self.jumps.values()):g}"
+            return jump_text(self.jump, "float")
+        lowest, highest = min(self.jumps.values()), max(self.jumps.values())
+        return f"{jump_text(lowest, 'float')} to {jump_text(highest, 'float')}"
 
 
 def check_grid(grid: Sequence[float] | None, quantiles: Sequence[float] | None, per_layer: bool) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import onnx
 
-from jr_onnx.arguments import as_list
+from jr_onnx.arguments import as_integer, as_list, as_model, as_number
 from jr_onnx.dataset import Classifier, Dataset, load, read_classifier, split
 from jr_onnx.dataset.classifier import guessing
 from jr_onnx.dataset.loading import Source
@@ -76,16 +76,17 @@ def tune(
         RuntimeMissingError: onnxruntime is not installed, or for the objective "adaptive" the extra [attack].
     """
     started = time.perf_counter()
+    model = as_model("model", model)
     grid = None if grid is None else as_list("grid", grid)
     quantiles = None if quantiles is None else as_list("quantiles", quantiles)
     if not isinstance(attacks, AttackSettings | None):
         raise OptionError(f"attacks: {attacks!r} is no jr_onnx.tuning.robustness.AttackSettings")
     check_grid(grid, quantiles, per_layer)
     settings = (attacks or AttackSettings()) if objective == "adaptive" else None
-    _check_options(objective, max_drop, seed, settings)
+    _check_options(objective, as_number("max_drop", max_drop), as_integer("seed", seed), settings)
     classifier = read_classifier(model)
     dataset = _dataset(data, classifier)
-    tuning, test = _parts(dataset, 1 - test_share, seed)
+    tuning, test = _parts(dataset, 1 - as_number("test_share", test_share), seed)
     hardened = harden(model, clip=clip)
     stages = Stages(model, classifier, hardened, max_drop / 100, settings, clip, seed, progress)
     choices = stages.choices(grid, quantiles, per_layer, tuning)
@@ -100,7 +101,7 @@ def tune(
     )
     chosen = best if gained else None
     return TuningReport(
-        source=None if isinstance(model, onnx.ModelProto) else Path(model),
+        source=None if isinstance(model, onnx.ModelProto) else model,
         data=dataset.name,
         objective=objective,
         labels=dataset.labels is not None,

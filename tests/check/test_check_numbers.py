@@ -105,7 +105,7 @@ def test_one_jump_a_channel_is_compared_channel_by_channel() -> None:
     """)
     report = check(model, hardened(model, jump=(0.1, 0.5, 2.0)), jump=(0.1, 0.5, 2.0))
     assert not report.findings, shown(report)
-    assert report.sites[0].jump == "0.100000001 to 2 (3 channels)"
+    assert report.sites[0].jump == "0.1 to 2 (3 channels)"
 
 
 def test_more_jumps_than_a_skeleton_holds_are_compared_too() -> None:

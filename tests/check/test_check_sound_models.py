@@ -11,7 +11,8 @@ import numpy as np
 import onnx
 import pytest
 from checking import DIGITS, hardened, node, rules, shown, small
-from support import SHIPPED
+from support import FLOAT, SHIPPED, TARGETS, make_model, value
+from support import node as new_node
 
 import jr_onnx
 from jr_onnx.checking.rules import RULES
@@ -88,8 +89,8 @@ def test_what_onnxruntime_adds_to_onnxs_own_domain_is_no_fault_of_the_model() ->
 def test_large_strings_and_attributes_are_not_mistaken_for_missing_ones() -> None:
     model = small()
     model.graph.initializer.append(onnx.helper.make_tensor("text", onnx.TensorProto.STRING, [2], [b"a" * 5000, b"b"]))
-    for name, value in {"value_string": "a" * 6000, "value_ints": list(range(3000))}.items():
-        made = onnx.helper.make_node("Constant", [], [name], name=name, **{name: value})
+    for name, given in {"value_string": "a" * 6000, "value_ints": list(range(3000))}.items():
+        made = onnx.helper.make_node("Constant", [], [name], name=name, **{name: given})
         model.graph.node.append(made)
     for original in (model, None):
         report = jr_onnx.check(original, hardened(model), run=False)
@@ -114,6 +115,31 @@ def test_a_fault_of_the_original_excuses_no_other_fault() -> None:
         findings = [*check_validity(open_proto(theirs), open_proto(nowhere))]
         assert findings[0].rule == "JR201"
         assert findings[0].severity == severity
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_sparse_initializer_is_dense_to_the_relu_that_takes_it(target: str) -> None:
+    nodes = [new_node("Relu", "weights", "r", "relu"), new_node("Add", "x r", "y")]
+    model = make_model(nodes, [value("x", FLOAT, [5])], [value("y", FLOAT, [5])])
+    values = onnx.numpy_helper.from_array(np.array([1, -2, 0.25], np.float32), "weights")
+    indices = onnx.numpy_helper.from_array(np.array([0, 2, 3]))
+    model.graph.sparse_initializer.add(values=values, indices=indices, dims=[5])
+    assert [site.shape for site in jr_onnx.find_sites(model)] == [(5,)]
+    report = jr_onnx.check(model, hardened(model, **TARGETS[target]))
+    assert not report.findings, shown(report)
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("target", TARGETS)
+def test_an_original_that_imports_our_domain_for_no_use(target: str, first: bool) -> None:
+    ends = [value("x", FLOAT, [3])], [value("y", FLOAT, [3])]
+    model = make_model([new_node("Relu", "x", "y")], *ends, domains=["jr_onnx", "other"])
+    if first:
+        model.opset_import.sort(key=lambda opset: opset.domain, reverse=True)
+    once = hardened(model, **TARGETS[target])
+    for again in (once, *(hardened(once, **options) for options in TARGETS.values())):
+        report = jr_onnx.check(model, again, run=False)
+        assert not report.findings, shown(report)
 
 
 def test_converting_twice_is_one_conversion() -> None:

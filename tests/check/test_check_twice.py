@@ -10,10 +10,13 @@ import numpy as np
 import onnx
 import pytest
 from checking import DIGITS, hardened, initializer, node, rules, shown, small
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support import FLOAT, SHIPPED, TARGETS, make_model, value
 from support import node as new_node
 
 import jr_onnx
+from jr_onnx.comparison.side import jump_relus, read_side
 
 pytest.importorskip("onnxruntime")
 
@@ -114,3 +117,85 @@ def test_what_only_the_second_conversion_broke_is_found() -> None:
         change(twice)
         for original in (once, small()):
             assert rule in rules(jr_onnx.check(original, twice, run=False))
+
+
+#: Every operator that is converted, and its inputs behind the value.
+_OPERATORS = {"Relu": "", "Clip": " zero six", "LeakyRelu": "", "PRelu": " zeros", "Max": " zero"}
+
+
+@st.composite
+def models(draw: st.DrawFn) -> onnx.ModelProto:
+    """A chain of ReLUs under all their names; some of the nodes have no name."""
+    nodes, current = [], "x"
+    for number, op_type in enumerate(draw(st.lists(st.sampled_from(sorted(_OPERATORS)), min_size=1, max_size=4))):
+        if draw(st.booleans()):
+            nodes.append(new_node("MatMul", f"{current} w", f"m{number}", f"matmul{number}"))
+            current = f"m{number}"
+        name = draw(st.sampled_from([f"n{number}", f"n{number}", ""]))
+        slope = {"alpha": 0.0} if op_type == "LeakyRelu" else {}
+        nodes.append(new_node(op_type, current + _OPERATORS[op_type], f"r{number}", name, **slope))
+        current = f"r{number}"
+    nodes.append(new_node("Relu", current, "y", "last"))
+    numbers = {"zero": np.float32(0), "six": np.float32(6), "zeros": np.zeros(3), "w": np.ones((3, 3))}
+    return make_model(
+        nodes,
+        [value("x", FLOAT, [2, 3])],
+        [value("y", FLOAT, [2, 3])],
+        opset=draw(st.sampled_from([12, 13, 18])),
+        ir_version=draw(st.sampled_from([4, 7, 8])),
+        initializers={name: np.asarray(number, np.float32) for name, number in numbers.items()},
+    )
+
+
+@st.composite
+def conversions(draw: st.DrawFn, model: onnx.ModelProto, jump_input: str) -> dict[str, Any]:
+    """The arguments of a conversion; "last" is always converted."""
+    arguments = dict(draw(st.sampled_from(list(TARGETS.values()))))
+    arguments |= {"jump": draw(st.sampled_from([0.0, 0.1, 0.3])), "clip": draw(st.booleans())}
+    if draw(st.sampled_from([True, False, False])):
+        arguments["jump_input"] = jump_input
+    named = [one.name for one in model.graph.node if one.name and one.op_type in _OPERATORS and one.name != "last"]
+    some = draw(st.lists(st.sampled_from(named), unique=True)) if named else []
+    which = draw(st.sampled_from(["all", "include", "exclude"]))
+    if which == "include":
+        arguments["include"] = ["last", *some]
+    elif which == "exclude":
+        arguments["exclude"] = some
+    return arguments
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_two_conversions_of_any_sites_to_any_targets(data: st.DataObject) -> None:
+    """The file is the original with JumpReLU if the second conversion takes all sites of the first, and perhaps more.
+
+    Otherwise it is not: sites that the second leaves out have the jump of the first, of which the file records
+    nothing. Each of them is found, and nothing is wrong against the model that the second conversion was given.
+    """
+    model = data.draw(models())
+    first, second = data.draw(conversions(model, "k")), data.draw(conversions(model, "l"))
+    once = hardened(model, **first)
+    before = {site.output: site.path for site in jump_relus(read_side(once))}
+    taken = {site.path for site in jr_onnx.convert(once, **second, dry_run=True).sites}
+    left = {output for output, path in before.items() if path not in taken}
+    twice = hardened(once, **second)
+    report = jr_onnx.check(once, twice, run=False)
+    assert not report.findings, shown(report)
+    report = jr_onnx.check(model, twice, run=False)
+    paths = {site.output: site.path for site in jump_relus(read_side(twice))}
+    unplanned = {finding.node for finding in report.findings if finding.rule == "JR102"}
+    assert unplanned == {paths[output] for output in left}, shown(report)
+    assert bool(report.findings) == bool(left), shown(report)
+
+
+def test_names_mean_the_same_sites_the_second_time() -> None:
+    nodes = [new_node("Clip", "x zero six", "h", "clip"), new_node("Relu", "h", "y", "relu")]
+    numbers = {"zero": np.float32(0), "six": np.float32(6)}
+    model = make_model(nodes, [value("x", FLOAT, [3])], [value("y", FLOAT, [3])], initializers=numbers)
+    for before, target in product(TARGETS, TARGETS):
+        once = hardened(model, clip=True, **TARGETS[before])
+        twice = jr_onnx.convert(once, jump=0.25, include=["clip"], **TARGETS[target])
+        assert [site.name for site in twice.sites] == ["clip"]
+        # A Clip with the Relu of the model itself behind it is a site still.
+        once = hardened(model, **TARGETS[before])
+        assert len(jr_onnx.convert(once, jump=0.25, clip=True, **TARGETS[target]).sites) == 2

@@ -123,6 +123,52 @@ def test_on_a_gpu_the_settings_ask_for_cuda_and_the_readme_for_its_onnxruntime(
     assert ("onnxruntime-gpu" in said[True], "onnxruntime-gpu" in said[False]) == (server != "triton", False)
 
 
+@EACH_SERVER
+def test_in_the_layout_nhwc_the_function_serves(server: Any, model: Path, tmp_path: Path) -> None:
+    report = deploy(model, server, tmp_path / "out", gpu=True, prefer_nhwc=True)
+    assert (report.library, report.without) == (False, "with --prefer-nhwc its function is faster")
+    assert not list(report.output.rglob("*.so"))
+    said = "".join(file.read_text() for file in report.output.rglob("*.*") if file.suffix in TEXTS)
+    marks = {
+        "triton": 'parameters { key: "prefer_nhwc" value: "1" }',
+        "mlserver": '"prefer_nhwc": true',
+        "kserve": " --gpu --prefer-nhwc ",
+    }
+    assert marks[server] in said
+    plain = deploy(model, server, tmp_path / "plain", gpu=True, library=False)
+    assert not any("nhwc" in file.read_text() for file in plain.output.rglob("*.*") if file.suffix in TEXTS)
+
+
+def test_the_layout_nhwc_is_for_cuda_and_needs_the_function(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="--prefer-nhwc: is an option of CUDA; add --gpu"):
+        deploy(model, "triton", tmp_path / "out", prefer_nhwc=True)
+    bare = onnx.load(model)
+    del bare.functions[:]
+    onnx.save(bare, model)
+    with pytest.raises(ModelError, match="it needs the library; leave out --prefer-nhwc"):
+        deploy(model, "triton", tmp_path / "out", gpu=True, prefer_nhwc=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "more", "why"),
+    [
+        ({"target": "subgraph"}, (), "it has no node jr_onnx::JumpReLU"),
+        ({"target": "subgraph"}, ("--no-library",), "it has no node jr_onnx::JumpReLU"),
+        ({}, ("--no-library",), "--no-library was given"),
+        ({}, ("--gpu", "--prefer-nhwc"), "with --prefer-nhwc its function is faster"),
+    ],
+)
+def test_the_one_reason_for_no_kernels_is_said(
+    options: dict[str, Any], more: tuple[str, ...], why: str, tmp_path: Path
+) -> None:
+    onnx.save(hardened(relu_model(), **options), tmp_path / "m.onnx")
+    command = ("deploy", tmp_path / "m.onnx", "--server", "kserve", "-o", tmp_path / "out")
+    outcome = Outcome(tmp_path, (*command, *more))
+    assert f"'m' runs without kernels: {why}" in outcome.out.splitlines()
+    assert f"There is no kernel library, because {why}" in (tmp_path / "out" / "README.md").read_text()
+    assert json.loads(Outcome(tmp_path, (*command, *more, "--force", "--json")).out)["without"] == why
+
+
 def test_triton_is_told_that_any_client_can_lower_the_jump(tmp_path: Path) -> None:
     onnx.save(hardened(relu_model(), jump_input="jump"), tmp_path / "m.onnx")
     outcome = Outcome(tmp_path, ("deploy", tmp_path / "m.onnx", "--server", "triton", "-o", tmp_path / "out"))

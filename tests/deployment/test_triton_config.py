@@ -34,7 +34,14 @@ def parsed(text: str) -> Any:
 
 def request_of(*inputs: Tensor, library: bool = True, **more: Any) -> Request:
     outputs = (Tensor("y", FLOAT, (-1,)),)
-    options: dict[str, Any] = {"name": "m", "gpu": False, "mount": MOUNT, "max_batch_size": 0, **more}
+    options: dict[str, Any] = {
+        "name": "m",
+        "gpu": False,
+        "prefer_nhwc": False,
+        "mount": MOUNT,
+        "max_batch_size": 0,
+        **more,
+    }
     return Request(signature=Signature(inputs, outputs), library=library, **options)
 
 
@@ -114,7 +121,10 @@ def test_a_gpu_is_asked_for_by_instance_and_accelerator() -> None:
     config = parsed(text_of(request_of(Tensor("x", FLOAT, (1,)), gpu=True)))
     assert [group.kind for group in config.instance_group] == [schema.ModelInstanceGroup.KIND_GPU]
     (accelerator,) = config.optimization.execution_accelerators.gpu_execution_accelerator
-    assert accelerator.name == "cuda"
+    assert (accelerator.name, dict(accelerator.parameters)) == ("cuda", {})
+    config = parsed(text_of(request_of(Tensor("x", FLOAT, (1,)), gpu=True, prefer_nhwc=True)))
+    (accelerator,) = config.optimization.execution_accelerators.gpu_execution_accelerator
+    assert (accelerator.name, dict(accelerator.parameters)) == ("cuda", {"prefer_nhwc": "1"})
     config = parsed(text_of(request_of(Tensor("x", FLOAT, (1,)))))
     assert [group.kind for group in config.instance_group] == [schema.ModelInstanceGroup.KIND_CPU]
 

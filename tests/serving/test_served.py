@@ -35,6 +35,24 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> ServedModel:
     return ServedModel(path, None, gpu=False)
 
 
+@pytest.mark.parametrize(
+    ("options", "cuda"),
+    [
+        ({"gpu": True}, ["CUDAExecutionProvider"]),
+        ({"gpu": True, "prefer_nhwc": True}, [("CUDAExecutionProvider", {"prefer_nhwc": "1"})]),
+        ({"gpu": False, "prefer_nhwc": True}, []),
+    ],
+)
+def test_the_layout_is_an_option_of_cuda(
+    options: dict[str, Any], cuda: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setattr("jr_onnx.serving.served.session", lambda *_, providers, **__: seen.append(providers))
+    onnx.save(mixed_model(0.5), tmp_path / "m.onnx")
+    ServedModel(tmp_path / "m.onnx", None, **options)
+    assert seen == [[*cuda, "CPUExecutionProvider"]]
+
+
 @pytest.mark.parametrize("datatype", NUMBERS)
 @given(data=st.data())
 def test_a_tensor_survives_the_way_through_pythons_numbers(datatype: str, data: Any) -> None:
