@@ -128,10 +128,8 @@ def _jumps(hardened: Hardened, policy: JumpReluPolicy | None) -> Iterator[Findin
         return
     if recorded is not None and recorded != asked:
         yield finding(rules.JUMP, f"the file records the jump {recorded!r}, asked for was {asked!r}")
-    # Where a model is optimised, onnxruntime may compute in float what was rounded to another type before.
-    types = tuple(NUMPY_TYPES) if MADE_FOR in hardened.metadata else ()
     for site in jump_relus(hardened.side):
-        yield from _site_jump(site, float(asked), types)
+        yield from _site_jump(site, float(asked))
     for scope, index in _with_add(hardened):
         path, values = scope.path_of(index), constant_value(wiring_of(scope), scope.nodes[index].input[-1])
         if values is None:
@@ -150,8 +148,7 @@ def _type_of(values: npt.NDArray[Any]) -> int:
     return next((key for key, dtype in NUMPY_TYPES.items() if dtype == values.dtype), FLOAT)
 
 
-def _site_jump(site: Site, asked: float, types: tuple[int, ...]) -> Iterator[Finding]:
-    """`types` are those to which the jump may have been rounded before it was rounded to the site's own."""
+def _site_jump(site: Site, asked: float) -> Iterator[Finding]:
     values = jump_of(site)
     if values is None and site.element_type not in NUMPY_TYPES:
         yield finding(rules.NOT_RUN, "the jump: the element type of the site is not known", site.path)
@@ -161,8 +158,9 @@ def _site_jump(site: Site, asked: float, types: tuple[int, ...]) -> Iterator[Fin
         return
     # Where no type is declared, the jump's own is the site's: a constant of another type does not load.
     element_type = site.element_type if site.element_type in NUMPY_TYPES else _type_of(values)
+    # Another tool may have changed the type after the jump was rounded to it: onnxruntime computes float16 in float.
     rounded = [asked]
-    for one in types:
+    for one in NUMPY_TYPES:
         with contextlib.suppress(OptionError):  # it has no such number
             rounded.append(round_jump(asked, one))
     try:

