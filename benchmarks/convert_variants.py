@@ -105,7 +105,7 @@ def make_inline(path: Path, gigabytes: float) -> None:
     """A model with its weights in it, written as a stream: protobuf could not serialize one over 2 GB."""
     import numpy as np
 
-    from jr_onnx.modelfile.wire import encode_header
+    from jr_onnx.files.wire import encode_header
 
     side = _side(gigabytes)
     model = _layers(side)

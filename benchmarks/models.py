@@ -35,7 +35,7 @@ import onnx
 import onnxruntime
 
 import jr_onnx
-from jr_onnx.optimization.machine import this_machine
+from jr_onnx.runtime.optimization.machine import this_machine
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 

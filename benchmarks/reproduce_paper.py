@@ -17,16 +17,15 @@ from pathlib import Path
 import onnx
 
 import jr_onnx
-from jr_onnx.attacks.attack import Effort
-from jr_onnx.cli.data import drawn
-from jr_onnx.cli.numbers import fraction, number
-from jr_onnx.cli.progress import stages_bar
-from jr_onnx.dataset import Dataset, load, read_classifier
+from jr_onnx.cli.arguments import drawn, fraction, number
+from jr_onnx.cli.outputs import stages_bar
 from jr_onnx.errors import JrOnnxError, OptionError
-from jr_onnx.evaluation.campaign import checked_eps, run_campaign
-from jr_onnx.evaluation.results import EvaluationReport
-from jr_onnx.evaluation.shipped import judge_of, ship
-from jr_onnx.statistics import proportion_interval
+from jr_onnx.robustness.attacks.target import Effort
+from jr_onnx.robustness.dataset import Dataset, load, read_classifier
+from jr_onnx.robustness.evaluation.campaign import checked_eps, run_campaign
+from jr_onnx.robustness.evaluation.judge import judge_of, ship
+from jr_onnx.robustness.evaluation.report import EvaluationReport
+from jr_onnx.robustness.statistics import proportion_interval
 from jr_onnx.text import printable, table
 
 PAPER = ("ifgsm", "deepfool-l2", "trust-region")

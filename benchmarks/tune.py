@@ -24,10 +24,11 @@ import onnx
 import onnxruntime
 
 import jr_onnx
-from jr_onnx.dataset import Dataset, load, read_classifier
-from jr_onnx.running.ways import Session, Way, library_problem
-from jr_onnx.tuning.opened import harden
-from jr_onnx.tuning.runs import batches_of, open_model
+from jr_onnx.robustness.dataset import Dataset, load, read_classifier
+from jr_onnx.robustness.dataset.dataset import batches_of
+from jr_onnx.robustness.tuning.jump_inputs import harden
+from jr_onnx.robustness.tuning.runs import open_model
+from jr_onnx.runtime.execution import Session, Way, library_problem
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 

@@ -22,22 +22,22 @@ import numpy.typing as npt
 import onnx
 import onnx_graphsurgeon as gs
 
-from jr_onnx.element_types import NUMPY_TYPES, round_jump
+from jr_onnx.conversion.edits import ModelEdit, ScopeEdit
+from jr_onnx.conversion.element_types import NUMPY_TYPES, round_jump
+from jr_onnx.conversion.forms.table import FUNCTIONS_IR_VERSION, Target
+from jr_onnx.conversion.forms.write import NewNode, body_for, function_proto
+from jr_onnx.conversion.graph.names import DOMAIN, DOMAIN_VERSION, OP_TYPE
+from jr_onnx.conversion.graph.scopes import Scope
+from jr_onnx.conversion.graph.soundness import check_structure
+from jr_onnx.conversion.lower import Lowering
+from jr_onnx.conversion.options import make_options
+from jr_onnx.conversion.plan import make_plan
+from jr_onnx.conversion.policy import Jump, JumpReluPolicy
+from jr_onnx.conversion.report import ConvertedSite, converted_site
+from jr_onnx.conversion.sites.survey import LeftAlone
 from jr_onnx.errors import ModelError, OptionError
-from jr_onnx.forms.function import body_for, function_proto
-from jr_onnx.forms.table import DOMAIN, DOMAIN_VERSION, FUNCTIONS_IR_VERSION, OP_TYPE, Target
-from jr_onnx.forms.write import NewNode
-from jr_onnx.graph.scopes import Scope
-from jr_onnx.graph.structure import check_structure
-from jr_onnx.lowering.edits import ModelEdit, ScopeEdit
-from jr_onnx.lowering.lower import Lowering
-from jr_onnx.modelfile.skeleton import PAYLOAD_LIMIT
-from jr_onnx.modelfile.tensors import all_tensors
-from jr_onnx.options import make_options
-from jr_onnx.plan import make_plan
-from jr_onnx.policy import Jump, JumpReluPolicy
-from jr_onnx.report import ConvertedSite, converted_site
-from jr_onnx.sites.survey import LeftAlone
+from jr_onnx.files.external import all_tensors
+from jr_onnx.files.skeleton import PAYLOAD_LIMIT
 
 
 @dataclass(frozen=True)

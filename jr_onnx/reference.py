@@ -17,7 +17,7 @@ def jump_relu(x: npt.ArrayLike, jump: npt.ArrayLike) -> npt.NDArray[Any]:
         x: any shape; float16, bfloat16, float32 or float64.
         jump: a scalar or a tensor that broadcasts to the shape of `x` (ONNX PRelu's convention for its slope; one
             jump a channel of an NCHW tensor has the shape [C, 1, 1]). It is converted to the dtype of `x` first; to
-            round a Python float once, and to nearest, pass the result of `jr_onnx.element_types.round_jump`.
+            round a Python float once, and to nearest, pass the result of `jr_onnx.conversion.element_types.round_jump`.
 
     Returns:
         An array with the shape and the dtype of `x`.

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable
-
-from jr_onnx.element_types import DOUBLE, NUMPY_TYPES, round_jump, type_name
-from jr_onnx.errors import OptionError
-from jr_onnx.policy import Jump
 
 #: As many as tell any two float apart.
 _DIGITS = 9
@@ -39,24 +34,6 @@ def eps_text(eps: float) -> str:
     """A short decimal, or "8/255" where it is that many levels of an 8-bit image."""
     levels = round(eps * 255)
     return f"{levels}/255" if float(f"{eps:.3g}") != eps and levels / 255 == eps else f"{eps:.4g}"
-
-
-def jump_text(jump: Jump, element_type: str) -> str:
-    """A jump, as the shortest decimal that is the same in a type; of many, one a channel, the range and the number.
-
-    Args:
-        element_type: the type, as `type_name` gives it; Python's own where it is none of JumpReLU's four.
-    """
-    if isinstance(jump, tuple):
-        lowest, highest = (jump_text(number, element_type) for number in (min(jump), max(jump)))
-        return f"{lowest} to {highest} ({count(len(jump), 'channel')})"
-    known = next((one for one in NUMPY_TYPES if type_name(one) == element_type), DOUBLE)
-    for digits in range(1, _DIGITS + 1):
-        short = float(f"{jump:.{digits}g}")
-        with contextlib.suppress(OptionError):  # rounded up beyond the type, or no jump at all in a damaged file
-            if round_jump(short, known) == round_jump(jump, known):
-                return repr(short).removesuffix(".0")
-    return repr(jump).removesuffix(".0")
 
 
 def bytes_text(size: int) -> str:

@@ -21,7 +21,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
 from jr_onnx import ConversionReport, convert
-from jr_onnx.element_types import NUMPY_TYPES, type_name
+from jr_onnx.conversion.element_types import NUMPY_TYPES, type_name
 from jr_onnx.reference import jump_relu
 
 Array = npt.NDArray[Any]

@@ -13,7 +13,7 @@ from support import MODELS
 
 import jr_onnx
 from jr_onnx import JumpReluPolicy, OptionError, PolicyRule
-from jr_onnx.tuning.robustness import AttackSettings
+from jr_onnx.robustness.tuning.robustness import AttackSettings
 
 DIGITS, IMAGES = MODELS / "digits.onnx", MODELS / "digits_test.npz"
 
@@ -84,7 +84,7 @@ def test_one_value_where_several_are_taken_is_named(
         (lambda hard: check(hard, shapes={"image": 1}), "shapes['image']: 1 is one value, and a list of them"),
         (lambda hard: check(hard, shapes={"image": "1,1,8,8"}), "shapes['image']: '1,1,8,8' is one value"),
         (lambda hard: jr_onnx.bench([hard], shapes={"image": "1"}), "shapes['image']: '1' is one value"),
-        (lambda _: tune(_, attacks="pgd"), "attacks: 'pgd' is no jr_onnx.tuning.robustness.AttackSettings"),
+        (lambda _: tune(_, attacks="pgd"), "attacks: 'pgd' is no jr_onnx.robustness.tuning.robustness.AttackSettings"),
         (lambda _: JumpReluPolicy(0.5, rules=("*",)), "rules: '*' is no jr_onnx.PolicyRule"),  # type: ignore[arg-type]
         (lambda _: PolicyRule(("a", "b"), 0.5), "match: ('a', 'b') is no glob"),  # type: ignore[arg-type]
     ],
@@ -134,7 +134,7 @@ WANTED: list[tuple[Callable[..., Any], dict[str, str]]] = [
     (
         lambda hard, **given: evaluate(**{"hard": hard, **given}),
         {
-            "effort": "a jr_onnx.attacks.attack.Effort",
+            "effort": "a jr_onnx.robustness.attacks.target.Effort",
             "seed": "an integer",
             "workers": "an integer",
             "journal": FILE,

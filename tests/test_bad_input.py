@@ -27,7 +27,7 @@ from outcome import Outcome, refusal
 from support import BACKEND_DATA, make_model, node, relu_model, value
 
 from jr_onnx import find_sites
-from jr_onnx.modelfile.source import open_bytes
+from jr_onnx.files.source import open_bytes
 
 
 @pytest.fixture

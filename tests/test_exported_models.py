@@ -9,9 +9,9 @@ import onnx
 import pytest
 from support import BOOL, INT64, SHIPPED, TARGETS, Array, OracleJumpRelu, check, evaluate, report_of, run, with_oracle
 
-from jr_onnx.element_types import NUMPY_TYPES
+from jr_onnx.conversion.element_types import NUMPY_TYPES
 
-#: The ReferenceEvaluator has no Relu in its RNN; tests/lowering/test_recurrent.py has.
+#: The ReferenceEvaluator has no Relu in its RNN; tests/conversion/forms/test_recurrent.py has.
 FILES = [path for path in SHIPPED if path.name != "rnn.torchscript.onnx"]
 
 

@@ -19,7 +19,7 @@ from support import (
     type_id,
 )
 
-from jr_onnx.element_types import NUMPY_TYPES
+from jr_onnx.conversion.element_types import NUMPY_TYPES
 from jr_onnx.reference import jump_relu
 
 DTYPES = (np.float16, np.float32, np.float64)

@@ -27,7 +27,7 @@ import onnx
 from onnx import TensorProto, helper
 
 import jr_onnx
-from jr_onnx.portability import RUNTIMES, UNMEASURED
+from jr_onnx.conversion.portability import RUNTIMES, UNMEASURED
 from jr_onnx.reference import jump_relu
 
 HERE = Path(__file__).resolve().parent

@@ -10,19 +10,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
 from jr_onnx.checking import rules
 from jr_onnx.checking.expected import FILTERS, Asked, Hardened, recorded_globs, recorded_jump
-from jr_onnx.checking.findings import Finding, NotChecked, finding
-from jr_onnx.comparison.side import jump_relus
-from jr_onnx.element_types import FLOAT, NUMPY_TYPES, round_jump, type_name
-from jr_onnx.errors import OptionError
-from jr_onnx.forms.function import add_function_proto, function_proto, is_jump_relu
-from jr_onnx.forms.table import ADD_OP_TYPE, BODIES, DOMAIN, OP_TYPE, TARGETS
-from jr_onnx.graph.scopes import Scope, all_scopes, function_name, own_domain
-from jr_onnx.graph.wiring import constant_value
-from jr_onnx.metadata import (
+from jr_onnx.checking.report import Finding, NotChecked, finding
+from jr_onnx.conversion.element_types import FLOAT, NUMPY_TYPES, round_jump, type_name
+from jr_onnx.conversion.forms.table import TARGETS
+from jr_onnx.conversion.forms.write import foreign_bodies
+from jr_onnx.conversion.graph.names import ADD_OP_TYPE, DOMAIN
+from jr_onnx.conversion.graph.scopes import Scope, own_domain
+from jr_onnx.conversion.graph.wiring import constant_value
+from jr_onnx.conversion.metadata import (
     EXCLUDE,
     INCLUDE,
     JUMP,
@@ -35,11 +33,11 @@ from jr_onnx.metadata import (
     TARGET,
     VERSION,
 )
-from jr_onnx.policy import JumpReluPolicy
-from jr_onnx.sites.jumps import jump_of, wiring_of
-from jr_onnx.sites.matchers import SiteKind
-from jr_onnx.sites.survey import Site
-from jr_onnx.text import jump_text
+from jr_onnx.conversion.policy import JumpReluPolicy, jump_text
+from jr_onnx.conversion.sites.matchers import SiteKind
+from jr_onnx.conversion.sites.survey import Site
+from jr_onnx.conversion.sites.surveyed import jump_of, jump_relus, wiring_of
+from jr_onnx.errors import OptionError
 
 #: As PEP 440 writes a release, and what may follow it.
 _VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+((a|b|rc)[0-9]+)?(\.post[0-9]+)?(\.dev[0-9]+)?(\+[a-z0-9.]+)?", re.ASCII)
@@ -65,7 +63,8 @@ def check_alone(hardened: Hardened, asked: Asked) -> Iterator[Finding]:
     yield from check_record(hardened)
     yield from _count(hardened)
     yield from _jumps(hardened, asked.policy)
-    yield from check_body(hardened.model)
+    for fault in foreign_bodies(hardened.model):
+        yield finding(rules.BODY, fault)
     yield from _imports(hardened)
 
 
@@ -179,30 +178,6 @@ def _wrong_jump(path: str, values: npt.NDArray[Any], wanted: Collection[float]) 
         name = type_name(_type_of(values))
         found = jump_text(wrong[0], name) if wrong else "empty"
         yield finding(rules.JUMP, f"the jump is {found} and should be {jump_text(next(iter(wanted)), name)}", path)
-
-
-def check_body(model: onnx.ModelProto) -> Iterator[Finding]:
-    """Each function must be one of those that are shipped for the opset that it imports."""
-    called = {node.op_type for scope in all_scopes(model) for node in scope.nodes if node.domain == DOMAIN}
-    functions = [function for function in model.functions if function.domain == DOMAIN]
-    for missing in called - {function.name for function in functions}:
-        yield finding(rules.BODY, f"function {function_name(DOMAIN, missing, '')} is missing")
-    for function in functions:
-        opset = next((o.version for o in function.opset_import if not own_domain(o.domain)), 0)
-        make = add_function_proto if function.name == ADD_OP_TYPE else function_proto
-        shipped = [
-            make(body, opset, element_type)
-            for body in BODIES
-            for element_type, lowest in body.types.items()
-            if opset >= lowest
-        ]
-        plain = onnx.FunctionProto()
-        plain.CopyFrom(function)
-        if is_jump_relu(function):
-            plain.name = OP_TYPE  # whatever prefix another tool gave it
-        if plain not in shipped:
-            name = function_name(DOMAIN, function.name, "")
-            yield finding(rules.BODY, f"the body of {name} is not the one that jr-onnx ships for its opset")
 
 
 def _imports(hardened: Hardened) -> Iterator[Finding]:

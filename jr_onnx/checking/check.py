@@ -15,7 +15,7 @@ import onnx
 from jr_onnx.arguments import as_integer, as_lists, as_model, as_name, as_names
 from jr_onnx.checking import rules
 from jr_onnx.checking.alone import WITHOUT_ORIGINAL, check_alone, check_record, filters_of_record
-from jr_onnx.checking.bytestream import reader_of
+from jr_onnx.checking.compare import compare
 from jr_onnx.checking.expected import (
     Asked,
     Expected,
@@ -25,31 +25,21 @@ from jr_onnx.checking.expected import (
     recorded_jump,
     without_filters,
 )
-from jr_onnx.checking.findings import (
-    CheckedSite,
-    CheckReport,
-    Finding,
-    Measurement,
-    NotChecked,
-    finding,
-    in_order,
-)
 from jr_onnx.checking.pairs import uses_jump_relu
-from jr_onnx.checking.payloads import compare_external, compare_inline
-from jr_onnx.checking.running import CPU, Request, check_running
-from jr_onnx.checking.structure import compare
+from jr_onnx.checking.report import CheckedSite, CheckReport, Finding, Measurement, NotChecked, finding, in_order
+from jr_onnx.checking.run import CPU, Request, check_running
 from jr_onnx.checking.validity import check_external, check_validity, has_external
-from jr_onnx.comparison.side import Side, jump_relus, read_side
-from jr_onnx.dataset.arrays import inputs_of
+from jr_onnx.checking.weights import compare_external, compare_inline, reader_of
+from jr_onnx.conversion.graph.soundness import check_structure
+from jr_onnx.conversion.metadata import MADE_FOR, POLICY, TARGET, hardened_metadata
+from jr_onnx.conversion.policy import Jump, JumpReluPolicy, as_jump, as_policy, jump_text
+from jr_onnx.conversion.sites.survey import Site
+from jr_onnx.conversion.sites.surveyed import Side, jump_relus, read_side, text_of_jump
 from jr_onnx.errors import ModelError, OptionError
-from jr_onnx.graph.structure import check_structure
-from jr_onnx.metadata import MADE_FOR, POLICY, TARGET, hardened_metadata
-from jr_onnx.modelfile.external import data_files, locations_of, without_locations
-from jr_onnx.modelfile.source import Source, open_model
-from jr_onnx.policy import Jump, JumpReluPolicy, as_jump, as_policy
-from jr_onnx.sites.jumps import text_of_jump
-from jr_onnx.sites.survey import Site
-from jr_onnx.text import count, jump_text
+from jr_onnx.files.external import data_files, locations_of, without_locations
+from jr_onnx.files.source import Source, open_model
+from jr_onnx.runtime.arrays import inputs_of
+from jr_onnx.text import count
 
 #: How many sites a note or a message names.
 _NAMED = 8

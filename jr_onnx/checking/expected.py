@@ -8,13 +8,12 @@ from dataclasses import dataclass, field, replace
 
 import onnx
 
-from jr_onnx.checking.bytestream import Spliced
-from jr_onnx.comparison.side import Side, read_side
-from jr_onnx.errors import OptionError
-from jr_onnx.forms.table import HARD_SIGMOID, JUMP_RELU, RELU_GREATER, TARGETS, THRESHOLDED_RELU
-from jr_onnx.graph.structure import check_structure
-from jr_onnx.lowering.lower import RAISED_TO, Lowering
-from jr_onnx.metadata import (
+from jr_onnx.checking.weights import Spliced
+from jr_onnx.conversion.edits import rewrite
+from jr_onnx.conversion.forms.table import HARD_SIGMOID, JUMP_RELU, RELU_GREATER, TARGETS, THRESHOLDED_RELU
+from jr_onnx.conversion.graph.soundness import check_structure
+from jr_onnx.conversion.lower import RAISED_TO, Lowering
+from jr_onnx.conversion.metadata import (
     CLIP,
     EXCLUDE,
     INCLUDE,
@@ -26,17 +25,16 @@ from jr_onnx.metadata import (
     hardened_metadata,
     jump_input_of,
     origin_digest,
-    provenance,
 )
-from jr_onnx.modelfile.rewrite import rewrite
-from jr_onnx.modelfile.skeleton import skeleton_of
-from jr_onnx.modelfile.source import Source
-from jr_onnx.options import Options
-from jr_onnx.plan import Plan, make_plan
-from jr_onnx.policy import Jump, JumpReluPolicy, PolicyRule, as_jump, matches
-from jr_onnx.sites.jumps import jump_of
-from jr_onnx.sites.matchers import SiteKind
-from jr_onnx.sites.survey import Site
+from jr_onnx.conversion.options import Options, provenance
+from jr_onnx.conversion.plan import Plan, make_plan
+from jr_onnx.conversion.policy import Jump, JumpReluPolicy, PolicyRule, as_jump, matches
+from jr_onnx.conversion.sites.matchers import SiteKind
+from jr_onnx.conversion.sites.survey import Site
+from jr_onnx.conversion.sites.surveyed import Side, jump_of, read_side
+from jr_onnx.errors import OptionError
+from jr_onnx.files.skeleton import skeleton_of
+from jr_onnx.files.source import Source
 
 #: What a file records of its making that decides, beside the jump, which sites there are and who sets the jump.
 FILTERS = (INCLUDE, EXCLUDE, CLIP, JUMP_INPUT)

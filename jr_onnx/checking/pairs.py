@@ -7,12 +7,12 @@ from pathlib import Path
 
 import onnx
 
-from jr_onnx.conversion import ENDING
+from jr_onnx.conversion.convert import ENDING
+from jr_onnx.conversion.graph.names import DOMAIN
+from jr_onnx.conversion.graph.scopes import all_scopes
+from jr_onnx.conversion.metadata import hardened_metadata
 from jr_onnx.errors import ModelError
-from jr_onnx.forms.table import DOMAIN
-from jr_onnx.graph.scopes import all_scopes
-from jr_onnx.metadata import hardened_metadata
-from jr_onnx.modelfile.source import open_file
+from jr_onnx.files.source import open_file
 
 #: (original or None, hardened)
 Pair = tuple[Path | None, Path]

@@ -1,16 +1,248 @@
-"""What a JumpReLU gave against what its definition gives, bit for bit; forms are held to what they document."""
+"""Numbers, site by site: in place where a site's values can be made outputs, and each alone on edge values."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 
-from jr_onnx.element_types import NUMPY_TYPES
-from jr_onnx.forms.table import HARD_SIGMOID, JUMP_RELU, RELU_GREATER, THRESHOLDED_RELU, Form
+from jr_onnx.checking import rules
+from jr_onnx.checking.report import Finding, NotChecked, finding
+from jr_onnx.conversion.element_types import BFLOAT16, FLOAT16, NUMPY_TYPES
+from jr_onnx.conversion.forms.table import BODIES, HARD_SIGMOID, JUMP_RELU, RELU_GREATER, THRESHOLDED_RELU, Form
+from jr_onnx.conversion.graph.names import DOMAIN
+from jr_onnx.conversion.sites.survey import Site
+from jr_onnx.conversion.sites.surveyed import jump_of, wiring_of
 from jr_onnx.reference import jump_relu
-from jr_onnx.sites.survey import Site
+from jr_onnx.runtime.execution import DISABLED, Arrays, CannotRunError, Session, Way
+from jr_onnx.runtime.inputs import SCALES, Sample, Sampler
+from jr_onnx.runtime.instrumented import Runnable, Workspace, as_float, count_of, counted, exposed, lifted, values_of
+
+#: Fed to the whole model: whatever becomes of them on their way, each site must do the right thing with it.
+_EDGES = (0.0, -0.0, 1.0, -1.0, 0.5, 1e-3, -1e4, 1e4, np.inf, -np.inf, np.nan)
+
+
+#: What the values of so many sites may take in memory, in bytes; and how many sites are looked at in one session, whose
+#: start takes onnxruntime a time that grows with the square of its outputs.
+_ROOM, _SITES = 1 << 27, 256
+
+#: Sites by the path in the hardened model.
+Sites = Sequence[tuple[str, Site]]
+
+
+@dataclass
+class SiteNumbers:
+    """What came of it.
+
+    Attributes:
+        values: path -> how many values were compared.
+        exercised: paths at which a value was above the jump.
+        how: path -> how the site was checked.
+    """
+
+    findings: list[Finding] = field(default_factory=list)
+    not_checked: list[NotChecked] = field(default_factory=list)
+    values: dict[str, int] = field(default_factory=dict)
+    exercised: set[str] = field(default_factory=set)
+    how: dict[str, str] = field(default_factory=dict)
+
+    def note(self, path: str, wrong: str, compared: int, where: str, how: str) -> None:
+        """Take note of what came of one comparison: the first value that is wrong, of so many."""
+        if not compared:
+            return
+        self.how[path] = how
+        if wrong:
+            self.findings.append(finding(rules.SITE_VALUES, f"{wrong}; {where}", path))
+        self.values[path] = self.values.get(path, 0) + compared
+
+    def exercise(self, path: str, x: Array, jump: Array) -> None:
+        """Take note of whether a value of a run that could exercise the site is above its jump."""
+        with np.errstate(invalid="ignore"):
+            if bool((x.astype(np.float64) > np.asarray(jump, np.float64)).any()):
+                self.exercised.add(path)
+
+
+def check_sites(model: Runnable, sampler: Sampler, samples: int, ways: Sequence[Way], space: Workspace) -> SiteNumbers:
+    """Run every site in every way.
+
+    Raises:
+        CannotRunError: the copies that are run cannot be written.
+    """
+    result = SiteNumbers()
+    known: list[tuple[str, Site]] = []
+    for name, site in model.sites:
+        why = _unknown(site)
+        if why:
+            result.findings.append(finding(rules.NOT_RUN, f"its values cannot be compared: {why}", name))
+        else:
+            known.append((name, site))
+    if not known:
+        return result
+    model = replace(model, sites=tuple(known))
+    body = _body_of(model.source.skeleton)
+    _check_alone(model, ways, space, result, body)
+    if model.in_place:
+        _check_in_place(model, sampler, samples, ways, space, result, body)
+    return result
+
+
+def _unknown(site: Site) -> str:
+    """What a site's values cannot be compared without; empty if all is known."""
+    if site.element_type not in NUMPY_TYPES:
+        return "its element type is not known; declare it in value_info"
+    return "its jump is not a constant, or too large to be read" if jump_of(site) is None else ""
+
+
+def _jump_at(site: Site, feeds: Arrays) -> Array:
+    """The jump in one run: a jump that is a graph input may be fed, and is cast where sites have several types."""
+    jump = jump_of(site)
+    assert jump is not None  # else the site would be among the unknown ones
+    name = site.hardened.values.get("jump", "") if site.hardened is not None else ""
+    produced = wiring_of(site.scope).producer(name)
+    if produced is not None and produced[1].op_type == "Cast":
+        name = produced[1].input[0]
+    return np.asarray(feeds[name]).astype(jump.dtype) if name in feeds else jump
+
+
+def _body_of(model: onnx.ModelProto) -> Form | None:
+    """The form of the body of jr_onnx::JumpReLU."""
+    function = next((f for f in model.functions if f.domain == DOMAIN), None)
+    operators = [node.op_type for node in function.node if node.op_type != "Sub"] if function is not None else []
+    return next((form for form in BODIES if [op.op_type for op in form.ops] == operators), None)
+
+
+def _check_alone(
+    model: Runnable, ways: Iterable[Way], space: Workspace, result: SiteNumbers, body: Form | None
+) -> None:
+    """Each site alone in a model, on edge values."""
+    paths, sites = zip(*model.sites, strict=True)
+    single, refused = lifted(model.source.skeleton, sites)
+    for number, why in refused.items():
+        result.not_checked.append(NotChecked(f"edge values at {paths[number]}", why))
+    if len(refused) == len(sites):
+        return
+    path = space.save(single, "hardened", "lifted")
+    feeds = {
+        f"x{number}": _fed(edge_values(site, _jump_at(site, {})), site)
+        for number, site in enumerate(sites)
+        if number not in refused
+    }
+    for way in ways:
+        try:
+            outputs = Session(path, way).run(feeds)
+        except CannotRunError as error:
+            result.findings.append(finding(rules.NOT_RUN, f"sites alone, on edge values ({way}): {error}"))
+            continue
+        for number, site in enumerate(sites):
+            if f"x{number}" in feeds:
+                form = effective_form(site, body, library=way.library)
+                x, y = feeds[f"x{number}"], outputs[f"y{number}"]
+                where, how = f"alone, on edge values, {way}", "lifted into a model of its own"
+                result.note(paths[number], wrong_value(site, form, x, y, _jump_at(site, {})), x.size, where, how)
+
+
+def _fed(values: Array, site: Site) -> Array:
+    return values.astype(np.float32) if site.element_type == BFLOAT16 else values
+
+
+def _check_in_place(
+    model: Runnable,
+    sampler: Sampler,
+    samples: int,
+    ways: Sequence[Way],
+    space: Workspace,
+    result: SiteNumbers,
+    body: Form | None,
+) -> None:
+    """The values of sites of the main graph, as outputs of a copy of the whole model."""
+    how = "in place, functions inlined" if model.inlined else "in place"
+    for sites in _groups(model, sampler, ways[0], space):
+        values = values_of([site for _, site in sites], model.source.skeleton)
+        path = space.write(model.source, exposed(model.source, values), "hardened", "exposed")
+        for number, way in enumerate(ways):
+            try:
+                session = Session(path, way)
+                for sample in _samples(sampler, samples, {name for name, _ in sites}, result, first=not number):
+                    _compare(session.run(sample.feeds), sites, sample, way, result, body, how)
+            except CannotRunError as error:
+                result.findings.append(finding(rules.NOT_RUN, f"values of the sites in place ({way}): {error}"))
+        space.drop(path)
+    for name in dict.fromkeys(name for name, _ in model.in_place):
+        if result.how.get(name) == how and name not in result.exercised:
+            result.findings.append(finding(rules.NOT_EXERCISED, "no sample has a value above its jump", name))
+
+
+def _groups(model: Runnable, sampler: Sampler, way: Way, space: Workspace) -> Iterator[Sites]:
+    """The sites of the main graph, so many at a time as have room in memory with all that they take and give."""
+    source, sites = model.source, model.in_place
+    values = values_of([site for _, site in sites], source.skeleton)
+    path = space.write(source, counted(source, values), "hardened", "counted")
+    sizes = Session(path, replace(way, level=DISABLED), in_order=True).run(sampler.random(0, SCALES[0]).feeds)
+    space.drop(path)
+    group: list[tuple[str, Site]] = []
+    room = _ROOM
+    for name, site in sites:
+        known = (sizes.get(count_of(value)) for value in (site.input, site.output))
+        needed = sum(int(size) * NUMPY_TYPES[site.element_type].itemsize for size in known if size is not None)
+        if group and (needed > room or len(group) >= _SITES):
+            yield tuple(group)
+            group, room = [], _ROOM
+        group.append((name, site))
+        room -= needed
+    if group:
+        yield tuple(group)
+
+
+def _compare(
+    outputs: Arrays, sites: Sites, sample: Sample, way: Way, result: SiteNumbers, body: Form | None, how: str
+) -> None:
+    for name, site in sites:
+        form = effective_form(site, body, library=way.library)
+        x, y = (_value(outputs, sample.feeds, value, site) for value in (site.input, site.output))
+        if x is None or y is None:
+            continue
+        jump = _jump_at(site, sample.feeds)
+        wrong = wrong_value(site, form, x, y, jump, unrounded=_may_be_unrounded(site, way))
+        result.note(name, wrong, x.size, f"{sample.name}, {way}", how)
+        if sample.real:
+            result.exercise(name, x, jump)
+
+
+def _may_be_unrounded(site: Site, way: Way) -> bool:
+    """Whether onnxruntime may hand a site a float where the model says float16 or bfloat16.
+
+    Where it has no kernels for these types it computes in float, and drops casts that meet. An input of the model is
+    what it is, so that a site alone has no such doubt.
+    """
+    return site.element_type in (FLOAT16, BFLOAT16) and not way.library
+
+
+def _samples(sampler: Sampler, samples: int, sites: set[str], result: SiteNumbers, *, first: bool) -> Iterable[Sample]:
+    """The user's data, random inputs, edge values; then larger and larger inputs until every site is exercised."""
+    yield from sampler.given()
+    if not sampler.makes_inputs:
+        return
+    for number in range(samples):
+        yield sampler.random(number, SCALES[0])
+    yield sampler.edges(_EDGES)
+    for scale in SCALES[1:] if first else ():
+        if sites <= result.exercised:
+            return
+        yield sampler.random(0, scale)
+        yield sampler.random(1, scale)
+
+
+def _value(outputs: Arrays, feeds: Arrays, name: str, site: Site) -> Array | None:
+    if site.element_type == BFLOAT16 and as_float(name) in outputs:
+        return outputs[as_float(name)]
+    return outputs.get(name, feeds.get(name))
+
+
+# --- What a JumpReLU gave against what its definition gives, bit for bit; forms are held to what they document --------
 
 Array = npt.NDArray[Any]
 

@@ -10,16 +10,16 @@ import onnx.checker
 import onnx.shape_inference
 
 from jr_onnx.checking import rules
-from jr_onnx.checking.findings import Finding, finding
-from jr_onnx.checking.placeholders import ELSEWHERE, judgeable
+from jr_onnx.checking.report import Finding, finding
+from jr_onnx.conversion.graph.names import DOMAIN, OP_TYPE
+from jr_onnx.conversion.graph.scopes import all_scopes
+from jr_onnx.conversion.graph.stand_ins import put_stand_ins
+from jr_onnx.conversion.graph.value_types import infer_shapes
 from jr_onnx.errors import ModelError
-from jr_onnx.forms.table import DOMAIN, OP_TYPE
-from jr_onnx.graph.inference import infer_shapes
-from jr_onnx.graph.scopes import all_scopes
-from jr_onnx.graph.stand_ins import put_stand_ins
-from jr_onnx.modelfile.external import DataFile, data_files
-from jr_onnx.modelfile.source import Source
-from jr_onnx.modelfile.tensors import all_tensors
+from jr_onnx.files.external import DataFile, all_tensors, data_files
+from jr_onnx.files.skeleton import PAYLOAD_LIMIT
+from jr_onnx.files.source import Source
+from jr_onnx.files.wire import CHILDREN, LENGTH_DELIMITED, PAYLOADS, Buffer, encode_field, encode_header, read_fields
 from jr_onnx.text import one_line
 
 #: How onnx says that what it judges follows from data that are in another file, or too large to be read.
@@ -90,3 +90,44 @@ def check_external(model: onnx.ModelProto, path: Path | None) -> tuple[tuple[Dat
         return data_files(model, path), []
     except ModelError as error:
         return (), [finding(rules.EXTERNAL, str(error))]
+
+
+# --- A model that ONNX's own tools can judge without its large payloads: what is left out has a placeholder -----------
+
+#: To the checker a tensor whose data are not at hand; it looks for no file behind a "#".
+ELSEWHERE = "#left-out"
+
+#: In the schema: a tensor's strings, and an attribute's string and strings. They may be empty, but must be there.
+_STRINGS = {("Tensor", 6), ("Attribute", 4), ("Attribute", 9)}
+
+
+def judgeable(buffer: Buffer) -> onnx.ModelProto:
+    """The model in `buffer` with an empty string for each large one, and each large tensor as external data."""
+    model = onnx.ModelProto()
+    model.ParseFromString(b"".join(_reduced(buffer, 0, len(buffer), "Model")))
+    for tensor in all_tensors(model):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            del tensor.external_data[:]
+            tensor.external_data.add(key="location", value=ELSEWHERE)
+    return model
+
+
+def _reduced(buffer: Buffer, start: int, end: int, message: str) -> list[bytes]:
+    chunks: list[bytes] = []
+    left_out = False
+    for field in read_fields(buffer, start, end):
+        child = CHILDREN[message].get(field.number)
+        if field.wire_type != LENGTH_DELIMITED or field.end - field.value <= PAYLOAD_LIMIT:
+            chunks.append(buffer[field.start : field.end])
+        elif child is not None:
+            inner = _reduced(buffer, field.value, field.end, child)
+            chunks += [encode_header(field.number, sum(map(len, inner))), *inner]
+        elif (message, field.number) in _STRINGS:
+            chunks.append(encode_field(field.number, b""))
+        elif message == "Tensor" and field.number in PAYLOADS["Tensor"]:
+            left_out = True
+        else:  # an attribute's numbers too: shapes follow from how many they are
+            chunks.append(buffer[field.start : field.end])
+    if left_out:
+        chunks.append(onnx.TensorProto(data_location=onnx.TensorProto.EXTERNAL).SerializeToString())
+    return chunks

@@ -7,11 +7,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jr_onnx.benching.bench import bench, steps
-from jr_onnx.benching.report import BenchReport, Ratio
-from jr_onnx.cli.data import add_inputs_argument
-from jr_onnx.cli.numbers import counts, shapes
-from jr_onnx.cli.progress import steps_bar
+from jr_onnx.cli.arguments import add_inputs_argument, counts, shapes
+from jr_onnx.cli.outputs import steps_bar
+from jr_onnx.runtime.bench import bench, steps
+from jr_onnx.runtime.measure import BenchReport, Ratio
 from jr_onnx.text import bytes_text, table
 
 if TYPE_CHECKING:

@@ -7,16 +7,16 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jr_onnx.cli.numbers import number
-from jr_onnx.cli.progress import progress_bar
-from jr_onnx.conversion import ENDING, convert
+from jr_onnx.cli.arguments import number
+from jr_onnx.cli.outputs import progress_bar
+from jr_onnx.conversion.convert import ENDING, convert
+from jr_onnx.conversion.forms.table import TARGETS, Target
+from jr_onnx.conversion.policy import jump_text, read_policy
+from jr_onnx.conversion.portability import RUNTIMES
+from jr_onnx.conversion.report import ConversionReport
 from jr_onnx.errors import OptionError
-from jr_onnx.forms.table import TARGETS, Target
-from jr_onnx.modelfile.external import EXTERNAL_MODES
-from jr_onnx.policy import read_policy
-from jr_onnx.portability import RUNTIMES
-from jr_onnx.report import ConversionReport
-from jr_onnx.text import bytes_text, count, jump_text, printable, table
+from jr_onnx.files.external import EXTERNAL_MODES
+from jr_onnx.text import bytes_text, count, printable, table
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]

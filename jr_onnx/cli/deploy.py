@@ -8,12 +8,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jr_onnx.cli.progress import progress_bar
-from jr_onnx.deployment.deploy import MOUNT, SERVERS, DeploymentReport, deploy
-from jr_onnx.deployment.folder import SUMS
+from jr_onnx.cli.outputs import progress_bar
 from jr_onnx.errors import JrOnnxError
-from jr_onnx.modelfile.external import data_files
-from jr_onnx.modelfile.source import open_file
+from jr_onnx.files.external import data_files
+from jr_onnx.files.source import open_file
+from jr_onnx.serving.deploy import MOUNT, SERVERS, DeploymentReport, deploy
+from jr_onnx.serving.folder import SUMS
 from jr_onnx.text import printable
 
 if TYPE_CHECKING:

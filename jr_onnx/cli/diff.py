@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jr_onnx.checking.diff import DiffReport, OtherChange, diff
 from jr_onnx.cli.outputs import check_output
-from jr_onnx.diffing.diff import DiffReport, OtherChange, diff
-from jr_onnx.modelfile.atomic import atomic_file
+from jr_onnx.files.atomic import atomic_file
 from jr_onnx.text import count, printable, table
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     report = diff(arguments.before, arguments.after)
     print(json.dumps(report.to_dict(), indent=2) if arguments.json else _text(report))
     if arguments.html is not None:
-        from jr_onnx.diffing.page import to_html
+        from jr_onnx.checking.diff import to_html
 
         with atomic_file(arguments.html) as file:
             file.write(to_html(report).encode("utf-8", "replace"))

@@ -8,23 +8,23 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jr_onnx.attacks.attack import Effort
-from jr_onnx.attacks.catalogue import ATTACKS
-from jr_onnx.cli.data import add_data_arguments, drawn, read_data
-from jr_onnx.cli.long_work import (
+from jr_onnx.cli.arguments import (
+    add_data_arguments,
     add_report_arguments,
     add_scale_arguments,
     check_plots,
     command_line,
+    drawn,
+    fraction,
     interrupted,
+    read_data,
 )
-from jr_onnx.cli.numbers import fraction
-from jr_onnx.cli.outputs import check_output
-from jr_onnx.cli.progress import stages_bar
-from jr_onnx.dataset import read_classifier
-from jr_onnx.evaluation.campaign import DEFAULT_ATTACKS, DEFAULT_EFFORT
-from jr_onnx.evaluation.evaluate import evaluate
-from jr_onnx.evaluation.results import EvaluationReport
+from jr_onnx.cli.outputs import check_output, stages_bar
+from jr_onnx.robustness.attacks.target import ATTACKS, Effort
+from jr_onnx.robustness.dataset import read_classifier
+from jr_onnx.robustness.evaluation.campaign import DEFAULT_ATTACKS, DEFAULT_EFFORT
+from jr_onnx.robustness.evaluation.evaluate import evaluate
+from jr_onnx.robustness.evaluation.report import EvaluationReport
 from jr_onnx.text import eps_text, printable, table
 
 if TYPE_CHECKING:
@@ -118,15 +118,15 @@ def _attacks(text: str) -> tuple[str, ...]:
 def _write(report: EvaluationReport, arguments: argparse.Namespace) -> None:
     written: list[Path] = []
     if arguments.report is not None:
-        from jr_onnx.reporting.page import write_evaluation
+        from jr_onnx.robustness.reporting.page import write_evaluation
 
         write_evaluation(report, arguments.report, command_line())
         written.append(arguments.report)
     if arguments.plots is not None:
-        from jr_onnx.reporting.from_evaluation import contents
-        from jr_onnx.reporting.plots import write_plots
+        from jr_onnx.robustness.reporting.from_reports import evaluation_contents
+        from jr_onnx.robustness.reporting.page import write_plots
 
-        written += write_plots(contents(report), arguments.plots)
+        written += write_plots(evaluation_contents(report), arguments.plots)
     for path in written:
         print(printable(f"wrote {path}"), file=sys.stderr if arguments.json else sys.stdout)
 

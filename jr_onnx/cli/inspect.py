@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jr_onnx.inspection import inspect
-from jr_onnx.report import InspectedNode, InspectionReport
-from jr_onnx.text import count, jump_text, printable, table
+from jr_onnx.conversion.inspect import inspect
+from jr_onnx.conversion.policy import jump_text
+from jr_onnx.conversion.report import InspectedNode, InspectionReport
+from jr_onnx.text import count, printable, table
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]

@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jr_onnx.cli.data import add_inputs_argument
-from jr_onnx.cli.progress import progress_bar
-from jr_onnx.optimization.layout import LEVELS
-from jr_onnx.optimization.optimize import ENDING, PROVIDERS, OptimizationReport, optimize
+from jr_onnx.cli.arguments import add_inputs_argument
+from jr_onnx.cli.outputs import progress_bar
+from jr_onnx.runtime.optimization.optimize import ENDING, PROVIDERS, OptimizationReport, optimize
+from jr_onnx.runtime.optimization.relu_form import LEVELS
 from jr_onnx.text import count, printable
 
 if TYPE_CHECKING:

@@ -9,29 +9,31 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jr_onnx.cli.data import add_data_arguments, read_data
-from jr_onnx.cli.long_work import (
+from jr_onnx.cli.arguments import (
+    add_data_arguments,
     add_report_arguments,
     add_scale_arguments,
     check_plots,
     command_line,
+    fraction,
     interrupted,
     named,
+    number,
+    numbers,
+    read_data,
 )
-from jr_onnx.cli.numbers import fraction, number, numbers
-from jr_onnx.cli.outputs import check_output
-from jr_onnx.cli.progress import stages_bar
-from jr_onnx.conversion import convert
-from jr_onnx.dataset import read_classifier
-from jr_onnx.modelfile.atomic import atomic_file
-from jr_onnx.policy import policy_text
-from jr_onnx.statistics import Interval
+from jr_onnx.cli.outputs import check_output, stages_bar
+from jr_onnx.conversion.convert import convert
+from jr_onnx.conversion.policy import policy_text
+from jr_onnx.files.atomic import atomic_file
+from jr_onnx.robustness.dataset import read_classifier
+from jr_onnx.robustness.statistics import Interval
+from jr_onnx.robustness.tuning.grid import QUANTILES
+from jr_onnx.robustness.tuning.report import OBJECTIVES, Candidate, TuningReport
+from jr_onnx.robustness.tuning.robustness import AttackSettings
+from jr_onnx.robustness.tuning.stages import ATTACKING
+from jr_onnx.robustness.tuning.tune import tune
 from jr_onnx.text import count, printable, table
-from jr_onnx.tuning.grid import QUANTILES
-from jr_onnx.tuning.report import OBJECTIVES, Candidate, TuningReport
-from jr_onnx.tuning.robustness import AttackSettings
-from jr_onnx.tuning.stages import ATTACKING
-from jr_onnx.tuning.tune import tune
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -159,15 +161,15 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
 def _written(report: TuningReport, arguments: argparse.Namespace) -> Iterator[str]:
     """Write the files that were asked for; a line for each."""
     if arguments.report is not None:
-        from jr_onnx.reporting.page import write_tuning  # only who wants the page pays for its plots
+        from jr_onnx.robustness.reporting.page import write_tuning  # only who wants the page pays for its plots
 
         write_tuning(report, arguments.report, command_line())
         yield f"wrote {arguments.report}"
     if arguments.plots is not None:
-        from jr_onnx.reporting.from_tuning import contents
-        from jr_onnx.reporting.plots import write_plots
+        from jr_onnx.robustness.reporting.from_reports import tuning_contents
+        from jr_onnx.robustness.reporting.page import write_plots
 
-        yield from (f"wrote {path}" for path in write_plots(contents(report), arguments.plots))
+        yield from (f"wrote {path}" for path in write_plots(tuning_contents(report), arguments.plots))
     if report.policy is None:
         wanted = (path for path in (arguments.policy_out, arguments.output) if path is not None)
         yield from (f"did not write {path}: no jump was chosen" for path in wanted)

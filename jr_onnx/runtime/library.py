@@ -18,6 +18,7 @@ from jr_onnx.errors import RuntimeMissingError
 if TYPE_CHECKING:
     import onnxruntime
 
+
 LIBRARY = "jr_onnx_ops.so"
 
 _registered: weakref.WeakSet[onnxruntime.SessionOptions] = weakref.WeakSet()

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jr_onnx.arguments import unfit
+from jr_onnx.conversion.graph.names import ADD_OP_TYPE, OP_TYPE
 from jr_onnx.errors import RuntimeMissingError
-from jr_onnx.forms.table import ADD_OP_TYPE, OP_TYPE
 
 if TYPE_CHECKING:
     import onnx
     import onnxruntime
+
 
 GRAPH = "graph.onnx"
 #: The operators that there are kernels for.

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import onnx
 
-from jr_onnx.element_types import NUMPY_TYPES
+from jr_onnx.conversion.element_types import NUMPY_TYPES
 from jr_onnx.errors import RuntimeMissingError
 from jr_onnx.reference import jump_relu
-from jr_onnx.running.ways import onnxruntime
+from jr_onnx.runtime.execution import onnxruntime
 from jr_onnx.runtime.placements import placement
 from jr_onnx.runtime.sessions import CPU, CUDA, session
 

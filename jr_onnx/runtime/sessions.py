@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from jr_onnx.arguments import as_list, as_path, unfit
 from jr_onnx.errors import ModelError, OptionError, RuntimeMissingError
-from jr_onnx.modelfile.source import about, check_is_file, open_file
-from jr_onnx.optimization.machine import made_for, this_machine
-from jr_onnx.running import ways
+from jr_onnx.files.source import about, check_is_file, open_file
+from jr_onnx.runtime import execution
 from jr_onnx.runtime.library import build_info, register
+from jr_onnx.runtime.optimization.machine import made_for, this_machine
 from jr_onnx.runtime.placements import record_placement
 
 if TYPE_CHECKING:
     import onnxruntime
+
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
@@ -56,7 +57,7 @@ def session(
             optimised. For a model that it does not load, onnxruntime raises its own exceptions.
         OptionError: other providers than the CPU, with `optimize` or for a model that was optimised for the CPU.
     """
-    ort = ways.onnxruntime()
+    ort = execution.onnxruntime()
     path = as_path("path", path)
     providers = None if providers is None else as_list("providers", providers)
     if optimize and providers is None:
@@ -72,7 +73,7 @@ def session(
     wanted = list(default_providers(ort, installed) if providers is None else providers)
     asked = dict(map(_with_options, wanted))
     names = list(asked)
-    kernels = kernels and all(ways.has_use_for_kernels(name, options) for name, options in asked.items())
+    kernels = kernels and all(execution.has_use_for_kernels(name, options) for name, options in asked.items())
     _check_providers(ort, names, installed and kernels)
     options = session_options or ort.SessionOptions()
     if kernels:
@@ -108,7 +109,7 @@ def _with_options(provider: Provider) -> tuple[str, Mapping[str, Any]]:
 
 
 def _optimized(path: Path, providers: Sequence[Provider] | None) -> Path:
-    from jr_onnx.optimization.cache import cached
+    from jr_onnx.runtime.optimization.cache import cached
 
     if list(providers or ()) != [CPU]:
         raise OptionError(f"optimize is for {CPU} alone; leave it out, or give providers=['{CPU}']")

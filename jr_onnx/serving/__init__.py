@@ -1,1 +1,1 @@
-"""Adapters by which model servers run hardened models; each is imported by its server alone."""
+"""From a hardened model to a server that runs it: folders for servers, and the adapters that servers import."""

@@ -16,9 +16,9 @@ from typing import Any
 from kserve import InferInput, InferOutput, InferRequest, InferResponse, Model, ModelServer, model_server
 from kserve.errors import InvalidInput
 
-from jr_onnx.deployment.signature import Tensor
 from jr_onnx.errors import JrOnnxError, RequestError
 from jr_onnx.serving.served import Array, ServedModel, by_name, check_sizes, decoded
+from jr_onnx.serving.signature import Tensor
 
 
 class JumpReluModel(Model):  # type: ignore[misc]  # kserve has no type hints where these are checked

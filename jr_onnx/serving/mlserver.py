@@ -15,9 +15,9 @@ from mlserver.registry import MultiModelRegistry
 from mlserver.types import InferenceRequest, InferenceResponse, MetadataTensor, Parameters, RequestInput, ResponseOutput
 from mlserver.utils import get_model_uri
 
-from jr_onnx.deployment.signature import Tensor
 from jr_onnx.errors import RequestError
 from jr_onnx.serving.served import Array, ServedModel, by_name, decoded
+from jr_onnx.serving.signature import Tensor
 
 
 class JumpReluRuntime(MLModel):  # type: ignore[misc]  # mlserver has no type hints where these are checked

@@ -12,10 +12,10 @@ import numpy.typing as npt
 import onnx
 from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
 
-from jr_onnx.deployment.signature import DATATYPES, FREE, Tensor, read_signature
 from jr_onnx.errors import RequestError
-from jr_onnx.modelfile.source import open_file
+from jr_onnx.files.source import open_file
 from jr_onnx.runtime.sessions import CPU, CUDA, session
+from jr_onnx.serving.signature import DATATYPES, FREE, Tensor, read_signature
 
 Array = npt.NDArray[Any]
 

@@ -18,7 +18,7 @@ from typing import Literal
 
 import pytest
 
-from jr_onnx.cache_folder import cache_folder
+from jr_onnx.files.atomic import cache_folder
 
 Index = Literal["PyPI", "npm"]
 

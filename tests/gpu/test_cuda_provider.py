@@ -15,7 +15,7 @@ with contextlib.suppress(ImportError):
 import onnxruntime
 
 from jr_onnx import runtime
-from jr_onnx.element_types import DOUBLE, FLOAT, FLOAT16, NUMPY_TYPES, type_name
+from jr_onnx.conversion.element_types import DOUBLE, FLOAT, FLOAT16, NUMPY_TYPES, type_name
 from jr_onnx.errors import RuntimeMissingError
 from jr_onnx.reference import jump_relu
 

@@ -17,7 +17,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from jr_onnx.element_types import BFLOAT16, DOUBLE, FLOAT, FLOAT16
+from jr_onnx.conversion.element_types import BFLOAT16, DOUBLE, FLOAT, FLOAT16
 from jr_onnx.reference import jump_relu
 
 HERE = Path(__file__).parent

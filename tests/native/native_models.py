@@ -11,8 +11,8 @@ import onnxruntime
 from onnx import TensorProto, helper
 
 from jr_onnx import runtime
-from jr_onnx.element_types import BFLOAT16, DOUBLE, FLOAT, FLOAT16, NUMPY_TYPES
-from jr_onnx.forms.function import add_function_proto, body_for
+from jr_onnx.conversion.element_types import BFLOAT16, DOUBLE, FLOAT, FLOAT16, NUMPY_TYPES
+from jr_onnx.conversion.forms.write import add_function_proto, body_for
 
 Array = npt.NDArray[Any]
 

@@ -12,7 +12,7 @@ import onnx
 from native_models import Array, function_body
 from onnx import TensorProto, helper, numpy_helper
 
-from jr_onnx.forms.function import add_function_proto, body_for
+from jr_onnx.conversion.forms.write import add_function_proto, body_for
 
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 OPSET = 17

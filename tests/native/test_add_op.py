@@ -8,7 +8,7 @@ import pytest
 from native_models import add_model, assert_same_bits, kernel_session, random_values
 from onnx import helper
 
-from jr_onnx.element_types import DOUBLE, FLOAT, NUMPY_TYPES, type_name
+from jr_onnx.conversion.element_types import DOUBLE, FLOAT, NUMPY_TYPES, type_name
 from jr_onnx.reference import jump_relu
 
 pytestmark = pytest.mark.usefixtures("library")

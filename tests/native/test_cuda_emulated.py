@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from emulated_kernels import CHECKS, SOURCES, TYPES, Kernels, build
 
-from jr_onnx.element_types import type_name
+from jr_onnx.conversion.element_types import type_name
 
 if not shutil.which("g++"):
     pytest.skip("g++ is not installed", allow_module_level=True)

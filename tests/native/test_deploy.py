@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 from native_models import jump_model
 
-from jr_onnx.element_types import FLOAT
+from jr_onnx.conversion.element_types import FLOAT
 from jr_onnx.reference import jump_relu
 
 

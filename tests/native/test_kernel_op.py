@@ -25,7 +25,7 @@ from native_models import (
 from onnx import helper
 
 from jr_onnx import runtime
-from jr_onnx.element_types import FLOAT, NUMPY_TYPES, type_name
+from jr_onnx.conversion.element_types import FLOAT, NUMPY_TYPES, type_name
 from jr_onnx.reference import jump_relu
 
 pytestmark = pytest.mark.usefixtures("library")

@@ -15,7 +15,7 @@ from native_models import (
     run,
 )
 
-from jr_onnx.element_types import BFLOAT16, FLOAT, FLOAT16, NUMPY_TYPES, type_name
+from jr_onnx.conversion.element_types import BFLOAT16, FLOAT, FLOAT16, NUMPY_TYPES, type_name
 from jr_onnx.reference import jump_relu
 
 pytestmark = pytest.mark.usefixtures("library")

@@ -16,7 +16,7 @@ from onnx import helper
 
 import jr_onnx
 from jr_onnx import runtime
-from jr_onnx.element_types import FLOAT
+from jr_onnx.conversion.element_types import FLOAT
 from jr_onnx.errors import JrOnnxError, ModelError, RuntimeMissingError
 from jr_onnx.reference import jump_relu
 from jr_onnx.runtime import library as library_module

@@ -16,10 +16,10 @@ from running import assert_same_bits
 from server_models import mixed_feeds, mixed_model, row_model
 from support import FLOAT, hardened, make_model, node, relu_model, value
 
-from jr_onnx.deployment.signature import DATATYPES
 from jr_onnx.errors import RequestError
 from jr_onnx.reference import jump_relu
 from jr_onnx.serving.served import ServedModel, by_name, decoded
+from jr_onnx.serving.signature import DATATYPES
 
 NUMBERS = {
     name: np.dtype(onnx.helper.tensor_dtype_to_np_dtype(element_type))

@@ -1,0 +1,226 @@
+"""What several commands take alike: numbers, shapes, data, and where long work is kept."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import shlex
+import sys
+from argparse import ArgumentTypeError
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jr_onnx.cli.outputs import try_to_write
+from jr_onnx.errors import OptionError, OutputError, RuntimeMissingError
+from jr_onnx.files.atomic import cache_folder
+from jr_onnx.robustness.dataset import Classifier, Dataset, load
+from jr_onnx.text import count, printable
+
+
+def fraction(option: str, text: str) -> float:
+    """The number that an option was given, as "8/255" too.
+
+    Raises:
+        OptionError: it is none.
+    """
+    above, slash, below = text.partition("/")
+    divisor = number(option, below) if slash else 1.0
+    if not divisor:
+        raise OptionError(f"{option}: {text!r} divides by 0")
+    return number(option, above) / divisor
+
+
+def numbers(option: str, text: str) -> tuple[float, ...]:
+    """The numbers that an option was given, between commas, each as `fraction` reads it.
+
+    Raises:
+        OptionError: one of them is none.
+    """
+    return tuple(fraction(option, word) for word in text.split(","))
+
+
+def number(option: str, text: str) -> float:
+    """The number that an option was given.
+
+    Raises:
+        OptionError: it is none.
+    """
+    try:
+        return float(text)
+    except ValueError as error:
+        raise OptionError(f"{option}: {text!r} is not a number; give a finite number >= 0") from error
+
+
+def counts(option: str, text: str) -> tuple[int, ...]:
+    """The whole numbers of an option like "1,8", each once.
+
+    Raises:
+        OptionError: one is none, or is below 1.
+    """
+    parts = text.split(",")
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise OptionError(f"{option} {text}: write it as 1,8")
+    return tuple(dict.fromkeys(map(int, parts)))
+
+
+def shapes(option: str, texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """The shapes of inputs, by name, each written as "x=1,3,224,224".
+
+    Raises:
+        OptionError: one is written otherwise.
+    """
+    found = {}
+    for text in texts:
+        name, separator, dims = text.rpartition("=")
+        try:
+            found[name] = tuple(int(dim) for dim in dims.split(",") if dim)
+        except ValueError as error:
+            raise OptionError(f"{option} {text}: write it as x=1,3,224,224") from error
+        if not separator or any(dim < 0 for dim in found[name]):
+            raise OptionError(f"{option} {text}: write it as x=1,3,224,224")
+    return found
+
+
+# --- The samples of `tune` and `evaluate`, from the command line ------------------------------------------------------
+
+#: The numbers of channels that images have.
+_CHANNELS = (1, 3, 4)
+
+
+def add_inputs_argument(parser: argparse.ArgumentParser) -> None:
+    """Real inputs to run a model on."""
+    parser.add_argument("--data", metavar="NPZ", type=Path, help="real inputs, an array for each input of the model")
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where samples come from, and how they become the model's input."""
+    parser.add_argument(
+        "--data",
+        metavar="DATA",
+        required=True,
+        help="an NPZ file (x, y, mean, std), an NPY file, a folder with one folder of images a class, or a Python "
+        "MODULE:FUNCTION that returns (x, y); pixels are uint8, or float from 0 to 1",
+    )
+    parser.add_argument("--mean", metavar="M,M", help="of each channel, in pixels from 0 to 1 (default: DATA's, or 0)")
+    parser.add_argument("--std", metavar="S,S", help="the model takes (pixels - mean) / std (default: DATA's, or 1)")
+    parser.add_argument("--size", metavar="H,W", help="of images from a folder (default: the model's)")
+    parser.add_argument("--layout", choices=("NCHW", "NHWC"), help="default: as the model's input shape tells")
+
+
+def read_data(arguments: argparse.Namespace, classifier: Classifier) -> Dataset:
+    """The samples that the arguments name, checked against the model.
+
+    Raises:
+        OptionError: they are unfit; the message says why.
+    """
+    dataset = load(
+        arguments.data,
+        classifier=classifier,
+        mean=None if arguments.mean is None else numbers("--mean", arguments.mean),
+        std=None if arguments.std is None else numbers("--std", arguments.std),
+        size=None if arguments.size is None else _size(arguments.size),
+        layout=arguments.layout,
+    )
+    _warn_of_layout(arguments.layout, dataset)
+    return dataset
+
+
+def drawn(dataset: Dataset, samples: int | None, seed: int) -> Dataset:
+    """So many of the samples, drawn by the seed; all where there are no more, or None is given.
+
+    Raises:
+        OptionError: there are none to draw, or the seed is negative.
+    """
+    if samples is None or samples >= len(dataset):
+        return dataset
+    if samples < 1 or seed < 0:
+        raise OptionError(f"--samples {samples} --seed {seed}: at least one sample, and a seed of at least 0")
+    rows = np.random.default_rng(seed).permutation(len(dataset))[:samples].astype(np.int64)
+    return dataset.take(np.sort(rows))
+
+
+def _warn_of_layout(given: str | None, dataset: Dataset) -> None:
+    """No refusal: signals and feature maps have as many channels as they like."""
+    shape = dataset.images.shape
+    if given is None or len(shape) != 4:
+        return
+    channels, other = (shape[1], shape[3]) if given == "NCHW" else (shape[3], shape[1])
+    if channels not in _CHANNELS and other in _CHANNELS:
+        warning = f"warning: --layout {given} makes {channels} channels of {dataset.name}, not {other}; is it right?"
+        print(printable(warning), file=sys.stderr)
+
+
+def _size(text: str) -> tuple[int, int]:
+    words = text.split(",")
+    if len(words) > 2 or not all(word.isascii() and word.isdigit() and int(word) for word in words):
+        raise OptionError(f"--size {text}: write it as 224 or 224,320 (height, width)")
+    return int(words[0]), int(words[-1])
+
+
+# --- What the commands that work for hours share: they take up where they were, and refuse at once what they must -----
+
+_INTERRUPTED = 130
+
+
+def add_scale_arguments(group: argparse._ArgumentGroup) -> None:
+    """Who does the work, and where finished parts are kept."""
+    group.add_argument("--workers", metavar="N", type=int, default=1, help="processes on this machine (default: 1)")
+    group.add_argument(
+        "--dask", metavar="SCHEDULER", help="the address of a Dask scheduler, in place of processes here"
+    )
+    group.add_argument(
+        "--journal",
+        metavar="DIR",
+        type=named,
+        default=cache_folder(),
+        help="where finished parts are kept, for a run that is interrupted (default: %(default)s)",
+    )
+
+
+def add_report_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is written for people and programs to read."""
+    parser.add_argument("--report", metavar="FILE.html", type=named, help="write the report as one HTML page")
+    parser.add_argument("--plots", metavar="DIR", type=named, help="write the charts as PNG and SVG (needs matplotlib)")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+
+
+def command_line() -> str:
+    """The command that was typed; empty where it was none of ours."""
+    return shlex.join(["jr-onnx", *sys.argv[1:]]) if Path(sys.argv[0]).name in ("jr-onnx", "__main__.py") else ""
+
+
+def named(text: str) -> Path:
+    """The type of an option that names a file or folder; an empty name would be the current folder."""
+    if not text:
+        raise ArgumentTypeError("the name is empty")
+    return Path(text)
+
+
+def interrupted(command: str, finished: int, journal: Path) -> int:
+    """Say what an interruption leaves behind; the exit code."""
+    kept = f"{count(finished, 'finished part')} kept in {journal}, the same command takes up from there"
+    nothing = "no part was finished (a part is one model on at most 64 samples), so nothing was kept"
+    print(printable(f"jr-onnx {command}: interrupted; {kept if finished else nothing}"), file=sys.stderr)
+    return _INTERRUPTED
+
+
+def check_plots(folder: Path | None) -> None:
+    """Refuse at once what could not be drawn after hours of work.
+
+    Raises:
+        OutputError: the name is one of a file, or the folder cannot be made or written to.
+        RuntimeMissingError: matplotlib is not installed.
+    """
+    if folder is None:
+        return
+    try:
+        nearest = next(one for one in (folder, *folder.parents) if one.exists())
+        if not nearest.is_dir():
+            raise OutputError(f"--plots {folder}: {nearest} is a file; name a folder")
+        try_to_write(nearest / folder.name)
+    except OSError as error:
+        raise OutputError(f"--plots {folder}: cannot be written: {error.strerror or error}; name another") from error
+    if importlib.util.find_spec("matplotlib") is None:
+        raise RuntimeMissingError("--plots needs matplotlib; pip install matplotlib")

@@ -1,1 +1,0 @@
-"""What differs between two models, field by field and node by node; payloads aside."""

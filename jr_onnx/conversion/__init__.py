@@ -1,0 +1,1 @@
+"""From a model to a hardened one: sites, plan, lowering, edits, report."""

@@ -1,0 +1,202 @@
+"""The main job: file -> sites -> plan -> lowering -> file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import onnx
+
+from jr_onnx.arguments import as_model, as_path
+from jr_onnx.conversion.edits import ModelEdit, rewrite
+from jr_onnx.conversion.forms.table import Target
+from jr_onnx.conversion.forms.write import is_for_cuda
+from jr_onnx.conversion.graph.soundness import check_structure
+from jr_onnx.conversion.lower import Lowering
+from jr_onnx.conversion.metadata import MADE_FOR, hardened_metadata, origin_digest
+from jr_onnx.conversion.options import Options, make_options, provenance
+from jr_onnx.conversion.plan import Plan, make_plan, options_to_record
+from jr_onnx.conversion.policy import Jump, JumpReluPolicy
+from jr_onnx.conversion.report import ConversionReport, converted_site
+from jr_onnx.errors import ModelError, OptionError, OutputError
+from jr_onnx.files.atomic import place_of
+from jr_onnx.files.external import DataFile, ExternalMode, data_files, default_mode
+from jr_onnx.files.source import Source, open_file, open_proto
+from jr_onnx.files.splice import Piece, Progress, join, size_of
+from jr_onnx.files.writing import DataPlace, data_places, new_locations, write_model
+
+#: What the name of an output ends with if none is given.
+ENDING = ".jumprelu.onnx"
+
+
+def convert(
+    model: str | Path | onnx.ModelProto,
+    *,
+    jump: Jump | None = None,
+    policy: JumpReluPolicy | str | Path | None = None,
+    output: str | Path | None = None,
+    target: Target = "custom-op",
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    jump_input: str | None = None,
+    clip: bool = False,
+    inline: bool = False,
+    external: ExternalMode | None = None,
+    allow_empty: bool = False,
+    dry_run: bool = False,
+    force: bool = False,
+    progress: Progress = lambda _: None,
+) -> ConversionReport:
+    """Put JumpReLU in place of every ReLU of a model, and change nothing else.
+
+    Weights are neither parsed nor held in memory; what is not part of an edit is copied byte for byte. The output is
+    written atomically.
+
+    Args:
+        model: a file, or a model in memory (which stays as it is; the hardened one is in the report).
+        jump: the jump of every site, finite and >= 0; rounded once to each site's element type. One number a channel,
+            as a tuple, where every site's value is [N, C, ...] with that many channels.
+        policy: jumps by rules, or the YAML file that has them, instead of one jump.
+        output: the file to write; by default the input's name with the ending .jumprelu.onnx. Files only.
+        target: "custom-op" (jr_onnx::JumpReLU with its function body), "subgraph" (Relu*Greater), "standard"
+            (ThresholdedRelu) or "hard-sigmoid" (Relu*HardSigmoid); where a form does not fit a site, the report says
+            which was taken instead, and why.
+        include: globs on names and scope paths; if given, only what one of them matches is converted.
+        exclude: globs; what one of them matches is left alone.
+        jump_input: make the jump a graph input of this name, with the given jump as its default.
+        clip: put JumpReLU behind Clip with minimum 0 (ReLU6) as well.
+        inline: with the target custom-op, write the function's body into the graph instead of calling it.
+        external: how external data gets beside the output: share, link or copy. By default shared in the same folder,
+            and copied into another one; onnx 1.21 and newer refuse to load data that are linked.
+        allow_empty: a model without a site is no error.
+        dry_run: plan only.
+        force: the output may be the input itself, and its external data may stand beside other data of their name:
+            they get another one, and those of a model that is replaced are removed if no model beside it names them.
+        progress: called with the number of bytes written since its last call.
+
+    Raises:
+        ModelError: the input cannot be read, or is not a model that can be converted.
+        OptionError: an option makes no sense, for any model or for this one.
+        OutputError: the output cannot be written.
+    """
+    started = time.perf_counter()
+    model = as_model("model", model)
+    goal = as_path("output", output) if output is not None else None
+    options = make_options(jump, policy, target, include, exclude, jump_input, clip, inline, allow_empty)
+    if isinstance(model, onnx.ModelProto):
+        if goal is not None or external is not None:
+            raise OptionError("output and external are for files; the hardened model is in the report")
+        work = _prepare(open_proto(model), options)
+        hardened = None if dry_run else onnx.ModelProto.FromString(join(work.source.buffer, work.pieces))
+        return _report(work, options, None, started, written=False, model=hardened, mode=None)
+    path = model
+    with open_file(path) as source:
+        goal = goal or path.with_name(path.name.removesuffix(".onnx") + ENDING)
+        work = _prepare(source, options)
+        place = goal if dry_run else check_output(goal, path, work.data, force)
+        mode = (external or default_mode(path, place)) if work.data else None
+        if not dry_run:
+            brought = data_places(work.data, mode, path, place, force)
+            pieces = rewrite(source, work.edit, new_locations(source, brought))
+            write_model(source, pieces, place, brought, mode, force=force, progress=progress)
+            work = replace(work, pieces=pieces, places=brought)
+        return _report(work, options, goal, started, written=not dry_run, model=None, mode=mode)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A conversion that only waits to be written; `places` says where its data were put."""
+
+    source: Source
+    data: tuple[DataFile, ...]
+    plan: Plan
+    edit: ModelEdit
+    pieces: list[Piece]
+    places: tuple[DataPlace, ...] = ()
+
+    @property
+    def renamed(self) -> Iterator[str]:
+        """What to say of data that could not keep their name."""
+        for one in self.places:
+            if one.location != one.file.location:
+                yield f"other data have the name {one.file.location} there: the model names {one.location}"
+
+
+def _prepare(source: Source, options: Options) -> _Work:
+    skeleton = source.skeleton
+    check_structure(skeleton)
+    if MADE_FOR in hardened_metadata(skeleton):
+        raise ModelError("was optimised for one machine; convert the model that it was made from, and optimise again")
+    if is_for_cuda(skeleton):
+        raise ModelError("is optimised for CUDA; convert the model that it was made from, and optimise again")
+    data = data_files(skeleton, source.path) if source.path is not None else ()
+    plan = make_plan(skeleton, options)
+    edit = Lowering(skeleton, plan, options).edit()
+    recorded, origin = options_to_record(plan, options), origin_digest(skeleton, source.digest)
+    edit.metadata = provenance(recorded, len(plan.sites), origin, edit.jump_input)
+    return _Work(source, data, plan, edit, rewrite(source, edit))
+
+
+def check_output(output: Path, source: Path, data: tuple[DataFile, ...], force: bool) -> Path:
+    """Refuse an output that would damage the input or its data.
+
+    Returns:
+        Where the output is put: a symbolic link is followed.
+
+    Raises:
+        OutputError: it would, or it is no file that can be written.
+    """
+    try:
+        if not output.parent.is_dir():
+            raise OutputError(f"{output.parent}: no such folder; make it, or choose another output with -o")
+        if output.is_dir():
+            raise OutputError(f"{output}: is a folder; name a file in it with -o")
+        place = place_of(output)
+        if place is None:
+            raise OutputError(f"{output}: is no regular file; choose another output with -o")
+        if output.exists() and output.samefile(source) and not force:
+            raise OutputError(f"{output}: is the input itself; choose another output with -o, or add --force")
+        if any(file.outside for file in data) and place.parent.samefile(source.parent):
+            raise OutputError(
+                f"{output}: the model's external data are links out of this folder, as in Hugging Face's cache; "
+                "choose another folder with -o"
+            )
+        for file in data:
+            if place == place.parent / file.location or (place.exists() and place.samefile(file.path)):
+                raise OutputError(f"{output}: is where the model's external data lies; choose another output with -o")
+    except OSError as error:
+        raise OutputError(f"{output}: cannot be written: {error.strerror}") from error
+    except ValueError as error:  # a null character
+        raise OutputError(f"{str(output)!r}: is no name for a file: {error}") from error
+    return place
+
+
+def _report(
+    work: _Work,
+    options: Options,
+    output: Path | None,
+    started: float,
+    *,
+    written: bool,
+    model: onnx.ModelProto | None,
+    mode: ExternalMode | None,
+) -> ConversionReport:
+    before = work.source.skeleton.ir_version
+    return ConversionReport(
+        source=work.source.path,
+        output=output,
+        written=written,
+        model=model,
+        target=options.target,
+        sites=tuple(map(converted_site, work.plan.sites)),
+        left_alone=work.plan.left_alone,
+        notes=(*work.plan.notes, *work.renamed),
+        ir_version=work.edit.ir_version or before,
+        ir_version_before=before,
+        external_data=tuple(one.location for one in work.places or work.data),
+        external_mode=mode,
+        size=size_of(work.pieces),
+        seconds=time.perf_counter() - started,
+    )

@@ -1,0 +1,68 @@
+"""What is in a model: every node that is a ReLU or looks like one, and whether and how it would be converted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+
+from jr_onnx.arguments import as_model
+from jr_onnx.conversion.graph.scopes import all_scopes
+from jr_onnx.conversion.graph.soundness import check_structure
+from jr_onnx.conversion.metadata import hardened_metadata
+from jr_onnx.conversion.plan import lost_sites
+from jr_onnx.conversion.report import InspectionReport, inspected_nodes
+from jr_onnx.conversion.sites.matchers import SiteKind
+from jr_onnx.conversion.sites.survey import Site, Survey, survey
+from jr_onnx.files.source import Source, open_model
+
+_HOW = {
+    SiteKind.RELU: "JumpReLU in its place",
+    SiteKind.HARDENED: "is a JumpReLU; its jump is replaced",
+    SiteKind.FUSED: "JumpReLU behind it",
+    SiteKind.CLIP: "JumpReLU behind it, with --clip",
+    SiteKind.RECURRENT: "ThresholdedRelu as its activation",
+}
+
+
+def find_sites(model: str | Path | onnx.ModelProto) -> Sequence[Site]:
+    """The sites of a model: what `convert` with `clip=True` would convert, in the order of the nodes.
+
+    Raises:
+        ModelError: the input cannot be read, or is not an ONNX model.
+    """
+    with open_model(as_model("model", model)) as source:
+        return _survey(source).sites
+
+
+def inspect(model: str | Path | onnx.ModelProto) -> InspectionReport:
+    """Every node of a model that is a ReLU or looks like one; nothing is changed.
+
+    Raises:
+        ModelError: the input cannot be read, or is not an ONNX model.
+    """
+    with open_model(as_model("model", model)) as source:
+        return _report(source)
+
+
+def _survey(source: Source) -> Survey:
+    model = source.skeleton
+    check_structure(model)
+    return survey(model, tuple(all_scopes(model)), clip=True)
+
+
+def _report(source: Source) -> InspectionReport:
+    model = source.skeleton
+    found = _survey(source)
+    lost = lost_sites(model, found)
+    sites = [replace(site, problem=lost or site.problem) for site in found.sites]
+    return InspectionReport(
+        source=source.path,
+        ir_version=model.ir_version,
+        opsets={opset.domain: opset.version for opset in model.opset_import},
+        functions=len(model.functions),
+        hardened=hardened_metadata(model),
+        nodes=inspected_nodes([(site, _HOW[site.kind]) for site in sites], (*found.left_alone, *found.others)),
+    )

@@ -1,0 +1,189 @@
+"""What was done, or would be: the answers of the API, for a program (`to_dict`) as for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from jr_onnx.conversion.element_types import type_name
+from jr_onnx.conversion.graph.value_types import Dimension
+from jr_onnx.conversion.plan import PlannedSite
+from jr_onnx.conversion.policy import Jump
+from jr_onnx.conversion.sites.survey import LeftAlone, Site
+from jr_onnx.conversion.sites.surveyed import numbers_of
+
+
+@dataclass(frozen=True)
+class ConvertedSite:
+    """One site that was converted.
+
+    Attributes:
+        path: the scope path of the node, "If_3/then_branch/Relu_1".
+        scope: the path of the scope alone; empty for the main graph.
+        name: the node's name; may be empty.
+        op_type: what stood there.
+        element_type: ONNX's name of it, in lower case.
+        shape: None where the rank is unknown; a dimension may be a number, a name or None.
+        jump: rounded to the element type; several are one a channel.
+        lowering: what was written.
+        reason: why that, where it is not the target's preferred form; else empty.
+        differs: where its values differ from the definition of JumpReLU; empty if nowhere.
+    """
+
+    path: str
+    scope: str
+    name: str
+    op_type: str
+    element_type: str
+    shape: tuple[Dimension, ...] | None
+    opset: int
+    jump: Jump
+    lowering: str
+    reason: str
+    differs: str
+
+
+@dataclass(frozen=True)
+class ConversionReport:
+    """The result of `jr_onnx.convert`.
+
+    Attributes:
+        source: the file that was read; None for a model in memory.
+        output: the file that was written, or would be in a dry run; None for a model in memory.
+        written: whether it was.
+        model: the hardened model, if a model in memory was given, and it was no dry run.
+        target: what was asked for: custom-op, subgraph, standard or hard-sigmoid.
+        sites: what was converted, in the order of the nodes.
+        left_alone: what looks like a ReLU and was not converted, and why.
+        notes: what the user should know besides.
+        ir_version: of the hardened model.
+        ir_version_before: of the model that was given.
+        external_data: the locations of its external data files.
+        external_mode: whether they are shared, linked or copied; None where there are none.
+        size: bytes of the hardened model, without external data.
+        seconds: wall time.
+    """
+
+    source: Path | None
+    output: Path | None
+    written: bool
+    model: onnx.ModelProto | None = field(repr=False)
+    target: str
+    sites: tuple[ConvertedSite, ...]
+    left_alone: tuple[LeftAlone, ...]
+    notes: tuple[str, ...]
+    ir_version: int
+    ir_version_before: int
+    external_data: tuple[str, ...]
+    external_mode: str | None
+    size: int
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the model itself, in types that JSON has."""
+        return _plain(self, leave_out=("model",))
+
+
+@dataclass(frozen=True)
+class InspectedNode:
+    """One node that is a ReLU or looks like one.
+
+    Attributes:
+        element_type: ONNX's name of it; None where it is not known or does not matter.
+        converted: whether `convert` converts it, as it is.
+        how: how it is converted, or why it is not.
+        jump: of a JumpReLU that is there already; None of anything else, and where it is no constant.
+    """
+
+    path: str
+    scope: str
+    name: str
+    op_type: str
+    element_type: str | None
+    shape: tuple[Dimension, ...] | None
+    opset: int | None
+    converted: bool
+    how: str
+    jump: Jump | None = None
+
+
+@dataclass(frozen=True)
+class InspectionReport:
+    """The result of `jr_onnx.inspect`.
+
+    Attributes:
+        opsets: domain -> version, as the model imports them.
+        hardened: the model's jr_onnx metadata, where it was hardened before; else empty.
+    """
+
+    source: Path | None
+    ir_version: int
+    opsets: dict[str, int]
+    functions: int
+    hardened: dict[str, str]
+    nodes: tuple[InspectedNode, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, in types that JSON has."""
+        return _plain(self)
+
+
+def converted_site(planned: PlannedSite) -> ConvertedSite:
+    """A planned site as reports show it."""
+    site = planned.site
+    return ConvertedSite(
+        path=site.path,
+        scope=site.scope.path,
+        name=site.name,
+        op_type=site.op_type,
+        element_type=type_name(site.element_type),
+        shape=site.shape,
+        opset=site.opset,
+        jump=planned.jump,
+        lowering=planned.form.name,
+        reason=planned.reason,
+        differs=planned.differs,
+    )
+
+
+def inspected_nodes(sites: Iterable[tuple[Site, str]], left_alone: Iterable[LeftAlone]) -> tuple[InspectedNode, ...]:
+    """Sites, each with how it is converted, and what is left alone."""
+    nodes = [
+        InspectedNode(
+            path=site.path,
+            scope=site.scope.path,
+            name=site.name,
+            op_type=site.op_type,
+            element_type=type_name(site.element_type) if site.element_type else None,
+            shape=site.shape,
+            opset=site.opset,
+            converted=not site.problem,
+            how=site.problem or how,
+            jump=numbers_of(site),
+        )
+        for site, how in sites
+    ]
+    for left in left_alone:
+        nodes.append(
+            InspectedNode(left.path, left.scope, left.name, left.op_type, None, None, None, False, left.reason)
+        )
+    return tuple(nodes)
+
+
+def _plain(report: Any, leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
+    values = {name: value for name, value in vars(report).items() if name not in leave_out}
+    return {name: _plain_value(value) for name, value in values.items()}
+
+
+def _plain_value(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, tuple):
+        return [_plain_value(item) for item in value]
+    if isinstance(value, ConvertedSite | InspectedNode | LeftAlone):
+        return asdict(value)
+    return value

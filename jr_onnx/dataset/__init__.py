@@ -1,7 +1,0 @@
-"""Images with labels, as a model is tuned and evaluated on: where they come from, and what makes them unfit."""
-
-from jr_onnx.dataset.classifier import Classifier, read_classifier
-from jr_onnx.dataset.dataset import Dataset, split
-from jr_onnx.dataset.loading import load
-
-__all__ = ["Classifier", "Dataset", "load", "read_classifier", "split"]

@@ -1,1 +1,0 @@
-"""From a hardened model to a folder that a model server starts from."""

@@ -1,1 +1,0 @@
-"""How JumpReLU is written in ONNX: one table of forms, to write them and to recognise them, for both kinds of graph."""

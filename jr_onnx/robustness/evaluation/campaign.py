@@ -1,0 +1,281 @@
+"""Attack several models on the same samples at equal effort."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from jr_onnx.arguments import as_integer, as_list, as_name, as_path, unfit
+from jr_onnx.errors import ModelError, OptionError
+from jr_onnx.robustness.attacks.target import ATTACKS, Effort
+from jr_onnx.robustness.dataset import Dataset
+from jr_onnx.robustness.differentiable.errors import ParityError, UnsupportedOperatorError
+from jr_onnx.robustness.evaluation.journal import Journal
+from jr_onnx.robustness.evaluation.judge import Shipped, judge_of, ship
+from jr_onnx.robustness.evaluation.part import (
+    CONTROL,
+    Arrays,
+    Campaign,
+    Part,
+    attack_part,
+    differentiable,
+    import_torch,
+    in_order,
+)
+from jr_onnx.robustness.evaluation.report import EvaluationReport, examples, model_result
+from jr_onnx.robustness.evaluation.verdict import judge
+from jr_onnx.robustness.evaluation.workers import run_parts, shards
+from jr_onnx.version import __version__
+
+#: What is run unless told otherwise: the strongest of each kind. ifgsm and the attacks that look for the smallest
+#: perturbation belong to the paper's protocol; they find nothing that these do not.
+DEFAULT_ATTACKS = (
+    "pgd",
+    "pgd-margin",
+    "bpda",
+    "smooth-0.1",
+    "smooth-0.25",
+    "smooth-0.5",
+    "transfer",
+    "square",
+)
+
+#: How hard each attack tries unless told otherwise.
+DEFAULT_EFFORT = Effort(restarts=3)
+
+#: Goes up when the same settings give other numbers than before, so that an old journal is not taken for a new one.
+_METHOD = 3
+
+#: Samples on which the copy that gives gradients is compared with onnxruntime.
+_COMPARED = 32
+
+_NUMBERS_DEPEND_ON = ("onnxruntime", "torch", "adversarial-robustness-toolbox", "numpy")
+
+
+def run_campaign(
+    models: Mapping[str, str | Path | onnx.ModelProto],
+    dataset: Dataset,
+    *,
+    eps: Sequence[float],
+    attacks: Sequence[str] = DEFAULT_ATTACKS,
+    effort: Effort | None = None,
+    seed: int = 0,
+    workers: int = 1,
+    dask: str | None = None,
+    journal: str | Path | None = None,
+    progress: Callable[[int, int], None] = lambda *_: None,
+) -> EvaluationReport:
+    """Attack several models on the same samples at equal effort, and judge each against the first.
+
+    The result is the same, bit for bit, for any number of workers, and for a run that was interrupted and taken up
+    again.
+
+    Args:
+        models: name -> file, or model in memory. The first is the original: attacks transfer from it, the others are
+            compared with it, and where the data have no labels, its answers are the labels.
+        dataset: the samples, of the models' shape.
+        eps: radii of the Linf ball in pixel units (pixels from 0 to 1), each in (0, 1].
+        attacks: names of `jr_onnx.robustness.attacks.target.ATTACKS`; they run in that order, the true gradient first.
+        effort: steps, restarts and queries of every attack, by default `DEFAULT_EFFORT`; its own eps is not used.
+        seed: of all random numbers, >= 0.
+        workers: processes on this machine, one thread each; 1 is this process.
+        dask: the address of a Dask scheduler, in place of processes here.
+        journal: a folder to keep finished parts in, and to take up again from.
+        progress: called with the number of parts that are done, and of all; a part is a model on a shard of samples.
+
+    Raises:
+        OptionError: an option makes no sense, or the data do not fit the models.
+        ModelError: a model is no classifier, or has no differentiable copy that is true to it, which black-box attacks
+            do not need.
+        RuntimeMissingError: onnxruntime, torch, adversarial-robustness-toolbox or Dask is needed and not installed.
+        OutputError: the journal cannot be written.
+        WorkerError: worker processes die again and again.
+    """
+    started = time.perf_counter()
+    campaign = Campaign(
+        models={name: ship(model) for name, model in models.items()},
+        dataset=dataset,
+        eps=checked_eps(eps),
+        attacks=_checked_attacks(attacks),
+        effort=_checked_effort(effort or DEFAULT_EFFORT),
+        seed=_checked_seed(seed),
+    )
+    _check_models(campaign)
+    done = _done_parts(campaign, workers, as_name("dask", dask), journal, progress)
+    return _report(campaign, done, time.perf_counter() - started)
+
+
+def checked_eps(eps: Sequence[float]) -> tuple[float, ...]:
+    """Radii in ascending order, each once.
+
+    Raises:
+        OptionError: there is none, or one is none of a ball of pixels.
+    """
+    eps = as_list("eps", eps)
+    if not eps:
+        raise OptionError("no eps; give at least one, such as 8/255")
+    for one in eps:
+        if not 0 < one <= 1:
+            hint = ": write 8/255, not 8" if one > 1 else ""
+            raise OptionError(f"eps {one:g} is not in (0, 1]; it is in pixel units from 0 to 1{hint}")
+    return tuple(sorted(set(map(float, eps))))
+
+
+def _checked_attacks(attacks: Sequence[str]) -> tuple[str, ...]:
+    attacks = as_list("attacks", attacks)
+    for name in attacks:
+        if name not in ATTACKS:
+            raise OptionError(f"there is no attack {name!r}; there are {', '.join(ATTACKS)}")
+    if not attacks:
+        raise OptionError("no attack; give at least one")
+    return in_order(attacks)
+
+
+def _checked_effort(effort: Effort) -> Effort:
+    if not isinstance(effort, Effort):
+        raise unfit("effort", effort, "a jr_onnx.robustness.attacks.target.Effort")
+    for name, least in (("steps", 1), ("restarts", 1), ("queries", 1)):
+        if getattr(effort, name) < least:
+            raise OptionError(f"{name} {getattr(effort, name)}: at least {least}")
+    return replace(effort, eps=1.0)  # not used, and so not to show in a digest
+
+
+def _checked_seed(seed: int) -> int:
+    if as_integer("seed", seed) < 0:
+        raise OptionError(f"seed {seed}: at least 0")
+    return seed
+
+
+def _check_models(campaign: Campaign) -> None:
+    """That the models fit the data, and that the copies that give gradients are true to them."""
+    if not campaign.models:
+        raise OptionError("no model; give at least one")
+    dataset = campaign.dataset
+    if campaign.needs_gradients:
+        import_torch()
+    first = dataset.batch(slice(0, min(_COMPARED, len(dataset))))
+    for name, shipped in campaign.models.items():
+        called = str(shipped.path or name)
+        classifier = judge_of(shipped).classifier
+        classifier.check_shape(dataset.images.shape, f"{dataset.name}: the samples")
+        if dataset.labels is not None:
+            classifier.check_labels(int(dataset.labels.max()), dataset.name)
+        if campaign.needs_gradients:
+            _check_copy(called, shipped, dataset, first)
+    if dataset.labels is None:
+        _check_answers(campaign)
+
+
+def _check_answers(campaign: Campaign) -> None:
+    """That the original has an answer wherever its answers are the labels."""
+    dataset, model = campaign.dataset, judge_of(campaign.original)
+    batches = (dataset.batch(slice(one.start, one.stop)) for one in shards(dataset.images.shape))
+    none = sum(int((model.answers(batch, dataset) < 0).sum()) for batch in batches)
+    if none:
+        raise ModelError(f"the original gives NaN for {none} of the samples of {dataset.name}, which have no labels")
+
+
+def _check_copy(called: str, shipped: Shipped, dataset: Dataset, pixels: np.ndarray[Any, Any]) -> None:
+    from jr_onnx.robustness.differentiable.parity import check_parity
+
+    model = judge_of(shipped)
+    try:
+        check_parity(differentiable(shipped), lambda _: model.scores(pixels, dataset), dataset.normalise(pixels))
+    except UnsupportedOperatorError as error:
+        raise ModelError(f"{called}: {error} (--attacks square)") from error
+    except ParityError as error:
+        raise ModelError(f"{called}: {error}; only black-box attacks can be run (--attacks square)") from error
+
+
+def _done_parts(
+    campaign: Campaign,
+    workers: int,
+    dask: str | None,
+    folder: str | Path | None,
+    progress: Callable[[int, int], None],
+) -> Mapping[str, list[Arrays]]:
+    """Model -> its parts, in the order of the shards."""
+    journal = None if folder is None else Journal(as_path("journal", folder), _digest(campaign))
+    # Model after model, for a worker keeps few of them open.
+    every = [Part(name, shard) for name in campaign.models for shard in shards(campaign.dataset.images.shape)]
+    done: dict[Part, Arrays] = {}
+    for part in every:
+        kept = journal.get(part.key) if journal is not None else None
+        if kept is not None:
+            done[part] = kept
+    progress(len(done), len(every))
+    left = [part for part in every if part not in done]
+    for part, arrays in run_parts(attack_part, campaign, left, workers=workers, dask=dask):
+        if journal is not None:
+            journal.put(part.key, arrays)
+        done[part] = arrays
+        progress(len(done), len(every))
+    return {name: [done[part] for part in every if part.model == name] for name in campaign.models}
+
+
+def _digest(campaign: Campaign) -> str:
+    """Of everything that the numbers depend on."""
+    dataset, digest = campaign.dataset, hashlib.sha256()
+    said = {
+        "models": [(name, shipped.digest) for name, shipped in campaign.models.items()],
+        "eps": campaign.eps,
+        "attacks": campaign.attacks,
+        "effort": asdict(campaign.effort),
+        "seed": campaign.seed,
+        "data": [dataset.images.shape, str(dataset.images.dtype), dataset.pixel_range, dataset.layout],
+        "preprocessing": [dataset.mean.tolist(), dataset.std.tolist()],
+        "method": _METHOD,
+        "versions": _versions(),
+    }
+    digest.update(json.dumps(said, sort_keys=True).encode())
+    if dataset.labels is not None:
+        digest.update(dataset.labels.tobytes())
+    for shard in shards(dataset.images.shape):
+        digest.update(np.ascontiguousarray(dataset.images[slice(shard.start, shard.stop)]).tobytes())
+    return digest.hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    found = {"jr-onnx": __version__}
+    for name in _NUMBERS_DEPEND_ON:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _report(campaign: Campaign, done: Mapping[str, list[Arrays]], seconds: float) -> EvaluationReport:
+    results = {
+        name: model_result(name, shipped.path, campaign, done[name]) for name, shipped in campaign.models.items()
+    }
+    reference, *others = results.values()
+    effort, controlled = campaign.effort, not CONTROL.keys().isdisjoint(campaign.runs)
+    return EvaluationReport(
+        models=results,
+        eps=campaign.eps,
+        samples=len(campaign.dataset),
+        attacks=campaign.attacks,
+        settings={
+            "steps": effort.steps,
+            "restarts": effort.restarts,
+            "queries": effort.queries,
+            "seed": campaign.seed,
+            "data": campaign.dataset.name,
+            "labels": "given" if campaign.dataset.labels is not None else "the original's answers",
+            "versions": _versions(),
+        },
+        verdicts={one.name: judge(reference, one, campaign.eps, adaptive=controlled) for one in others},
+        zeroed={},
+        examples=examples(campaign, done),
+        seconds=seconds,
+    )

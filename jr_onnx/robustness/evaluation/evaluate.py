@@ -1,0 +1,174 @@
+"""A hardened model against its original: the campaign, and what JumpReLU does to each layer."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from jr_onnx.arguments import as_model
+from jr_onnx.conversion.element_types import BFLOAT16
+from jr_onnx.conversion.inspect import find_sites
+from jr_onnx.conversion.metadata import MADE_FOR, SOURCE, hardened_metadata, origin_digest
+from jr_onnx.conversion.sites.matchers import SiteKind
+from jr_onnx.conversion.sites.survey import Site
+from jr_onnx.conversion.sites.surveyed import jump_of, text_of_jump
+from jr_onnx.errors import ModelError
+from jr_onnx.files.source import Source, open_file, open_model, open_proto
+from jr_onnx.robustness.attacks.target import Effort
+from jr_onnx.robustness.dataset import Dataset, load, read_classifier
+from jr_onnx.robustness.dataset.classifier import guessing
+from jr_onnx.robustness.dataset.dataset import batches_of
+from jr_onnx.robustness.dataset.loading import DataSource
+from jr_onnx.robustness.evaluation.campaign import DEFAULT_ATTACKS, run_campaign
+from jr_onnx.robustness.evaluation.report import EvaluationReport, ZeroedLayer
+from jr_onnx.runtime.execution import CannotRunError, Session, Way, library_problem
+from jr_onnx.runtime.instrumented import Runnable, Workspace, as_float, exposed, runnable
+from jr_onnx.runtime.sessions import CPU
+
+#: How the two models are called in the report.
+REFERENCE, HARDENED = "original", "hardened"
+
+
+def evaluate(
+    hardened: str | Path | onnx.ModelProto,
+    reference: str | Path | onnx.ModelProto,
+    data: Dataset | DataSource,
+    *,
+    eps: float | Sequence[float],
+    attacks: Sequence[str] = DEFAULT_ATTACKS,
+    effort: Effort | None = None,
+    seed: int = 0,
+    workers: int = 1,
+    dask: str | None = None,
+    journal: str | Path | None = None,
+    progress: Callable[[int, int], None] = lambda *_: None,
+) -> EvaluationReport:
+    """Attack a hardened model and its original at equal effort, and say what the jump bought.
+
+    The arguments and errors are those of `jr_onnx.robustness.evaluation.campaign.run_campaign`; data may also be what
+    `jr_onnx.robustness.dataset.load` takes, and eps one number. In the report, the models are called "original" and
+    "hardened". What makes the comparison doubtful stands first in the evidence of the verdict.
+    """
+    hardened, reference = as_model("hardened", hardened), as_model("reference", reference)
+    classifier = read_classifier(reference)
+    dataset = data if isinstance(data, Dataset) else load(data, classifier=classifier)
+    doubts = tuple(_doubts(hardened, reference))
+    zeroed = zeroed_layers(hardened, dataset)  # minutes at most, so what is wrong shows before hours of attacks
+    report = run_campaign(
+        {REFERENCE: reference, HARDENED: hardened},
+        dataset,
+        eps=[eps] if isinstance(eps, (int, float)) else eps,
+        attacks=attacks,
+        effort=effort,
+        seed=seed,
+        workers=workers,
+        dask=dask,
+        journal=journal,
+        progress=progress,
+    )
+    about_data = tuple(_doubts_about_data(dataset, classifier.classes, report.models[REFERENCE].clean_accuracy))
+    verdict = report.verdicts[HARDENED]
+    verdict = replace(verdict, evidence=(*doubts, *about_data, *verdict.evidence))
+    return replace(report, zeroed={HARDENED: zeroed}, verdicts={HARDENED: verdict})
+
+
+def _doubts(hardened: str | Path | onnx.ModelProto, reference: str | Path | onnx.ModelProto) -> Iterator[str]:
+    """What says that the one was not made from the other.
+
+    Raises:
+        ModelError: one of them cannot be read, or was optimised for one machine.
+    """
+    with open_model(reference) as ours, open_model(hardened) as theirs:
+        recorded = hardened_metadata(theirs.skeleton)
+        if MADE_FOR in recorded:
+            name = f"{theirs.path}: " if theirs.path else ""
+            raise ModelError(f"{name}was optimised for one machine; evaluate the hardened model that it was made from")
+        if not any(site.kind is SiteKind.HARDENED for site in find_sites(hardened)):
+            yield "The model called hardened holds no JumpReLU: were the two files swapped?"
+        elif recorded.get(SOURCE, ours.digest) not in (ours.digest, origin_digest(ours.skeleton, ours.digest)):
+            yield (
+                "The hardened model records that it was made from another model than this original: the difference "
+                "between the two need not come from JumpReLU."
+            )
+
+
+def _doubts_about_data(dataset: Dataset, classes: int | None, accuracy: float) -> Iterator[str]:
+    if dataset.labels is None:
+        yield "The data have no labels: the original's answers stand for them, and clean accuracy is agreement with it."
+    elif said := guessing(accuracy, classes):
+        yield said
+
+
+# --- How much of each layer JumpReLU makes zero, in the model as it ships ---------------------------------------------
+
+#: A share needs no more samples than this, and all activations of a batch are in memory at once.
+_SAMPLES, _BATCH = 256, 8
+
+
+def zeroed_layers(model: str | Path | onnx.ModelProto, dataset: Dataset) -> tuple[ZeroedLayer, ...]:
+    """The JumpReLUs of a model with the share of their positive inputs that they make zero, in the order of the nodes.
+
+    Sites in the body of an If, Loop or Scan are left out, and so are jumps that are no constant: their values cannot be
+    seen from outside.
+
+    Args:
+        model: the hardened model.
+        dataset: samples; the first 256 are used.
+
+    Raises:
+        ModelError: it cannot be read or run.
+        RuntimeMissingError: there is no onnxruntime.
+    """
+    sites = find_sites(model)
+    if isinstance(model, onnx.ModelProto):
+        return _measured(runnable(open_proto(model), sites), model, dataset)
+    with open_file(Path(model)) as source:
+        return _measured(runnable(source, sites), model, dataset)
+
+
+def _measured(opened: Runnable, model: str | Path | onnx.ModelProto, dataset: Dataset) -> tuple[ZeroedLayer, ...]:
+    jumps = {path: (site, jump) for path, site in opened.in_place if (jump := jump_of(site)) is not None}
+    if not jumps:
+        return ()
+    positive, lost = dict.fromkeys(jumps, 0), dict.fromkeys(jumps, 0)
+    classifier = read_classifier(model)
+    with tempfile.TemporaryDirectory(prefix="jr-onnx-") as folder:
+        session = _session(opened.source, [site for site, _ in jumps.values()], Path(folder))
+        for rows, samples in batches_of(min(len(dataset), _SAMPLES), classifier.batch_size, _BATCH):
+            feeds = classifier.feed(dataset.normalise(dataset.batch(rows)))
+            try:
+                values = {**feeds, **session.run(feeds)}
+            except CannotRunError as error:
+                raise ModelError(f"onnxruntime does not run the model on these samples: {error}") from error
+            for path, (site, jump) in jumps.items():
+                given = values[as_float(site.input) if site.element_type == BFLOAT16 else site.input][:samples]
+                above = given > 0
+                positive[path] += int(above.sum())
+                lost[path] += int((above & (given <= _broadcast(jump, given))).sum())
+    return tuple(
+        ZeroedLayer(path, text_of_jump(site) or "", lost[path] / positive[path] if positive[path] else 0.0)
+        for path, (site, _) in jumps.items()
+    )
+
+
+def _session(source: Source, sites: list[Site], folder: Path) -> Session:
+    pieces = exposed(source, {site.input: site.element_type for site in sites})
+    try:
+        path = Workspace(folder).write(source, pieces, "hardened", "exposed")
+        return Session(path, Way(CPU, not library_problem()))
+    except CannotRunError as error:
+        raise ModelError(f"onnxruntime does not load the model: {error}") from error
+
+
+def _broadcast(jump: npt.NDArray[np.generic], given: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    """A jump as it is applied to values [N, C, ...]: by ONNX's rules; where these do not allow it, one a channel."""
+    try:
+        return np.broadcast_to(jump, given.shape)
+    except ValueError:
+        return jump.reshape(-1, *(1,) * (given.ndim - 2))

@@ -1,0 +1,292 @@
+"""What a campaign found, per sample, so that models can be compared in pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from jr_onnx.robustness.evaluation.verdict import Verdict
+from collections.abc import Iterator, Sequence
+
+from jr_onnx.robustness.evaluation.judge import judge_of
+from jr_onnx.robustness.evaluation.part import Arrays, Campaign, adapts, info_of
+
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class AttackRow:
+    """One attack on one model at one eps, on the samples that the attacks before it left.
+
+    Attributes:
+        attack: its name in the catalogue, or in `jr_onnx.robustness.evaluation.part.CONTROL`.
+        adapts: whether it knows of JumpReLU, or needs no gradient: not the plain gradient of the model.
+        eps: in pixel units.
+        tried: samples that it was run on.
+        broke: samples whose class onnxruntime changed on the shipped file.
+        failed: samples for which its gradient was NaN, infinite or zero, so that it had nowhere to go: a failure of
+            the attack, never a success.
+        accuracy: share of all samples that are still right after it and all before it.
+    """
+
+    attack: str
+    adapts: bool
+    eps: float
+    tried: int
+    broke: int
+    failed: int
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class NoiseRow:
+    """An attack that looks for the smallest perturbation, on the samples that the model has right.
+
+    Attributes:
+        attack: its name in the catalogue.
+        fooled: samples for which it found one.
+        tried: samples that it was run on.
+        mean, median: of ||perturbation|| / ||input|| over the fooled ones, both as the model takes them (the paper's
+            measure, in the norm of the attack); None where none was fooled.
+    """
+
+    attack: str
+    fooled: int
+    tried: int
+    mean: float | None
+    median: float | None
+
+
+@dataclass(frozen=True)
+class ModelResult:
+    """One model under all attacks.
+
+    Attributes:
+        name: the key under which it was given.
+        path: its file; None for a model in memory.
+        correct: whether the clean sample is classified as labelled, [samples].
+        survives_true: whether it still is under the attacks that follow the true gradient, with the control,
+            [eps, samples].
+        survives: whether it still is under all attacks: the worst case, [eps, samples].
+        control, adaptive: of what the true gradient left before the control: what the control broke, and what the
+            attacks that adapt or need no gradient did, [eps, samples].
+        rows: the attacks in the order in which they ran.
+        noise: the attacks that look for the smallest perturbation.
+    """
+
+    name: str
+    path: Path | None
+    correct: Bools = field(repr=False)
+    survives_true: Bools = field(repr=False)
+    survives: Bools = field(repr=False)
+    control: Bools = field(repr=False)
+    adaptive: Bools = field(repr=False)
+    rows: tuple[AttackRow, ...] = field(repr=False)
+    noise: tuple[NoiseRow, ...] = field(repr=False)
+
+    @property
+    def clean_accuracy(self) -> float:
+        """Share of the samples that are right without an attack."""
+        return float(self.correct.mean())
+
+    def accuracy(self, eps: int, *, adaptive: bool = True) -> float:
+        """Share of the samples that stay right at the eps of this index.
+
+        Args:
+            adaptive: False counts the attacks that follow the true gradient only.
+        """
+        return float((self.survives if adaptive else self.survives_true)[eps].mean())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Counts and shares, in types that JSON has."""
+        return {
+            "name": self.name,
+            "path": None if self.path is None else str(self.path),
+            "clean_accuracy": self.clean_accuracy,
+            "true_gradient_accuracy": [self.accuracy(eps, adaptive=False) for eps in range(len(self.survives))],
+            "worst_case_accuracy": [self.accuracy(eps) for eps in range(len(self.survives))],
+            "broken_by_control": self.control.mean(axis=1).tolist(),
+            "broken_by_adaptive": self.adaptive.mean(axis=1).tolist(),
+            "attacks": [vars(row) for row in self.rows],
+            "smallest_perturbations": [vars(row) for row in self.noise],
+        }
+
+
+@dataclass(frozen=True)
+class Adversarial:
+    """A perturbed sample.
+
+    Attributes:
+        against: the model that it was made to fool.
+        attack: that made it.
+        eps: of the attack, the smallest at which one succeeded.
+        pixels: in [0, 1], in the data's own layout without the batch axis.
+        answers: model -> its class for these pixels.
+    """
+
+    against: str
+    attack: str
+    eps: float
+    pixels: Floats = field(repr=False)
+    answers: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One sample as the gallery shows it.
+
+    Attributes:
+        sample: its index in the data.
+        label: its class.
+        pixels: in [0, 1], in the data's own layout without the batch axis.
+        answers: model -> its class for these pixels.
+        adversarials: for each model that was fooled.
+    """
+
+    sample: int
+    label: int
+    pixels: Floats = field(repr=False)
+    answers: Mapping[str, int]
+    adversarials: tuple[Adversarial, ...]
+
+
+@dataclass(frozen=True)
+class ZeroedLayer:
+    """What JumpReLU does to one layer: the share of its positive inputs that it makes zero."""
+
+    layer: str
+    jump: str
+    share: float
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """The result of `run_campaign` and `evaluate`.
+
+    Attributes:
+        models: name -> result; the first is the one that the others are compared with.
+        eps: in pixel units ([0, 1]), ascending.
+        samples: how many; every share is of these.
+        attacks: names, in the order in which they ran.
+        settings: steps, restarts, queries, seed, and the versions that the numbers depend on.
+        verdicts: name -> verdict, for every model but the first.
+        zeroed: name -> what JumpReLU does to each layer, where it was measured.
+        examples: a few samples with their perturbations.
+        seconds: wall time, without what came out of a journal.
+    """
+
+    models: Mapping[str, ModelResult]
+    eps: tuple[float, ...]
+    samples: int
+    attacks: tuple[str, ...]
+    settings: Mapping[str, Any]
+    verdicts: Mapping[str, Verdict]
+    zeroed: Mapping[str, tuple[ZeroedLayer, ...]]
+    examples: tuple[Example, ...] = field(repr=False)
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but pictures and single samples, in types that JSON has."""
+        return {
+            "samples": self.samples,
+            "eps": list(self.eps),
+            "attacks": list(self.attacks),
+            "settings": dict(self.settings),
+            "models": [model.to_dict() for model in self.models.values()],
+            "verdicts": {name: verdict.to_dict() for name, verdict in self.verdicts.items()},
+            "activations_zeroed": {name: [vars(layer) for layer in layers] for name, layers in self.zeroed.items()},
+            "seconds": self.seconds,
+        }
+
+
+# --- From the arrays of all parts to results --------------------------------------------------------------------------
+
+_Numbers = npt.NDArray[np.float32]
+
+#: How many samples the gallery shows, and how many numbers of them in all.
+_SHOWN, _NUMBERS = 8, 1 << 20
+
+
+def model_result(name: str, path: Path | None, campaign: Campaign, parts: Sequence[Arrays]) -> ModelResult:
+    """One model, all shards."""
+    correct = _joined(parts, "correct")
+    return ModelResult(
+        name=name,
+        path=path,
+        correct=correct,
+        survives_true=correct & (_joined(parts, "by_true") < 0),
+        survives=correct & (_joined(parts, "by_all") < 0),
+        control=correct & _joined(parts, "control"),
+        adaptive=correct & _joined(parts, "adaptive"),
+        rows=tuple(_rows(campaign, parts, len(correct))),
+        noise=tuple(_noise_rows(campaign, parts)),
+    )
+
+
+def _joined(parts: Sequence[Arrays], name: str) -> npt.NDArray[Any]:
+    return np.concatenate([part[name] for part in parts], axis=-1)
+
+
+def _rows(campaign: Campaign, parts: Sequence[Arrays], samples: int) -> list[AttackRow]:
+    total = {name: np.sum([part[name] for part in parts], axis=0) for name in ("tried", "broke", "failed", "left")}
+    rows = []
+    for level, eps in enumerate(campaign.eps):
+        for number, attack in enumerate(campaign.runs):
+            tried, broke, failed, left = (int(total[name][level, number]) for name in total)
+            rows.append(AttackRow(attack, adapts(attack), eps, tried, broke, failed, left / samples))
+    return rows
+
+
+def _noise_rows(campaign: Campaign, parts: Sequence[Arrays]) -> list[NoiseRow]:
+    correct, noise = _joined(parts, "correct"), _joined(parts, "noise")
+    rows = []
+    for number, attack in enumerate(campaign.runs):
+        if info_of(attack).bounded:
+            continue
+        found = noise[number][np.isfinite(noise[number])]
+        mean, median = (float(np.mean(found)), float(np.median(found))) if len(found) else (None, None)
+        rows.append(NoiseRow(attack, len(found), int(correct.sum()), mean, median))
+    return rows
+
+
+def examples(campaign: Campaign, parts: Mapping[str, Sequence[Arrays]]) -> tuple[Example, ...]:
+    """A few samples that models were fooled on, those on which most were first."""
+    found: dict[int, list[tuple[str, str, float, _Numbers]]] = {}  # sample -> model, attack, eps, pixels
+    for name, shards in parts.items():
+        by = _joined(shards, "by_all")
+        for part in shards:
+            for sample, pixels in zip(part["kept_index"].tolist(), part["kept"], strict=True):
+                level = int(np.flatnonzero(by[:, sample] >= 0)[0])
+                attack = campaign.runs[by[level, sample]]
+                found.setdefault(sample, []).append((name, attack, campaign.eps[level], pixels))
+    size = int(np.prod(campaign.dataset.images.shape[1:]))
+    most = min(_SHOWN, max(1, _NUMBERS // (size * (1 + len(parts)))))
+    chosen = sorted(sorted(found, key=lambda sample: (-len(found[sample]), sample))[:most])
+    clean = {sample: campaign.dataset.batch(slice(sample, sample + 1))[0] for sample in chosen}
+    answers = _answers(campaign, [one for sample in chosen for one in (clean[sample], *(a[3] for a in found[sample]))])
+    labels = _joined(next(iter(parts.values())), "labels")
+    shown = []
+    for sample in chosen:
+        own = next(answers)
+        fooled = tuple(Adversarial(*one, next(answers)) for one in found[sample])
+        shown.append(Example(sample, int(labels[sample]), clean[sample], own, fooled))
+    return tuple(shown)
+
+
+def _answers(campaign: Campaign, pixels: Sequence[_Numbers]) -> Iterator[dict[str, int]]:
+    """What each model says to each sample; one model after the other, for few are open at a time."""
+    if not pixels:
+        return
+    said = {
+        name: judge_of(shipped).answers(np.stack(pixels), campaign.dataset).tolist()
+        for name, shipped in campaign.models.items()
+    }
+    for one in range(len(pixels)):
+        yield {name: answers[one] for name, answers in said.items()}

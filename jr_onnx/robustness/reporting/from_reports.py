@@ -1,0 +1,292 @@
+"""What the report of an evaluation or of a tuning shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from jr_onnx.conversion.policy import jump_text
+from jr_onnx.robustness.evaluation.part import info_of
+from jr_onnx.robustness.evaluation.report import EvaluationReport, Example, ModelResult
+from jr_onnx.robustness.evaluation.verdict import Verdict
+from jr_onnx.robustness.reporting.contents import Bars, Chart, Contents, Line, Picture, Point, Table, Tone
+from jr_onnx.robustness.statistics import Interval, proportion_interval
+from jr_onnx.robustness.tuning.report import Candidate, TuningReport
+from jr_onnx.text import count, eps_text
+
+CAUTION = (
+    "Every number is for these attacks at this effort: a stronger attack may find more, none may find less. "
+    "JumpReLU is no replacement for adversarial training."
+)
+
+
+def evaluation_contents(report: EvaluationReport, command: str = "") -> Contents:
+    """The report of one model against its original, which stand first in it."""
+    reference, hardened, *_ = report.models.values()
+    verdict = report.verdicts[hardened.name]
+    named = " against ".join(model.path.name if model.path else model.name for model in (hardened, reference))
+    return Contents(
+        title=f"{named} under attack",
+        words=verdict.words,
+        tone=tone(verdict),
+        headline=verdict.headline,
+        evidence=verdict.evidence,
+        facts=_evaluation_facts(report),
+        charts=(_against_eps(report),),
+        bars=tuple(
+            Bars(
+                "activations-zeroed",
+                "Positive activations that JumpReLU makes zero",
+                tuple((one.layer, one.share, f"jump {one.jump}") for one in layers),
+                "On clean samples.",
+            )
+            for layers in report.zeroed.values()
+            if layers
+        ),
+        tables=tuple(_tables(report)),
+        gallery=tuple(_sample(report, example) for example in report.examples if _is_image(example.pixels)),
+        command=command,
+        caution=CAUTION,
+    )
+
+
+def tone(verdict: Verdict) -> Tone:
+    """How a verdict is coloured."""
+    if verdict.gain == "WORSE" or verdict.masking:
+        return "bad"
+    return "good" if verdict.gain == "GAIN" else "neutral"
+
+
+def _evaluation_facts(report: EvaluationReport) -> tuple[tuple[str, str], ...]:
+    settings = report.settings
+    versions = ", ".join(f"{name} {version}" for name, version in settings["versions"].items())
+    return (
+        *((model.name, str(model.path or "in memory")) for model in report.models.values()),
+        ("data", f"{settings['data']}, {report.samples} samples"),
+        ("labels", str(settings["labels"])),
+        ("eps", ", ".join(eps_text(eps) for eps in report.eps)),
+        ("attacks", ", ".join(report.attacks)),
+        ("effort", f"{settings['steps']} steps, {settings['restarts']} restarts, {settings['queries']} queries"),
+        ("seed", str(settings["seed"])),
+        ("versions", versions),
+        ("time", f"{report.seconds:.1f} s"),
+    )
+
+
+def _against_eps(report: EvaluationReport) -> Chart:
+    lines, colors = [], []
+    for color, model in enumerate(report.models.values(), 1):
+        for name, survives, dashed in (
+            ("true gradient only", model.survives_true, True),
+            ("all attacks", model.survives, False),
+        ):
+            lines.append(Line(f"{model.name}, {name}", _points(report, model, survives), dashed))
+            colors.append(color)
+    return Chart(
+        "accuracy-against-eps",
+        "Accuracy under attack",
+        "eps, in pixels from 0 to 1",
+        tuple(lines),
+        tuple(colors),
+        note="At eps 0: clean accuracy. Bands are 95% intervals. Where a model's dashed line is far above its solid "
+        "one, the true gradient is masked, and the dashed line is an illusion.",
+    )
+
+
+def _points(report: EvaluationReport, model: ModelResult, survives: npt.NDArray[np.bool_]) -> tuple[Point, ...]:
+    return tuple(
+        _measured_point(x, right) for x, right in ((0.0, model.correct), *zip(report.eps, survives, strict=True))
+    )
+
+
+def _measured_point(x: float, right: npt.NDArray[np.bool_]) -> Point:
+    interval = proportion_interval(int(right.sum()), len(right))
+    return Point(x, interval.estimate, interval.low, interval.high)
+
+
+def _tables(report: EvaluationReport) -> list[Table]:
+    models = list(report.models.values())
+    header = ["eps", "attack", "gradient"]
+    for model in models:
+        header += [f"{model.name}: left", "tried", "broke", "failed"]
+    rows = []
+    for same in zip(*(model.rows for model in models), strict=True):
+        first = same[0]
+        cells = [eps_text(first.eps), first.attack, gradient_of(first.attack)]
+        for row in same:
+            cells += [f"{row.accuracy:.1%}", str(row.tried), str(row.broke), str(row.failed)]
+        rows.append(tuple(cells))
+    note = (
+        "Each attack gets the samples that those above it left; one that fell at a smaller eps is not tried again. "
+        "Left: share of all samples still right. Failed: gradient zero or not finite, which is no success. The attacks "
+        "that follow the true gradient ran first. What they left went to the control, the true gradient with as many "
+        "starts as the attacks that adapt have, and to these: neither starts from what the other left."
+    )
+    tables = [Table("Attack by attack", tuple(header), tuple(rows), note)]
+    if models[0].noise:
+        noise_rows = [
+            (row.attack, model.name, f"{row.fooled} of {row.tried}", _percent(row.mean), _percent(row.median))
+            for model in models
+            for row in model.noise
+        ]
+        header = ["attack", "model", "fooled", "mean noise", "median noise"]
+        note = (
+            "The paper's measure: size of the perturbation over size of the input, both as the model takes them, over "
+            "the samples that were fooled. These attacks follow the true gradient: more noise may only mean masking."
+        )
+        tables.append(Table("Smallest perturbations", tuple(header), tuple(noise_rows), note))
+    return tables
+
+
+def gradient_of(attack: str) -> str:
+    """What an attack follows, in a word or two."""
+    info = info_of(attack)
+    if not info.needs_gradient:
+        return "none"
+    if info.needs_source:
+        return "the original's"
+    return {"true": "true", "relu": "of Relu", "smooth": "smooth"}[info.backward.kind]
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.2%}"
+
+
+def _is_image(pixels: npt.NDArray[np.float32]) -> bool:
+    return pixels.ndim == 3 and (pixels.shape[0] in (1, 3) or pixels.shape[-1] in (1, 3))
+
+
+def _sample(report: EvaluationReport, example: Example) -> tuple[str, tuple[Picture, ...]]:
+    pictures = [Picture("clean", _answers(example.answers), _bytes(example.pixels))]
+    for one in example.adversarials:
+        change = (one.pixels - example.pixels) / (2 * one.eps) + np.float32(0.5)
+        pictures += [
+            Picture(f"change, {one.against}", (f"{one.attack}, eps {eps_text(one.eps)}",), _bytes(change)),
+            Picture(f"against {one.against}", _answers(one.answers), _bytes(one.pixels)),
+        ]
+    missed = [name for name in report.models if name not in {one.against for one in example.adversarials}]
+    held = f"; {' and '.join(missed)} held up to eps {eps_text(report.eps[-1])}" if missed else ""
+    return f"Sample {example.sample}, class {example.label}{held}", tuple(pictures)
+
+
+def _answers(answers: Mapping[str, int]) -> tuple[str, ...]:
+    return tuple(f"{name}: {answer}" for name, answer in answers.items())
+
+
+def _bytes(pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """[H, W, channels] from 0 to 255."""
+    last = pixels if pixels.shape[-1] in (1, 3) and pixels.shape[0] not in (1, 3) else pixels.transpose(1, 2, 0)
+    levels: npt.NDArray[np.uint8] = np.clip(last * 255 + 0.5, 0, 255).astype(np.uint8)
+    return levels
+
+
+# --- What the report of a tuning shows --------------------------------------------------------------------------------
+
+
+def tuning_contents(report: TuningReport, command: str = "") -> Contents:
+    """The report: the trade-off first."""
+    verdict = report.confirmation.verdict if report.confirmation is not None else None
+    shown = report.chosen or max(report.candidates, key=lambda one: (one.within_budget, one.zeroed_share))
+    colour: Tone = tone(verdict) if verdict is not None else "neutral"
+    return Contents(
+        title=f"The jump of {report.source or 'a model in memory'}",
+        words=_words(report),
+        tone=colour if report.chosen is not None else "neutral",
+        headline=f"{report.sentence[0].upper()}{report.sentence[1:]}.",
+        evidence=verdict.evidence if verdict is not None else (),
+        facts=_tuning_facts(report),
+        charts=(_trade_off(report),),
+        bars=(
+            Bars(
+                "activations-zeroed",
+                f"Positive activations made zero at jump {shown.choice.label}",
+                tuple((site.path, site.share, f"jump {jump_text(site.jump, 'float')}") for site in shown.zeroed),
+                "On clean samples.",
+            ),
+        ),
+        tables=(_table(report),),
+        command=command,
+        caution=CAUTION
+        if report.objective == "adaptive"
+        else "No attack was run: nothing here says that the model is any more robust than it was.",
+    )
+
+
+def _words(report: TuningReport) -> str:
+    if report.chosen is not None:
+        return f"JUMP {report.chosen.choice.label}"
+    verdict = report.confirmation.verdict if report.confirmation is not None else None
+    gained = verdict is not None and verdict.gain == "GAIN"  # but at a price over the budget
+    return "NO GAIN" if report.objective == "adaptive" and not gained else "NO JUMP"
+
+
+def _tuning_facts(report: TuningReport) -> tuple[tuple[str, str], ...]:
+    facts = [
+        ("model", str(report.source or "in memory")),
+        ("data", f"{report.data}: {report.tuned_on} samples chose, {report.tested_on} others confirmed"),
+        ("labels", "given" if report.labels else "the original's answers"),
+        ("objective", report.objective),
+        ("budget", f"a drop of {report.max_drop:g} points in clean accuracy"),
+    ]
+    if report.eps is not None:
+        facts += [
+            ("eps", eps_text(report.eps)),
+            ("attacks", ", ".join(report.attacks)),
+            ("attacked", f"at most {count(report.attacked, 'sample')} of each part"),
+        ]
+    return (*facts, *(("note", note) for note in report.notes), ("seed", str(report.seed)))
+
+
+def _trade_off(report: TuningReport) -> Chart:
+    """Against the jump, where all sites have the same; else against the quantile that it comes from."""
+    candidates = report.candidates
+    one_jump = all(candidate.choice.jump is not None for candidate in candidates)
+    ordered = sorted(candidates, key=lambda one: _x(one, one_jump))
+    attacked = [one for one in ordered if one.adaptive is not None]
+    lines = [Line("clean", tuple(_candidate_point(one, one_jump, one.clean) for one in ordered))]
+    if attacked:
+        under = f"eps {eps_text(report.eps or 0)}"
+        true = ((one, one.true_gradient) for one in attacked)
+        worst = ((one, one.adaptive) for one in attacked)
+        for name, pairs, dashed in ((f"true gradient, {under}", true, True), (f"worst case, {under}", worst, False)):
+            points = tuple(_candidate_point(one, one_jump, share) for one, share in pairs if share is not None)
+            lines.append(Line(name, points, dashed))
+    mark = None if report.chosen is None else (_x(report.chosen, one_jump), "chosen")
+    return Chart(
+        "trade-off",
+        "What the jump costs, and what it buys",
+        "jump" if one_jump else "quantile of the positive activations that is made zero",
+        tuple(lines),
+        (0, 1, 2)[: len(lines)],
+        mark,
+        "Bands are 95% intervals. A worst case that does not rise with the jump means that nothing is bought. "
+        "Candidates over the budget were not attacked.",
+    )
+
+
+def _x(candidate: Candidate, one_jump: bool) -> float:
+    choice = candidate.choice
+    return float((choice.jump if one_jump else choice.quantile) or 0.0)
+
+
+def _candidate_point(candidate: Candidate, one_jump: bool, share: Interval) -> Point:
+    return Point(_x(candidate, one_jump), share.estimate, share.low, share.high)
+
+
+def _table(report: TuningReport) -> Table:
+    header = ("jump", "clean", "drop", "zeroed", "true gradient", "worst case", "")
+    rows = []
+    for one in report.candidates:
+        mark = "chosen" if one is report.chosen else "" if one.within_budget else "over budget"
+        drop = f"{100 * one.drop.estimate:+.2f} points"
+        shares = (_share(one.true_gradient), _share(one.adaptive))
+        rows.append((one.choice.label, _share(one.clean), drop, f"{one.zeroed_share:.1%}", *shares, mark))
+    return Table("All candidates", header, tuple(rows), "With 95% intervals; on the samples that chose.")
+
+
+def _share(interval: Interval | None) -> str:
+    if interval is None:
+        return "-"
+    return f"{interval.estimate:.1%} ({100 * interval.low:.1f} to {100 * interval.high:.1f})"

@@ -1,0 +1,154 @@
+"""Runs of an opened model: one session for all candidates, batch by batch."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jr_onnx.conversion.element_types import BFLOAT16, NUMPY_TYPES, round_jump
+from jr_onnx.errors import ModelError
+from jr_onnx.files.splice import Piece
+from jr_onnx.robustness.dataset import Classifier, Dataset
+from jr_onnx.robustness.dataset.dataset import Rows, batches_of
+from jr_onnx.robustness.statistics import PositiveHistogram
+from jr_onnx.robustness.tuning.jump_inputs import COUNT, Hardened, OpenSite, opened
+from jr_onnx.runtime.execution import CannotRunError, Session, Way, library_problem, onnxruntime
+from jr_onnx.runtime.instrumented import Workspace, as_float, exposed
+from jr_onnx.runtime.sessions import default_providers
+
+#: Samples a run; a calibration has all activations of one run in memory, so it takes fewer.
+_BATCH, _CALIBRATION_BATCH = 64, 8
+
+#: What becomes zero is counted on about so many samples, in batches from everywhere among them.
+_COUNTED = 256
+
+#: Called with what was done, and what there is to do.
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What one choice of jumps did.
+
+    Attributes:
+        predictions: int64 [samples]; -1 where a score was NaN.
+        positive: path -> how many positive numbers came into the site; sites in bodies are left out.
+        kept: path -> how many of them came out.
+    """
+
+    predictions: npt.NDArray[np.int64]
+    positive: Mapping[str, int]
+    kept: Mapping[str, int]
+
+
+class OpenModel:
+    """A session in which the jumps are inputs."""
+
+    def __init__(self, session: Session, classifier: Classifier, sites: Sequence[OpenSite]) -> None:
+        self._session = session
+        self._classifier = classifier
+        self._sites = sites
+
+    def run(self, dataset: Dataset, choices: Sequence[Mapping[str, float]], progress: Progress) -> tuple[Counts, ...]:
+        """Every choice of jumps (path -> jump) on every sample; each batch is read once.
+
+        Activations are counted on some 256 of the samples, in whole batches; on all where they are less than 512.
+
+        Raises:
+            ModelError: the model does not run, or its scores do not have one column a class.
+        """
+        feeds = [self._jumps(choice) for choice in choices]
+        predictions: list[list[Rows]] = [[] for _ in choices]
+        totals = [dict.fromkeys(self._counted(), 0) for _ in choices]
+        batches = list(batches_of(len(dataset), self._classifier.batch_size, _BATCH))
+        stride = max(1, len(dataset) // _COUNTED)
+        for done, (rows, samples) in enumerate(batches):
+            inputs = self._classifier.feed(dataset.normalise(dataset.batch(rows)))
+            counted = not done % stride and (samples == len(rows) or not done)
+            inputs[COUNT] = np.asarray(counted)
+            for number, jumps in enumerate(feeds):
+                outputs = _run(self._session, {**inputs, **jumps})
+                predictions[number].append(self._classifier.predictions(outputs[self._classifier.output])[:samples])
+                for name in totals[number]:
+                    totals[number][name] += int(outputs[name])
+                progress(done * len(feeds) + number + 1, len(batches) * len(feeds))
+        return tuple(self._collected(found, counts) for found, counts in zip(predictions, totals, strict=True))
+
+    def _jumps(self, choice: Mapping[str, float]) -> dict[str, npt.NDArray[Any]]:
+        return {
+            site.jump: np.asarray(round_jump(choice[site.path], site.element_type), NUMPY_TYPES[site.jump_type])
+            for site in self._sites
+        }
+
+    def _counted(self) -> Iterator[str]:
+        return (name for site in self._sites for name in (site.positive, site.kept) if name)
+
+    def _collected(self, predictions: Sequence[Rows], counts: Mapping[str, int]) -> Counts:
+        positive: dict[str, int] = {}
+        kept: dict[str, int] = {}
+        for site in self._sites:
+            if site.positive:
+                positive[site.path] = positive.get(site.path, 0) + counts[site.positive]
+                kept[site.path] = kept.get(site.path, 0) + counts[site.kept]
+        return Counts(np.concatenate(predictions), positive, kept)
+
+
+@contextmanager
+def open_model(hardened: Hardened, classifier: Classifier) -> Iterator[OpenModel]:
+    """The opened model in a session, for as long as the context lasts.
+
+    Raises:
+        ModelError: onnxruntime does not load it.
+        RuntimeMissingError: there is no onnxruntime.
+    """
+    pieces, sites = opened(hardened.model)
+    with _session(hardened, pieces) as session:
+        yield OpenModel(session, classifier, sites)
+
+
+def calibrate(
+    hardened: Hardened, classifier: Classifier, dataset: Dataset, progress: Progress
+) -> dict[str, PositiveHistogram]:
+    """The positive numbers that come into each site at jump 0: path -> their histogram, from one pass over the samples.
+
+    Sites in the body of an If, Loop or Scan are left out: their values cannot be seen from outside.
+    """
+    sites = hardened.model.in_place
+    values = {site.input: site.element_type for _, site in sites}
+    histograms = {path: PositiveHistogram() for path, _ in sites}
+    with _session(hardened, exposed(hardened.model.source, values)) as session:
+        batches = list(batches_of(len(dataset), classifier.batch_size, _CALIBRATION_BATCH))
+        for done, (rows, samples) in enumerate(batches):
+            feeds = classifier.feed(dataset.normalise(dataset.batch(rows)))
+            outputs = {**feeds, **_run(session, feeds)}  # a site may read the input itself
+            for path, site in sites if samples == len(rows) or not done else ():
+                name = as_float(site.input) if site.element_type == BFLOAT16 else site.input
+                histograms[path].add(outputs[name])
+            progress(done + 1, len(batches))
+    return histograms
+
+
+def _run(session: Session, feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    try:
+        return session.run(feeds)
+    except CannotRunError as error:
+        raise ModelError(f"onnxruntime does not run the model on these samples: {error}") from error
+
+
+@contextmanager
+def _session(hardened: Hardened, pieces: list[Piece]) -> Iterator[Session]:
+    library = not library_problem()
+    provider = default_providers(onnxruntime(), library)[0]
+    with tempfile.TemporaryDirectory(prefix="jr-onnx-") as folder:
+        try:
+            path = Workspace(Path(folder)).write(hardened.model.source, pieces, "hardened", "opened")
+            yield Session(path, Way(provider, library), threads=0)
+        except CannotRunError as error:
+            raise ModelError(f"onnxruntime does not load the model: {error}") from error

@@ -1,0 +1,131 @@
+"""The stages of tuning one model on one split of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from jr_onnx.errors import ModelError
+from jr_onnx.robustness.dataset import Classifier, Dataset
+from jr_onnx.robustness.statistics import Interval, paired_test, proportion_interval
+from jr_onnx.robustness.tuning.grid import QUANTILES, Choice, from_grid, from_quantiles, policy_of
+from jr_onnx.robustness.tuning.jump_inputs import Hardened
+from jr_onnx.robustness.tuning.report import Candidate, Confirmation, ZeroedSite
+from jr_onnx.robustness.tuning.robustness import AttackSettings, attack
+from jr_onnx.robustness.tuning.runs import Counts, OpenModel, Progress, calibrate
+
+if TYPE_CHECKING:
+    from jr_onnx.robustness.evaluation.report import EvaluationReport
+
+
+#: Called with the name of a stage, what was done in it, and what there is to do.
+StageProgress = Callable[[str, int, int], None]
+
+#: The stages that attack, whose finished parts are in the journal.
+ATTACKING = ("attack", "confirm")
+
+_Rights = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What all stages share.
+
+    Attributes:
+        max_drop: the budget, as a share.
+        attacks: None where none shall run.
+    """
+
+    model: str | Path | onnx.ModelProto
+    classifier: Classifier
+    hardened: Hardened
+    max_drop: float
+    attacks: AttackSettings | None
+    clip: bool
+    seed: int
+    progress: StageProgress
+
+    def choices(
+        self, grid: Sequence[float] | None, quantiles: Sequence[float] | None, per_layer: bool, dataset: Dataset
+    ) -> tuple[Choice, ...]:
+        """What is tried, jump 0 first."""
+        paths = tuple(dict.fromkeys(path for path, _ in self.hardened.model.sites))
+        if grid is not None:
+            return from_grid(grid, paths)
+        histograms = calibrate(self.hardened, self.classifier, dataset, self._stage("calibrate"))
+        return from_quantiles(quantiles or QUANTILES, histograms, paths, per_layer=per_layer)
+
+    def candidates(self, session: OpenModel, dataset: Dataset, choices: Sequence[Choice]) -> tuple[Candidate, ...]:
+        """Every choice measured, those within the budget under attack too."""
+        rights, counts = self._measured(session, dataset, choices)
+        found = [self._candidate(*one, rights[0]) for one in zip(choices, rights, counts, strict=True)]
+        if self.attacks is None:
+            return tuple(found)
+        inside = [number for number, candidate in enumerate(found) if candidate.within_budget]
+        report = self._attack([found[number].choice for number in inside], dataset, ATTACKING[0])
+        for name, number in enumerate(inside):
+            result, verdict = report.models[str(name)], report.verdicts.get(str(name))
+            found[number] = replace(
+                found[number],
+                true_gradient=_share(result.survives_true[0]),
+                adaptive=_share(result.survives[0]),
+                masking=verdict is not None and verdict.masking,
+            )
+        return tuple(found)
+
+    def confirmation(self, session: OpenModel, dataset: Dataset, original: Candidate, best: Candidate) -> Confirmation:
+        """The best candidate against jump 0 on samples that had no say in the choice."""
+        choices = (original.choice, best.choice)
+        rights, _ = self._measured(session, dataset, choices)
+        clean, drop = _clean(*rights)
+        if self.attacks is None:
+            return Confirmation(best.choice, clean, drop)
+        verdict = self._attack(choices, dataset, ATTACKING[1]).verdicts["1"]
+        return Confirmation(best.choice, clean, drop, verdict)
+
+    def _measured(
+        self, session: OpenModel, dataset: Dataset, choices: Sequence[Choice]
+    ) -> tuple[list[_Rights], tuple[Counts, ...]]:
+        """For each choice which samples are right, and its counts; the first choice is jump 0."""
+        counts = session.run(dataset, [choice.jumps for choice in choices], self._stage("measure"))
+        answers = counts[0].predictions
+        if (answers < 0).any():
+            raise ModelError(f"the model gives NaN for {int((answers < 0).sum())} of the samples of {dataset.name}")
+        labels = answers if dataset.labels is None else dataset.labels
+        return [one.predictions == labels for one in counts], counts
+
+    def _candidate(self, choice: Choice, right: _Rights, counts: Counts, original: _Rights) -> Candidate:
+        clean, drop = _clean(original, right)
+        zeroed = tuple(
+            ZeroedSite(path, choice.jumps[path], positive, positive - counts.kept[path])
+            for path, positive in counts.positive.items()
+        )
+        # Counted, for what is lost may be just the budget.
+        lost = int(original.sum()) - int(right.sum())
+        return Candidate(choice, clean, drop, zeroed, lost <= self.max_drop * len(right) * (1 + 1e-9))
+
+    def _attack(self, choices: Sequence[Choice], dataset: Dataset, stage: str) -> EvaluationReport:
+        if self.attacks is None:
+            raise TypeError("no attacks are to run")
+        policies = [policy_of(choice, self.hardened.fixed) for choice in choices]
+        progress = self._stage(stage)
+        return attack(self.model, policies, dataset, self.attacks, clip=self.clip, seed=self.seed, progress=progress)
+
+    def _stage(self, name: str) -> Progress:
+        return lambda done, total: self.progress(name, done, total)
+
+
+def _clean(original: _Rights, right: _Rights) -> tuple[Interval, Interval]:
+    """The share that is right, and what that is below jump 0's."""
+    gain = paired_test(original, right).difference
+    return _share(right), Interval(-gain.estimate + 0.0, -gain.high, -gain.low)
+
+
+def _share(right: _Rights) -> Interval:
+    return proportion_interval(int(right.sum()), len(right))

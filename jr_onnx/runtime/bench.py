@@ -1,0 +1,254 @@
+"""Every file in turn in one process, so that a machine whose speed drifts slows all of them alike."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy.typing as npt
+
+from jr_onnx.arguments import as_integer, as_list, as_lists, as_path, as_text
+from jr_onnx.errors import ModelError, OptionError
+from jr_onnx.files.source import about, check_is_file
+from jr_onnx.runtime.arrays import inputs_of
+from jr_onnx.runtime.execution import (
+    Arrays,
+    CannotRunError,
+    Session,
+    Way,
+    has_use_for_kernels,
+    library_problem,
+    onnxruntime,
+    provider_name,
+)
+from jr_onnx.runtime.inputs import Sampler
+from jr_onnx.runtime.measure import (
+    BenchReport,
+    FileCost,
+    Timing,
+    blamed_on,
+    op_type_times,
+    open_session,
+    peak_memory,
+    ratio,
+    taken,
+)
+
+#: How often all sessions are made anew: where a session's memory happens to lie can make it 10% faster or slower.
+_BLOCKS = 4
+
+_WARM_UP = 1
+
+#: For each model, a list of seconds.
+Times = tuple[list[float], ...]
+
+
+def bench(
+    models: Sequence[str | Path],
+    *,
+    provider: str = "CPU",
+    batches: Sequence[int] = (),
+    threads: Sequence[int] = (1,),
+    rounds: int = 15,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    data: Mapping[str, npt.NDArray[Any]] | str | Path | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+    progress: Callable[[int], None] = lambda _: None,
+) -> BenchReport:
+    """Measure the time and the memory of some models on the same inputs.
+
+    All sessions live in one process and run in turn, in an order that moves on by one each round; they are made anew a
+    few times on the way. JumpReLU runs by kernel where the kernel library is installed.
+
+    Args:
+        models: files; the first is the one that the others are compared with.
+        provider: an execution provider, "cpu" or "CUDAExecutionProvider".
+        batches: sizes of the first axis of inputs that leave it open; empty: what the model or `shapes` fix, else 1.
+        threads: numbers of onnxruntime's intra-op threads.
+        rounds: how often each model runs, at least 2; it runs once more in each new session to warm up.
+        shapes: of inputs, by name, where other open axes must have sizes that cannot be found by trying.
+        data: real inputs by name, or an NPZ file of them; others are random. Each array is fed as it is, so that its
+            first axis is the batch size.
+        clock: what the runs are timed with. `time.process_time` leaves out what other programs take of a busy machine;
+            it is for one thread, since it adds up threads.
+        progress: called with the number of rounds since its last call; `steps` says how many there are.
+
+    Raises:
+        OptionError: an option makes no sense.
+        ModelError: a model does not run.
+    """
+    paths = [as_path("models", model) for model in as_list("models", models)]
+    batches = [as_integer("batches", batch) for batch in as_list("batches", batches)]
+    threads = [as_integer("threads", number) for number in as_list("threads", threads)]
+    shapes, rounds = as_lists("shapes", shapes or {}), as_integer("rounds", rounds)
+    arrays = inputs_of(data)
+    if not paths or rounds < 2 or min(threads, default=0) < 1 or min(batches, default=1) < 1:
+        raise OptionError("give at least one model, two rounds, and batch sizes and threads of 1 and more")
+    for path in paths:
+        with about(path):
+            check_is_file(path)
+    try:
+        name = provider_name(as_text("provider", provider))
+        feeds = _feeds(paths, name, batches, shapes, arrays)
+        timings: list[Timing] = []
+        creations: list[Times] = []
+        for count in dict.fromkeys(threads):
+            times, made = _blocks(paths, name, count, feeds, rounds, clock, progress)
+            creations.append(made)
+            timings += _timings(paths, count, times)
+        files = _costs(paths, name, threads[0], next(iter(feeds.values())), creations[0], progress)
+    except CannotRunError as error:
+        raise ModelError(str(error)) from error
+    return BenchReport(name, onnxruntime().__version__, rounds, tuple(timings), files)
+
+
+def steps(models: int, batches: int, threads: int, rounds: int) -> int:
+    """How many rounds `bench` tells of, in all."""
+    return batches * threads * rounds + models
+
+
+def _feeds(
+    paths: Sequence[Path],
+    provider: str,
+    batches: Sequence[int],
+    shapes: Mapping[str, Sequence[int]],
+    data: Arrays,
+) -> dict[int, Arrays]:
+    """Inputs by batch size, on which every model ran before anything is measured."""
+    sessions = [open_session(path, provider, 1) for path in paths]
+    _check_inputs(paths, sessions)
+    # The first file may be the original, which has no input for a jump among the data.
+    takes_all = (
+        path for path, session in zip(paths, sessions, strict=True) if taken(session, data).keys() == data.keys()
+    )
+    feeds = _inputs(next(takes_all, paths[0]), provider, batches, shapes, data)
+    try:
+        for path, session in zip(paths, sessions, strict=True):
+            with blamed_on(path):
+                for inputs in feeds.values():
+                    session.run(None, taken(session, inputs))
+    except CannotRunError as error:
+        raise CannotRunError(
+            f"{str(error).rstrip('.')}; give a --batch, --shape or --data that every model takes"
+        ) from error
+    return feeds
+
+
+def _inputs(
+    first: Path, provider: str, batches: Sequence[int], shapes: Mapping[str, Sequence[int]], data: Arrays
+) -> dict[int, Arrays]:
+    session = Session(first, Way(provider, has_use_for_kernels(provider) and not library_problem()))
+    own: dict[str, Sequence[Any]] = {one.name: one.shape for one in session.inputs()}
+    feeds = {}
+    given = {**shapes, **{name: array.shape for name, array in data.items() if name in own}}
+    for batch in _sizes(first, own, batches, given):
+        batched = {name: _with_batch(shape, batch) for name, shape in own.items()}
+        feeds[batch] = Sampler(session, {**batched, **shapes}, data).random(0, 1.0).feeds
+    return feeds
+
+
+def _sizes(
+    first: Path, own: Mapping[str, Sequence[Any]], batches: Sequence[int], shapes: Mapping[str, Sequence[int]]
+) -> Sequence[int]:
+    """The batch sizes that will be fed: those asked for, or the one that the model or `shapes` fix.
+
+    Args:
+        shapes: those that were given, of data too.
+
+    Raises:
+        OptionError: a size was asked for that is not the fixed one.
+    """
+    axes = {name: shape[0] for name, shape in {**own, **shapes}.items() if shape}
+    left = {axis for axis in axes.values() if not isinstance(axis, int)}
+    # Beside an input that is left open, only those whose first axis has the same name in the model tell its size.
+    shared = {name for name, shape in own.items() if shape and isinstance(shape[0], str) and shape[0] in left}
+    fixed = {name: axis for name, axis in axes.items() if isinstance(axis, int) and (not left or name in shared)}
+    if left and not fixed:
+        return batches or (1,)
+    name, size = next(iter(fixed.items()), ("", 1))
+    for batch in batches:
+        if batch != size:
+            by, out = (f"--shape or --data of '{name}'", "one of the two") if name in shapes else (first, "--batch")
+            raise OptionError(f"--batch {batch}: {by} has the fixed size {size} there; leave {out} out")
+    return (size,)
+
+
+def _check_inputs(paths: Sequence[Path], sessions: Sequence[Any]) -> None:
+    """All models take what the first one takes."""
+    taken = [{one.name: one.type for one in session.get_inputs()} for session in sessions]
+    for path, inputs in zip(paths, taken, strict=True):
+        if inputs != taken[0]:
+            own, first = (", ".join(f"{name} {kind}" for name, kind in one.items()) for one in (inputs, taken[0]))
+            raise OptionError(f"{path} takes {own or 'nothing'}, and {paths[0]} takes {first or 'nothing'}")
+
+
+def _with_batch(shape: Sequence[Any], batch: int) -> list[Any]:
+    return [batch, *shape[1:]] if shape and not isinstance(shape[0], int) else list(shape)
+
+
+def _blocks(
+    paths: Sequence[Path],
+    provider: str,
+    threads: int,
+    feeds: Mapping[int, Arrays],
+    rounds: int,
+    clock: Callable[[], float],
+    progress: Callable[[int], None],
+) -> tuple[dict[int, Times], Times]:
+    """Seconds of each run by batch size, and of each making of a session."""
+    times: dict[int, Times] = {batch: tuple([] for _ in paths) for batch in feeds}
+    creations: Times = tuple([] for _ in paths)
+    open_session(paths[0], provider, threads)  # warms onnxruntime up
+    blocks = min(_BLOCKS, rounds)
+    for block in range(blocks):
+        sessions: dict[int, Any] = {}
+        for index in _order(len(paths), block):
+            started = clock()
+            sessions[index] = open_session(paths[index], provider, threads)
+            creations[index].append(clock() - started)
+        for batch, inputs in feeds.items():
+            for number in range(-_WARM_UP, len(range(block, rounds, blocks))):
+                for index in _order(len(paths), number):
+                    feed = taken(sessions[index], inputs)
+                    with blamed_on(paths[index]):
+                        started = clock()
+                        sessions[index].run(None, feed)
+                        seconds = clock() - started
+                    if number >= 0:
+                        times[batch][index].append(seconds)
+                progress(int(number >= 0))
+    return times, creations
+
+
+def _timings(paths: Sequence[Path], threads: int, times: Mapping[int, Times]) -> list[Timing]:
+    return [
+        Timing(str(path), batch, threads, median(own), ratio(own, each[0]))
+        for batch, each in times.items()
+        for path, own in zip(paths, each, strict=True)
+    ]
+
+
+def _order(models: int, number: int) -> list[int]:
+    """Which model is first moves on every second time; in between the order is reversed, so that neighbours change."""
+    order = [(place + number // 2) % models for place in range(models)]
+    return order[::-1] if number % 2 else order
+
+
+def _costs(
+    paths: Sequence[Path],
+    provider: str,
+    threads: int,
+    feeds: Arrays,
+    creations: Times,
+    progress: Callable[[int], None],
+) -> tuple[FileCost, ...]:
+    costs = []
+    for path, times in zip(paths, creations, strict=True):
+        by_type = op_type_times(path, provider, threads, feeds)
+        peak = peak_memory(path, provider, threads, feeds)
+        costs.append(FileCost(str(path), median(times), ratio(times, creations[0]), peak, by_type))
+        progress(1)
+    return tuple(costs)

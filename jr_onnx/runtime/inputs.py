@@ -1,0 +1,246 @@
+"""Inputs to run a model on: random ones that fit it, edge values, and those of the user."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from jr_onnx.conversion.graph.names import used_names
+from jr_onnx.conversion.graph.scopes import graphs_in, own_domain
+from jr_onnx.errors import OptionError
+from jr_onnx.runtime.execution import Arrays, CannotRunError, Session
+
+_DTYPES: Mapping[str, np.dtype[Any]] = {
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(float16)": np.dtype(np.float16),
+    "tensor(double)": np.dtype(np.float64),
+    "tensor(bool)": np.dtype(np.bool_),
+    **{f"tensor({sign}int{bits})": np.dtype(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)},
+}
+
+#: Tried in turn for dimensions that the model leaves open, until it runs: first the batch, then all others.
+_OPEN = ((2, 8), (1, 8), (2, 32), (1, 32), (1, 64), (1, 224), (2, 3), (1, 3), (1, 1), (1, 299))
+
+#: Small integers: an index, a length or a number of steps that any model has room for.
+_INTEGERS = 3
+
+#: What the random inputs are multiplied by, until a value passes the jump at every site.
+SCALES = (1.0, 8.0, 64.0, 512.0, 4096.0)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One set of inputs.
+
+    Attributes:
+        name: as messages call it.
+        real: whether outputs on it say something about the model; edge values say something about a site only.
+    """
+
+    name: str
+    feeds: Arrays
+    real: bool
+
+
+@dataclass(frozen=True)
+class _Input:
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int | str | None, ...]
+
+
+class Sampler:
+    """Makes inputs for one model."""
+
+    def __init__(
+        self,
+        session: Session,
+        shapes: Mapping[str, Sequence[int]],
+        data: Arrays,
+        *,
+        small: Collection[str] = (),
+        advice: str = "; give --shape NAME=D,D or --data NPZ",
+    ) -> None:
+        """Find shapes that the model runs on.
+
+        Args:
+            small: the inputs that are fed small whole numbers only, whatever their type.
+            advice: what the user can do where none are found, for the error.
+
+        Raises:
+            OptionError: `shapes` or `data` name an input that there is not, or an array is not what the input takes.
+            CannotRunError: the model takes what cannot be made up, or runs on none of the shapes tried.
+        """
+        described = session.inputs()
+        _check_names("--shape", shapes, described)
+        _check_names("--data", data, [*described, *session.defaults()])
+        taken = {one.name: one for one in (*described, *session.defaults())}
+        self._data = {name: _fitted(np.asarray(array), taken[name]) for name, array in data.items()}
+        self._inputs = _described([one for one in described if one.name not in data], shapes, advice)
+        self._small = frozenset(small)
+        self._sizes = _OPEN[0]
+        if self._inputs:
+            self._sizes = self._fitting(session, advice)
+
+    def _fitting(self, session: Session, advice: str) -> tuple[int, int]:
+        failures = []
+        for sizes in _OPEN:
+            self._sizes = sizes
+            try:
+                session.run(self.random(0, 1.0).feeds)
+            except CannotRunError as error:
+                failures.append(str(error))
+                continue
+            return sizes
+        raise CannotRunError(f"the model runs on no random input ({failures[0]}){advice}")
+
+    @property
+    def makes_inputs(self) -> bool:
+        """Whether there are random inputs; not where the user's data leave none to make up."""
+        return bool(self._inputs) or not self._data
+
+    def random(self, number: int, scale: float) -> Sample:
+        """The number-th random sample, always the same."""
+        draw = np.random.default_rng(number)
+        feeds = {one.name: self._array(one, draw, scale, number) for one in self._inputs}
+        return Sample(f"random input {number} times {scale:g}", {**feeds, **self._data}, real=True)
+
+    def edges(self, values: Sequence[float]) -> Sample:
+        """Every floating-point input that need not be small filled with these values, over and over."""
+        draw = np.random.default_rng(0)
+        feeds = {}
+        for one in self._inputs:
+            array = self._array(one, draw, 1.0, 0)
+            if one.dtype.kind == "f" and one.name not in self._small:
+                with np.errstate(over="ignore"):
+                    array = np.resize(np.asarray(values).astype(one.dtype), array.shape)
+            feeds[one.name] = array
+        return Sample("edge values", {**feeds, **self._data}, real=False)
+
+    def given(self) -> Iterator[Sample]:
+        """The user's data, if they are all that the model needs."""
+        if self._data and not self._inputs:
+            yield Sample("--data", self._data, real=True)
+
+    def _array(self, one: _Input, draw: np.random.Generator, scale: float, number: int) -> npt.NDArray[Any]:
+        batch, other = self._sizes
+        shape = [
+            dim if isinstance(dim, int) else batch if not position else other for position, dim in enumerate(one.shape)
+        ]
+        try:
+            if one.name in self._small:
+                return _drawn(np.dtype(np.int64), shape, draw, scale, number).astype(one.dtype)
+            return _drawn(one.dtype, shape, draw, scale, number)
+        except (MemoryError, ValueError) as error:
+            raise CannotRunError(f"input '{one.name}' cannot be made in the shape {shape}: {error}") from error
+
+
+def _drawn(
+    dtype: np.dtype[Any], shape: Sequence[int], draw: np.random.Generator, scale: float, number: int
+) -> npt.NDArray[Any]:
+    if dtype.kind == "f":
+        values: npt.NDArray[Any] = draw.standard_normal(shape, dtype=np.float64 if dtype.itemsize > 4 else np.float32)
+        values *= scale
+        return values.astype(dtype, copy=False)
+    if dtype.kind == "b":
+        return np.full(shape, number % 2 == 0)
+    return np.asarray(draw.integers(1, _INTEGERS, shape, dtype=dtype, endpoint=True))
+
+
+def _described(described: Sequence[Any], shapes: Mapping[str, Sequence[int]], advice: str) -> list[_Input]:
+    inputs = []
+    for one in described:
+        if one.type not in _DTYPES:
+            raise CannotRunError(f"input '{one.name}' is a {one.type}, which cannot be made up{advice}")
+        inputs.append(_Input(one.name, _DTYPES[one.type], tuple(shapes.get(one.name, one.shape))))
+    return inputs
+
+
+def _fitted(array: npt.NDArray[Any], taken: Any) -> npt.NDArray[Any]:
+    """The user's array in the type of the input, if that only rounds its values: NumPy's own type is float64."""
+    shape = list(taken.shape)  # empty for an unknown rank too
+    fixed = [isinstance(size, int) for size in shape]
+    if shape and (
+        len(shape) != array.ndim or any(f and a != b for f, a, b in zip(fixed, shape, array.shape, strict=True))
+    ):
+        wanted = ", ".join(str(size if size is not None else "?") for size in shape)
+        raise OptionError(f"--data: '{taken.name}' has the shape {list(array.shape)}, the model takes [{wanted}]")
+    dtype = _DTYPES.get(taken.type)
+    if dtype is None or dtype == array.dtype:
+        return array
+    with np.errstate(over="ignore"):
+        cast = array.astype(dtype) if _kind(array.dtype) == _kind(dtype) else None
+    same = cast is not None and (np.isfinite(cast) == np.isfinite(array) if dtype.kind == "f" else cast == array)
+    if cast is None or not np.all(same):
+        what = f"is {array.dtype}" if cast is None else f"has values that {dtype} has not"
+        raise OptionError(f"--data: '{taken.name}' {what}, the model takes {dtype}; save it so")
+    return cast
+
+
+def _kind(dtype: np.dtype[Any]) -> str:
+    return "i" if dtype.kind == "u" else dtype.kind
+
+
+def _check_names(option: str, given: Mapping[str, object], described: Sequence[Any]) -> None:
+    known = [one.name for one in described]
+    for name in given:
+        if name not in known:
+            raise OptionError(f"{option}: the model has no input '{name}'; it has {', '.join(known) or 'none'}")
+
+
+# --- Which inputs of a model become integers on their way: an index, a size, a number of steps ------------------------
+
+_INTEGER_POSITIONS = frozenset(
+    onnx.TensorProto.DataType.Value(f"{sign}INT{bits}") for sign in ("", "U") for bits in (8, 16, 32, 64)
+)
+
+#: What these give is within bounds, whatever they take: places in a tensor, its shape, true or false.
+_BOUNDED = frozenset({"Shape", "Size", "ArgMax", "ArgMin", "NonZero", "NonMaxSuppression"}) | frozenset(
+    {"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "IsNaN", "IsInf", "Not", "And", "Or", "Xor"}
+)
+
+
+def becoming_integers(model: onnx.ModelProto) -> frozenset[str]:
+    """The names of the graph inputs, of any type, from which a Cast to integers can be reached."""
+    functions = {(own_domain(one.domain), one.name): one for one in model.functions}
+    takers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
+    for node in model.graph.node:
+        for name in used_names(node):
+            takers[name].append(node)
+    return frozenset(value.name for value in model.graph.input if _reaches_cast(value.name, takers, functions))
+
+
+_Functions = dict[tuple[str, str], onnx.FunctionProto]
+
+
+def _reaches_cast(name: str, takers: dict[str, list[onnx.NodeProto]], functions: _Functions) -> bool:
+    seen, waiting = {name}, [name]
+    while waiting:
+        for node in takers.get(waiting.pop(), ()):
+            if _casts([node], functions, set()):
+                return True
+            given = node.output[:1] if node.op_type == "TopK" else () if node.op_type in _BOUNDED else node.output
+            waiting += (one for one in given if one not in seen)
+            seen.update(given)
+    return False
+
+
+def _casts(nodes: Iterable[onnx.NodeProto], functions: _Functions, entered: set[tuple[str, str]]) -> bool:
+    """Whether one of the nodes, or of those in their bodies and functions, casts to integers."""
+    for node in nodes:
+        if node.op_type == "Cast" and any(one.name == "to" and one.i in _INTEGER_POSITIONS for one in node.attribute):
+            return True
+        if any(_casts(graph.node, functions, entered) for graph in graphs_in(node)):
+            return True
+        key = own_domain(node.domain), node.op_type
+        if key in functions and key not in entered:
+            entered.add(key)
+            if _casts(functions[key].node, functions, entered):
+                return True
+    return False

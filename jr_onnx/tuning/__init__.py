@@ -1,1 +1,0 @@
-"""Choosing the jump on validation data: within a budget of clean accuracy, by what is left under attacks that adapt."""

@@ -1,0 +1,511 @@
+"""External data: brought along or shared, checked, and never loaded."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import strange_models
+from strange_models import save_external
+from support import session
+
+import jr_onnx
+from jr_onnx.cli.main import main
+from jr_onnx.files import writing
+from jr_onnx.files.external import EXTERNAL_MODES, all_tensors
+
+posix_only = pytest.mark.skipif(os.name != "posix", reason="links as POSIX has them")
+
+#: The weights that the model adds: 16 bytes, so that values can be compared.
+WEIGHTS = bytes(range(16))
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "source"
+    folder.mkdir()
+    save_external(folder / "model.onnx", {"w": WEIGHTS})
+    return folder / "model.onnx"
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Path:
+    folder = tmp_path / "other"
+    folder.mkdir()
+    return folder
+
+
+def files_in(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def convert(*arguments: str | Path) -> int:
+    return main(["convert", "--jump", "0.5", *map(str, arguments)])
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    """The one line with which the command refuses."""
+    assert convert(*arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.count("\n") == 1
+    return printed.err
+
+
+# --- brought along ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [[], ["--external", "share"], ["--external", "link"], ["--external", "copy"]])
+def test_in_the_same_folder_the_data_file_is_shared_and_not_touched(arguments: list[str], source: Path) -> None:
+    data = source.with_name("w.bin")
+    before = data.stat()
+    assert convert(source, *arguments) == 0
+    assert files_in(source.parent) == {"model.onnx", "model.jumprelu.onnx", "w.bin"}
+    after = data.stat()
+    assert (after.st_ino, after.st_mtime_ns, after.st_nlink) == (before.st_ino, before.st_mtime_ns, 1)
+    [tensor] = onnx.load(source.with_name("model.jumprelu.onnx")).graph.initializer[:1]
+    assert tensor.raw_data == WEIGHTS
+
+
+@posix_only
+@pytest.mark.parametrize(("arguments", "links"), [([], 1), (["--external", "link"], 2), (["--external", "copy"], 1)])
+def test_in_another_folder_the_data_file_is_linked_or_copied(
+    arguments: list[str], links: int, source: Path, other: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert convert(source, "-o", other / "hardened.onnx", "--json", *arguments) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["external_mode"] == ("link" if links == 2 else "copy")
+    assert report["external_data"] == ["w.bin"]
+    assert files_in(other) == {"hardened.onnx", "w.bin"}
+    data = (other / "w.bin").stat()
+    assert (data.st_nlink, data.st_ino == source.with_name("w.bin").stat().st_ino) == (links, links == 2)
+    assert (other / "w.bin").read_bytes() == WEIGHTS
+
+
+@pytest.mark.parametrize("mode", ["link", "copy"])
+def test_data_in_subfolders_are_brought_to_the_same_subfolders(mode: str, tmp_path: Path, other: Path) -> None:
+    locations = {"w": "weights/deep/w.bin", "v": "weights/v.bin", "u": "u.bin"}
+    save_external(tmp_path / "model.onnx", {"w": WEIGHTS, "v": b"v" * 8, "u": b"u" * 4}, locations=locations)
+    assert convert(tmp_path / "model.onnx", "-o", other / "hardened.onnx", "--external", mode) == 0
+    assert files_in(other) >= {"hardened.onnx", *locations.values()}
+    assert [(other / location).read_bytes() for location in locations.values()] == [WEIGHTS, b"v" * 8, b"u" * 4]
+
+
+@pytest.mark.parametrize("mode", ["link", "copy"])
+def test_one_file_that_is_written_in_several_ways_is_brought_once(mode: str, tmp_path: Path, other: Path) -> None:
+    locations = {"w": "w.bin", "again": "./w.bin", "and again": ".//w.bin"}
+    save_external(tmp_path / "model.onnx", dict.fromkeys(locations, WEIGHTS), locations=locations)
+    assert convert(tmp_path / "model.onnx", "-o", other / "hardened.onnx", "--external", mode) == 0
+    assert files_in(other) == {"hardened.onnx", "w.bin"}
+
+
+@posix_only
+def test_a_link_within_the_folder_is_followed(source: Path, other: Path) -> None:
+    real = source.with_name("real.bin")
+    source.with_name("w.bin").rename(real)
+    source.with_name("w.bin").symlink_to("real.bin")
+    assert convert(source, "-o", other / "hardened.onnx") == 0
+    assert (other / "w.bin").read_bytes() == WEIGHTS
+    assert not (other / "w.bin").is_symlink()
+
+
+@posix_only
+def test_what_cannot_be_linked_is_an_error(
+    source: Path, other: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.link
+
+    def link(target: Any, name: Any, **options: Any) -> None:
+        if str(target).endswith("w.bin"):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        real(target, name, **options)
+
+    monkeypatch.setattr(os, "link", link)
+    refused = refusal(capsys, source, "-o", other / "hardened.onnx", "--external", "link")
+    assert f"{other / 'w.bin'}: cannot be put here ({os.strerror(errno.EXDEV)}); try --external copy" in refused
+    assert files_in(other) == set()
+
+
+def test_the_original_and_the_output_load_everywhere_by_default(source: Path, other: Path) -> None:
+    # onnx 1.21 and newer refuse a data file with several names.
+    assert convert(source, "-o", other / "hardened.onnx") == 0
+    for path in (source, other / "hardened.onnx"):
+        assert onnx.load(path).graph.initializer[0].raw_data == WEIGHTS
+        onnx.checker.check_model(str(path))
+        assert session(path).run(None, {"x": np.ones(4, np.float32)})
+
+
+def test_sharing_with_another_folder_is_refused(source: Path, other: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    refused = refusal(capsys, source, "-o", other / "hardened.onnx", "--external", "share")
+    assert f"--external share: {other} is not the model's folder" in refused
+    assert files_in(other) == set()
+
+
+@pytest.mark.parametrize("mode", ["link", "copy"])
+def test_other_data_of_that_name_stay_and_with_force_the_new_data_get_another_name(
+    mode: str, source: Path, other: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (other / "w.bin").write_bytes(b"something else")
+    arguments = (source, "-o", other / "hardened.onnx", "--external", mode)
+    assert f"{other / 'w.bin'}: another file stands here" in refusal(capsys, *arguments)
+    assert files_in(other) == {"w.bin"}
+    for _ in range(2):  # the second time a copy of the data is there
+        assert convert(*arguments, "--force", "--json") == 0
+        report = json.loads(capsys.readouterr().out)
+        assert report["external_data"] == ["w.1.bin"]
+        assert report["notes"] == ["other data have the name w.bin there: the model names w.1.bin"]
+        assert report["size"] == (other / "hardened.onnx").stat().st_size
+        assert files_in(other) == {"w.bin", "w.1.bin", "hardened.onnx"}
+    assert (other / "w.bin").read_bytes() == b"something else"
+    assert (other / "w.1.bin").read_bytes() == WEIGHTS
+    report = jr_onnx.check(source, other / "hardened.onnx")
+    assert not report.findings, report.findings
+
+
+@pytest.mark.parametrize("mode", ["link", "copy"])
+def test_other_data_stay_what_they_are_if_the_model_cannot_be_written(
+    mode: str, source: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (other / "w.bin").write_bytes(b"something else")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(writing, "write_pieces", full)
+    assert convert(source, "-o", other / "hardened.onnx", "--external", mode, "--force") == 2
+    assert files_in(other) == {"w.bin"}
+    assert (other / "w.bin").read_bytes() == b"something else"
+
+
+def test_data_of_the_replaced_model_are_removed_where_no_model_names_them(source: Path, other: Path) -> None:
+    output = other / "hardened.onnx"
+    assert convert(source, "-o", output) == 0
+    for number in range(4):
+        weights = bytes([number]) * 16
+        source.with_name("w.bin").write_bytes(weights)
+        assert convert(source, "-o", output, "--force") == 0
+        assert files_in(other) == {"hardened.onnx", "w.bin" if number % 2 else "w.1.bin"}
+        assert onnx.load(output).graph.initializer[0].raw_data == weights
+
+
+@pytest.mark.parametrize("neighbour", ["neighbour.onnx", "neighbour.pb", "no model"])
+def test_data_that_another_model_may_name_stay(neighbour: str, source: Path, other: Path) -> None:
+    output = other / "hardened.onnx"
+    assert convert(source, "-o", output) == 0
+    name = "neighbour.onnx" if neighbour == "no model" else neighbour
+    (other / name).write_bytes(b"no model" if neighbour == "no model" else output.read_bytes())
+    (other / "notes.txt").write_bytes(b"no model")
+    source.with_name("w.bin").write_bytes(bytes(16))
+    assert convert(source, "-o", output, "--force") == 0
+    assert files_in(other) == {"hardened.onnx", name, "notes.txt", "w.bin", "w.1.bin"}
+    assert (other / "w.bin").read_bytes() == WEIGHTS
+
+
+def test_every_tensor_of_renamed_data_finds_them(tmp_path: Path, other: Path) -> None:
+    locations = {"w": "./w.bin", "again": "w.bin", "v": "sub/v.bin", "taken": "w.1.bin"}
+    model = save_external(tmp_path / "model.onnx", dict.fromkeys(locations, WEIGHTS), locations=locations)
+    (tmp_path / "w.1.bin").write_bytes(bytes(16))
+    body = onnx.helper.make_graph(
+        [onnx.helper.make_node("Constant", [], ["c"], value=model.graph.initializer[0])], "b", [], []
+    )
+    body.output.add(name="c")
+    model.graph.node.append(onnx.helper.make_node("If", ["yes"], ["z"], then_branch=body, else_branch=body))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(True), "yes"))
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    (other / "w.bin").write_bytes(b"something else")
+    (other / "sub").mkdir()
+    (other / "sub" / "v.bin").write_bytes(b"something else")
+    assert convert(tmp_path / "model.onnx", "-o", other / "hardened.onnx", "--force") == 0
+    hardened = onnx.load(other / "hardened.onnx", load_external_data=False)
+    found = {tensor.name: tensor.external_data[0].value for tensor in all_tensors(hardened) if tensor.external_data}
+    assert found == {"w": "w.2.bin", "again": "w.2.bin", "v": "sub/v.1.bin", "taken": "w.1.bin"}
+    assert (other / "w.2.bin").read_bytes() == (other / "sub" / "v.1.bin").read_bytes() == WEIGHTS
+    inside = next(node for node in hardened.graph.node if node.op_type == "If").attribute[0].g.node[0].attribute[0].t
+    assert inside.external_data[0].value == "w.2.bin"
+    report = jr_onnx.check(tmp_path / "model.onnx", other / "hardened.onnx", run=False)
+    assert not report.findings, report.findings
+
+    (other / "w.2.bin").write_bytes(bytes(16))
+    report = jr_onnx.check(tmp_path / "model.onnx", other / "hardened.onnx", run=False)
+    assert {one.rule for one in report.findings} == {"JR109"}
+
+
+@posix_only
+@pytest.mark.parametrize("mode", EXTERNAL_MODES[1:])
+def test_the_very_file_may_stand_there_already(mode: str, source: Path, other: Path) -> None:
+    (other / "w.bin").hardlink_to(source.with_name("w.bin"))
+    assert convert(source, "-o", other / "hardened.onnx", "--external", mode) == 0
+    assert (other / "w.bin").samefile(source.with_name("w.bin"))
+
+
+@pytest.mark.parametrize("mode", ["link", "copy"])
+def test_a_copy_of_the_file_may_stand_there_already(mode: str, source: Path, other: Path) -> None:
+    (other / "w.bin").write_bytes(WEIGHTS)
+    before = (other / "w.bin").stat()
+    for name in ("hardened.onnx", "again.onnx"):
+        assert convert(source, "-o", other / name, "--external", mode) == 0
+    after = (other / "w.bin").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+@pytest.mark.parametrize("mode", ["link", "copy"])
+def test_a_folder_that_stands_in_the_way_is_an_error(
+    mode: str, source: Path, other: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (other / "w.bin").mkdir()
+    arguments = (source, "-o", other / "hardened.onnx", "--external", mode, "--force")
+    assert str(other / "w.bin") in refusal(capsys, *arguments)
+    assert files_in(other) == {"w.bin"}
+
+
+@posix_only
+def test_a_dangling_link_that_stands_in_the_way_stays(
+    source: Path, other: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (other / "w.bin").symlink_to("nowhere")
+    assert str(other / "w.bin") in refusal(capsys, source, "-o", other / "hardened.onnx", "--external", "link")
+    assert (other / "w.bin").is_symlink()
+    assert files_in(other) == {"w.bin"}
+
+
+@pytest.mark.parametrize("mode", ["link", "copy"])
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_a_conversion_that_fails_takes_away_what_it_brought(
+    mode: str, error: BaseException, tmp_path: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locations = {"w": "weights/deep/w.bin", "v": "mine/v.bin"}
+    save_external(tmp_path / "model.onnx", {"w": WEIGHTS, "v": b"v" * 8}, locations=locations)
+    (other / "mine").mkdir()
+    (other / "mine" / "something.txt").write_text("stays")
+    syncs = iter(range(100))
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        # Two files and their folders are copied before; of the model itself there is nothing to sync when linking.
+        if next(syncs) == (4 if mode == "copy" else 0):
+            raise error
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    code = convert(tmp_path / "model.onnx", "-o", other / "hardened.onnx", "--external", mode)
+    assert code == (130 if isinstance(error, KeyboardInterrupt) else 2)
+    assert files_in(other) == {"mine", "mine/something.txt"}
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), KeyboardInterrupt()])
+def test_a_failure_once_the_model_has_its_name_takes_nothing_away(
+    error: BaseException, source: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        real(descriptor)
+        if (other / "hardened.onnx").exists():
+            raise error
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert convert(source, "-o", other / "hardened.onnx") in (2, 130)
+    assert onnx.load(other / "hardened.onnx").graph.initializer[0].raw_data == WEIGHTS
+
+
+@pytest.mark.parametrize("mode", EXTERNAL_MODES)
+def test_a_dry_run_brings_nothing(mode: str, source: Path, other: Path) -> None:
+    output = source.with_name("hardened.onnx") if mode == "share" else other / "hardened.onnx"
+    assert convert(source, "-o", output, "--dry-run", "--external", mode) == 0
+    assert files_in(other) == set()
+    assert files_in(source.parent) == {"model.onnx", "w.bin"}
+
+
+@posix_only
+@pytest.mark.parametrize("force", [[], ["--force"]])
+@pytest.mark.parametrize("how", ["its name", "a hard link", "where it would be brought"])
+def test_the_data_file_is_never_overwritten_by_the_model(
+    how: str, force: list[str], source: Path, other: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = source.with_name("w.bin")
+    output = data if how == "its name" else other / "link.bin"
+    if how == "a hard link":
+        output.hardlink_to(data)
+    elif how == "where it would be brought":
+        output = other / "w.bin"
+    refused = refusal(capsys, source, "-o", output, *force)
+    assert f"{output}: is where the model's external data lies" in refused
+    assert data.read_bytes() == WEIGHTS
+    assert output.exists() == (how != "where it would be brought")
+
+
+# --- refused ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("location", "complaint"),
+    [
+        ("../w.bin", "leaves the model's folder"),
+        ("sub/../../w.bin", "leaves the model's folder"),
+        ("sub/../w.bin", "leaves the model's folder"),
+        ("..\\w.bin", "leaves the model's folder"),
+        ("a\0b", "leaves the model's folder"),
+        ("/etc/hostname", "is not a relative path"),
+        ("C:\\w.bin", "is not a relative path"),
+        ("\\\\server\\share\\w.bin", "is not a relative path"),
+        ("", "is not a relative path"),
+        (".", "names no file in"),
+        ("missing.bin", "names no file in"),
+        ("n" * 300, "cannot be followed"),
+    ],
+)
+@pytest.mark.parametrize("arguments", [[], ["--dry-run"], ["--force"], ["--external", "copy"]])
+def test_a_location_outside_the_folder_or_without_a_file_is_refused(
+    location: str, complaint: str, arguments: list[str], source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (source.parent.parent / "w.bin").write_bytes(WEIGHTS)
+    model = onnx.load(source, load_external_data=False)
+    model.graph.initializer[0].external_data[0].value = location
+    source.write_bytes(model.SerializeToString())
+    there = files_in(source.parent)
+    refused = refusal(capsys, source, *arguments)
+    assert refused.startswith(f"jr-onnx convert: {source}: tensor 'w': external data location ")
+    assert complaint in refused
+    assert files_in(source.parent) == there
+
+
+@posix_only
+@pytest.mark.parametrize(("link", "to"), [("w.bin", "../outside/w.bin"), ("sub", "../outside"), ("w.bin", "w.bin")])
+def test_a_symbolic_link_out_of_the_folder_is_refused(
+    link: str, to: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outside, folder = tmp_path / "outside", tmp_path / "folder"
+    outside.mkdir()
+    folder.mkdir()
+    location = "sub/w.bin" if link == "sub" else "w.bin"
+    save_external(folder / "model.onnx", {"w": WEIGHTS}, locations={"w": location})
+    (folder / location).rename(outside / "w.bin")
+    if link == "sub":
+        (folder / "sub").rmdir()
+    (folder / link).symlink_to(to)
+    refused = refusal(capsys, folder / "model.onnx")
+    assert f"tensor 'w': external data location '{location}'" in refused
+    assert ("is a symbolic link out of the model's folder" in refused) == (to != "w.bin")
+
+
+@pytest.fixture
+def cached(source: Path, tmp_path: Path) -> Path:
+    """The model as Hugging Face's cache has it: the model and its data are links into one folder."""
+    blobs, snapshot = tmp_path / "hub" / "blobs", tmp_path / "hub" / "snapshots" / "revision"
+    blobs.mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    for file, blob in ((source, "aaaa"), (source.with_name("w.bin"), "bbbb")):
+        file.rename(blobs / blob)
+        (snapshot / file.name).symlink_to(f"../../blobs/{blob}")
+    return snapshot / "model.onnx"
+
+
+@posix_only
+@pytest.mark.parametrize("arguments", [[], ["--external", "copy"], ["--external", "link"]])
+def test_data_beside_the_models_real_file_are_brought_along(arguments: list[str], cached: Path, other: Path) -> None:
+    before = files_in(cached.parents[2])
+    assert convert(cached, "-o", other / "hardened.onnx", *arguments) == 0
+    assert files_in(other) == {"hardened.onnx", "w.bin"}
+    assert not (other / "w.bin").is_symlink()
+    assert (other / "w.bin").read_bytes() == WEIGHTS
+    assert main(["check", str(cached), str(other / "hardened.onnx"), "--no-run"]) == 0
+    assert files_in(cached.parents[2]) == before
+
+
+@posix_only
+@pytest.mark.parametrize("arguments", [[], ["--external", "copy"], ["--force"]])
+def test_data_that_are_links_out_of_the_folder_are_not_shared(
+    arguments: list[str], cached: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = files_in(cached.parents[2])
+    refused = refusal(capsys, cached, *arguments)
+    assert "links out of this folder, as in Hugging Face's cache; choose another folder with -o" in refused
+    assert files_in(cached.parents[2]) == before
+
+
+@posix_only
+@pytest.mark.parametrize("to", ["../../blobs/deeper/bbbb", "../../bbbb", "../../elsewhere/bbbb"])
+def test_data_anywhere_else_than_beside_the_models_real_file_are_refused(
+    to: str, cached: Path, other: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    link = cached.with_name("w.bin")
+    (cached.parent / to).parent.mkdir(exist_ok=True)
+    link.resolve().rename(cached.parent / to)
+    link.unlink()
+    link.symlink_to(to)
+    assert "is a symbolic link out of the model's folder" in refusal(capsys, cached, "-o", other / "hardened.onnx")
+    assert not files_in(other)
+
+
+@pytest.mark.parametrize(
+    ("entries", "complaint"),
+    [
+        ({"offset": "1"}, "bytes 1 to 17 lie outside the file (16 bytes)"),
+        ({"length": "17"}, "bytes 0 to 17 lie outside the file (16 bytes)"),
+        ({"offset": "-1"}, "lie outside the file"),
+        ({"length": "-1"}, "lie outside the file"),
+        ({"offset": str(2**70)}, "lie outside the file"),
+        ({"offset": "one"}, "has an offset or length that is no number"),
+        ({"length": "1.5"}, "has an offset or length that is no number"),
+        ({"length": ""}, "has an offset or length that is no number"),
+        ({"offset": "9" * 5000}, "has an offset or length that is no number"),
+    ],
+)
+def test_a_tensor_outside_its_file_is_refused(
+    entries: dict[str, str], complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_external(tmp_path / "model.onnx", {"w": WEIGHTS}, **entries)
+    refused = refusal(capsys, tmp_path / "model.onnx")
+    assert refused.startswith(f"jr-onnx convert: {tmp_path / 'model.onnx'}: tensor 'w': external data in ")
+    assert complaint in refused
+    assert files_in(tmp_path) == {"model.onnx", "w.bin"}
+
+
+def test_a_data_file_that_is_cut_off_is_refused(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source.with_name("w.bin").write_bytes(WEIGHTS[:-1])
+    assert "bytes 0 to 16 lie outside the file (15 bytes)" in refusal(capsys, source)
+
+
+@pytest.mark.parametrize("entries", [{"offset": "4", "length": "12"}, {"checksum": "x"}])
+def test_what_lies_in_the_file_is_accepted(entries: dict[str, str], tmp_path: Path) -> None:
+    save_external(tmp_path / "model.onnx", {"w": WEIGHTS}, **entries)
+    assert convert(tmp_path / "model.onnx") == 0
+
+
+def test_a_location_that_is_not_text_is_refused(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source.write_bytes(source.read_bytes().replace(b"w.bin", b"w.b\xffn"))
+    assert "is not UTF-8 text" in refusal(capsys, source)
+
+
+# --- found ------------------------------------------------------------------------------------------------------------
+
+
+def test_tensors_are_found_wherever_they_stand() -> None:
+    model = strange_models.everything()
+    body = model.graph.node[-1].attribute[0].g
+    body.initializer.add(name="in a body")
+    body.node[0].attribute.add(name="theirs", graphs=[onnx.GraphProto(initializer=[onnx.TensorProto(name="deeper")])])
+    node = model.functions[0].node[0]
+    node.attribute.add(name="list", tensors=[onnx.TensorProto(name="in a list")])
+    sparse = onnx.SparseTensorProto(values=onnx.TensorProto(name="a"), indices=onnx.TensorProto(name="b"))
+    node.attribute.add(name="sparse", sparse_tensor=sparse)
+    node.attribute.add(name="sparse list", sparse_tensors=[sparse, sparse])
+    found = [tensor.name for tensor in all_tensors(model)]
+    assert set(found) == set(tensor_names(model))
+    assert len(found) == len(tensor_names(model)) > 20
+
+
+def tensor_names(message: object) -> list[str]:
+    """The names of all tensors below a message, by protobuf's reflection."""
+    names = [message.name] if isinstance(message, onnx.TensorProto) else []
+    for field, content in message.ListFields():  # type: ignore[attr-defined]
+        if field.message_type is not None:
+            children = content if hasattr(content, "__len__") else [content]
+            names += [name for child in children for name in tensor_names(child)]
+    return names

@@ -1,0 +1,72 @@
+"""Our attacks against those of adversarial-robustness-toolbox, where it has them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed: attacks that follow gradients need it")
+pytest.importorskip("art", reason="adversarial-robustness-toolbox is not installed: nothing to compare with")
+
+from art.attacks.evasion import DeepFool, ProjectedGradientDescent, SquareAttack  # noqa: E402 - behind the checks
+from art.estimators.classification import PyTorchClassifier  # noqa: E402
+from attacked import IMAGES, LABELS, digits, right  # noqa: E402
+
+from jr_onnx.robustness.attacks.attack import run  # noqa: E402
+from jr_onnx.robustness.attacks.target import Effort  # noqa: E402
+from jr_onnx.robustness.attacks.view import View  # noqa: E402
+from jr_onnx.robustness.differentiable.backward import TRUE  # noqa: E402
+
+EPS, STEPS = 0.1, 10
+X, Y = IMAGES[:40], LABELS[:40]
+
+
+def classifier(jump: float) -> Any:
+    """ART's view of the digits classifier."""
+    return PyTorchClassifier(
+        View(digits(jump), TRUE, 4), torch.nn.CrossEntropyLoss(), (1, 8, 8), 10, clip_values=(0.0, 1.0)
+    )
+
+
+@pytest.mark.parametrize("jump", [0.0, 0.4])
+def test_pgd_takes_the_steps_that_art_takes(jump: float) -> None:
+    theirs = ProjectedGradientDescent(
+        classifier(jump), norm=np.inf, eps=EPS, eps_step=2.5 * EPS / STEPS, max_iter=STEPS, batch_size=40, verbose=False
+    ).generate(X, Y)
+    ours = run("pgd", digits(jump), X, Y, range(40), Effort(eps=EPS, steps=STEPS)).images
+    left_by_us, left_by_them = right(digits(jump), ours, Y), right(digits(jump), theirs, Y)
+    assert not (left_by_us & ~left_by_them).any()  # we stop at the first success, they may step out of it again
+    assert left_by_us.any()
+    np.testing.assert_allclose(ours[left_by_us], theirs[left_by_us], rtol=0, atol=1e-5)
+
+
+def test_deepfool_needs_about_the_noise_that_art_needs() -> None:
+    """ART linearises at the same points; it oversteps by a millionth, and we by the authors' two hundredths."""
+    few = X[:12]
+    theirs = DeepFool(classifier(0.0), max_iter=40, epsilon=0.02, nb_grads=10, batch_size=40, verbose=False).generate(
+        few
+    )
+    ours = run("deepfool-l2", digits(), few, Y[:12], range(12), Effort(steps=40)).images
+    assert not right(digits(), ours, Y[:12]).any()
+    noise = [np.linalg.norm((found - few).reshape(12, -1), axis=1).mean() for found in (ours, theirs)]
+    assert noise[0] == pytest.approx(noise[1], rel=0.1)
+
+
+def test_square_does_about_what_arts_does() -> None:
+    np.random.seed(0)
+    theirs = SquareAttack(classifier(0.0), eps=0.15, max_iter=100, p_init=0.8, batch_size=40, verbose=False).generate(
+        X, Y
+    )
+    ours = run("square", digits(), X, Y, range(40), Effort(eps=0.15, queries=102)).images
+    left = [int(right(digits(), found, Y).sum()) for found in (ours, theirs)]
+    assert abs(left[0] - left[1]) <= 8
+
+
+def test_apgd_leaves_the_global_random_state_as_it_was() -> None:
+    np.random.seed(7)
+    expected = np.random.random()
+    np.random.seed(7)
+    run("apgd", digits(), X[:3], Y[:3], range(3), Effort(eps=EPS, steps=3))
+    assert np.random.random() == expected

@@ -1,0 +1,204 @@
+"""The pages of evaluate and tune: they load nothing, hostile names stay text, and a browser draws them at any width."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from html_page import Page
+
+import jr_onnx
+from jr_onnx.robustness.attacks.target import Effort
+from jr_onnx.robustness.dataset import load
+from jr_onnx.robustness.evaluation.evaluate import evaluate
+from jr_onnx.robustness.evaluation.report import EvaluationReport
+from jr_onnx.robustness.reporting import from_reports
+from jr_onnx.robustness.reporting.contents import Bars, Chart, Contents, Line, Picture, Point, Table
+from jr_onnx.robustness.reporting.page import to_html, write_evaluation, write_plots
+
+MODELS = Path(__file__).parents[3] / "models"
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>@DATA@ @TITLE@"
+
+
+@pytest.fixture(scope="module")
+def report() -> EvaluationReport:
+    """A black-box evaluation: quick, and without torch."""
+    hardened = jr_onnx.convert(onnx.load(MODELS / "digits.onnx"), jump=0.8).model
+    assert hardened is not None
+    data = load(MODELS / "digits_test.npz").take(np.arange(64))
+    return evaluate(
+        hardened,
+        MODELS / "digits.onnx",
+        data,
+        eps=[0.1, 0.3],
+        attacks=["square"],
+        effort=Effort(queries=60),
+    )
+
+
+def small(text: str = "text") -> Contents:
+    points = tuple(Point(x, 0.9 - x, 0.8 - x, 0.95 - x) for x in (0.0, 0.2, 0.4))
+    return Contents(
+        title=text,
+        words=text,
+        tone="neutral",
+        headline=text,
+        evidence=(text,),
+        facts=((text, text),),
+        charts=(
+            Chart("chart", text, text, (Line(text, points), Line("one", points[:1], True)), (1, 2), (0.2, text), text),
+        ),
+        bars=(Bars("bars", text, ((text, 0.5, text),), text),),
+        tables=(Table(text, (text, "number"), ((text, "1.5"), (text, "2")), text),),
+        gallery=((text, (Picture(text, (text,), np.zeros((2, 3, 3), np.uint8)),)),),
+        command=text,
+        caution=text,
+    )
+
+
+def test_the_page_loads_nothing_and_hostile_names_stay_text() -> None:
+    text = to_html(small(EVIL))
+    page = Page(text)
+    assert page.loads == []
+    assert len(page.scripts) == 2
+    data = json.loads(page.scripts[0])
+    assert data["headline"] == data["charts"][0]["title"] == data["gallery"][0]["title"] == EVIL
+    assert "<img" not in text
+    assert "<script>alert" not in text
+    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", text.replace(page.scripts[0], ""))
+    assert "innerHTML" not in page.scripts[1]
+    assert "default-src 'none'" in text
+
+
+def test_an_evaluation_is_told_with_its_verdict_first_and_the_command_that_made_it(report: EvaluationReport) -> None:
+    contents = from_reports.contents(report, "jr-onnx evaluate x.onnx")
+    verdict = report.verdicts["hardened"]
+    assert (contents.headline, contents.words) == (verdict.headline, verdict.words)
+    assert contents.command == "jr-onnx evaluate x.onnx"
+    (chart,) = contents.charts
+    assert [point.x for point in chart.lines[0].points] == [0, 0.1, 0.3]
+    shown = {line.name: [point.y for point in line.points] for line in chart.lines}
+    assert shown["hardened, all attacks"] == [
+        report.models["hardened"].clean_accuracy,
+        *(report.models["hardened"].accuracy(eps) for eps in range(2)),
+    ]
+    (bars,) = contents.bars
+    assert len(bars.rows) == 4
+    assert all(0 < share < 1 and text == "jump 0.8" for _, share, text in bars.rows)
+    assert contents.gallery
+    for (_, pictures), example in zip(contents.gallery, report.examples, strict=True):
+        assert len(pictures) == 1 + 2 * len(example.adversarials)
+        assert pictures[0].pixels.shape == (8, 8, 1)
+        assert np.array_equal(pictures[0].pixels[..., 0], np.round(example.pixels[0] * 255).astype(np.uint8))
+
+
+def test_the_share_of_zeroed_activations_is_what_numpy_counts(report: EvaluationReport) -> None:
+    """The first layer by hand: its input is the first convolution of the image."""
+    model = onnx.load(MODELS / "digits.onnx")
+    relu = next(node for node in model.graph.node if node.op_type == "Relu")
+    model.graph.output.append(onnx.helper.make_empty_tensor_value_info(relu.input[0]))
+    import onnxruntime
+
+    images = np.load(MODELS / "digits_test.npz")["x"][:64]
+    given = onnxruntime.InferenceSession(model.SerializeToString()).run([relu.input[0]], {"image": images})[0]
+    expected = ((given > 0) & (given <= np.float32(0.8))).sum() / (given > 0).sum()
+    assert report.zeroed["hardened"][0].share == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_tuning_is_told_with_its_trade_off() -> None:
+    data = load(MODELS / "digits_test.npz")
+    report = jr_onnx.tune(MODELS / "digits.onnx", data, grid=[0.1, 0.3, 0.9], objective="clean")
+    contents = from_reports.contents(report, "jr-onnx tune x.onnx")
+    (chart,) = contents.charts
+    assert chart.x == "jump"
+    assert [point.x for point in chart.lines[0].points] == [0, 0.1, 0.3, 0.9]
+    assert [line.name for line in chart.lines] == ["clean"], "no line for what was not measured"
+    assert "No attack was run" in contents.caution
+    assert contents.headline.lower() == f"{report.sentence}.".lower()
+    if report.chosen is not None:
+        assert chart.mark == (report.chosen.choice.jump, "chosen")
+    to_html(contents)
+
+
+#: A page that shows another one in a frame of a given width, and says in its title how wide that one is.
+FRAME = """<!doctype html><body style="margin:0">
+<iframe src="{page}" style="width:{width}px;height:900px;border:0"></iframe>
+<script>addEventListener("load", () => {{ const inner = document.querySelector("iframe").contentDocument;
+document.title = "wide " + inner.documentElement.scrollWidth
++ " charts " + inner.querySelectorAll("svg[role=img]").length
++ " pictures " + inner.querySelectorAll("canvas").length + " says " + inner.querySelector(".headline").textContent; }});
+</script>"""
+
+
+def browse(page: Path, folder: Path) -> str:
+    """The document after its scripts ran."""
+    arguments = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--hide-scrollbars",
+        "--virtual-time-budget=5000",
+        "--dump-dom",
+    ]
+    home = {"HOME": str(folder), "PATH": "/usr/bin:/bin"}
+    result = subprocess.run(
+        [str(CHROMIUM), *arguments, "--allow-file-access-from-files", "--window-size=1400,1000", page.as_uri()],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=home,
+    )
+    return result.stdout
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_browser_draws_the_page_without_scrolling_sideways(
+    width: int, report: EvaluationReport, tmp_path: Path
+) -> None:
+    write_evaluation(report, tmp_path / "page.html", "jr-onnx evaluate " + "a-long-name/" * 20)
+    (tmp_path / "frame.html").write_text(FRAME.format(page="page.html", width=width), encoding="utf-8")
+    title = re.search(r"<title>(.*)</title>", browse(tmp_path / "frame.html", tmp_path))
+    assert title is not None
+    pictures = sum(1 + 2 * len(example.adversarials) for example in report.examples)
+    headline = report.verdicts["hardened"].headline
+    assert title[1] == f"wide {width} charts 1 pictures {pictures} says {headline}"
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_a_browser_shows_hostile_names_as_text(tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text(to_html(small(EVIL)), encoding="utf-8")
+    body = browse(tmp_path / "page.html", tmp_path).split("<main")[-1]
+    assert "<img" not in body
+    assert "&lt;script&gt;alert(1)" in body
+    assert body.count('class="bar"') == 1
+
+
+def test_plots_are_files_of_both_formats_and_the_same_for_the_same_numbers(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="plots as files need matplotlib: pip install 'jr-onnx[report]'")
+    written = write_plots(small(), tmp_path / "one")
+    assert [path.name for path in written] == ["chart.png", "chart.svg", "bars.png", "bars.svg"]
+    assert written[0].read_bytes().startswith(b"\x89PNG")
+    assert b"<svg" in written[1].read_bytes()
+    again = write_plots(small(), tmp_path / "two")
+    assert written[1].read_bytes() == again[1].read_bytes()
+
+
+def test_without_matplotlib_plots_say_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(jr_onnx.RuntimeMissingError, match=r"pip install matplotlib"):
+        write_plots(small(), tmp_path)
+
+
+def test_an_unwritable_page_is_one_line(tmp_path: Path, report: EvaluationReport) -> None:
+    with pytest.raises(jr_onnx.OutputError, match="cannot be written"):
+        write_evaluation(report, tmp_path / "nowhere" / "page.html")

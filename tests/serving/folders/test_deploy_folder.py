@@ -1,0 +1,386 @@
+"""`jr-onnx deploy`: the folders that it writes, whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from outcome import Outcome
+from support import FLOAT, FLOAT16, INT64, SHIPPED, hardened, make_model, node, relu_model, run, value
+
+import jr_onnx
+from jr_onnx import ModelError, OptionError, deploy, runtime
+from jr_onnx.files.source import open_proto
+from jr_onnx.serving.deploy import SERVERS
+
+TEXTS = {".md", ".json", ".pbtxt"}
+EACH_SERVER = pytest.mark.parametrize("server", SERVERS)
+
+
+@pytest.fixture
+def model_with_data(tmp_path: Path) -> Path:
+    """A hardened model with its weights in external data."""
+    weights = {"w": np.arange(12, dtype=np.float32).reshape(3, 4)}
+    nodes = [node("MatMul", "x w", "h"), node("Relu", "h", "y")]
+    original = make_model(nodes, [value("x", FLOAT, ["N", 3])], [value("y", FLOAT, ["N", 4])], initializers=weights)
+    source = tmp_path / "big.onnx"
+    onnx.save_model(original, source, save_as_external_data=True, location="big.data", size_threshold=0)
+    jr_onnx.convert(source, jump=0.5)
+    return tmp_path / "big.jumprelu.onnx"
+
+
+def served_model(report: jr_onnx.DeploymentReport) -> Path:
+    return report.output / next(name for name in report.files if name.endswith(".onnx"))
+
+
+@EACH_SERVER
+def test_the_folder_holds_the_model_and_the_library_byte_for_byte(
+    server: Any, model: Path, library: Path, tmp_path: Path
+) -> None:
+    report = deploy(model, server, tmp_path / "out")
+    assert served_model(report).read_bytes() == model.read_bytes()
+    (placed,) = (tmp_path / "out").rglob("jr_onnx_ops.so")
+    assert placed.read_bytes() == library.read_bytes()
+    assert report.name == "net"
+
+
+@EACH_SERVER
+def test_external_data_come_along_and_the_model_runs_in_the_folder(
+    server: Any, model_with_data: Path, tmp_path: Path
+) -> None:
+    report = deploy(model_with_data, server, tmp_path / "out")
+    x = np.array([[1, -1, 0.5]], np.float32)
+    there = onnxruntime.InferenceSession(served_model(report)).run(None, {"x": x})[0]
+    here = onnxruntime.InferenceSession(model_with_data).run(None, {"x": x})[0]
+    assert there.tobytes() == here.tobytes()
+
+
+@EACH_SERVER
+def test_the_sums_verify_with_sha256sum_and_catch_a_changed_byte(server: Any, model: Path, tmp_path: Path) -> None:
+    report = deploy(model, server, tmp_path / "out")
+    command = ["sha256sum", "--check", "--strict", "SHA256SUMS"]
+    assert subprocess.run(command, cwd=report.output, capture_output=True).returncode == 0
+    listed = {line.split("  ")[1] for line in (report.output / "SHA256SUMS").read_text().splitlines()}
+    files = {file.relative_to(report.output).as_posix() for file in report.output.rglob("*") if file.is_file()}
+    assert listed == files - {"SHA256SUMS"} == set(report.files)
+    path = served_model(report)
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    assert subprocess.run(command, cwd=report.output, capture_output=True).returncode == 1
+
+
+@EACH_SERVER
+def test_the_readme_has_five_lines_with_the_start_command_and_the_originals_digest(
+    server: Any, model: Path, tmp_path: Path
+) -> None:
+    report = deploy(model, server, tmp_path / "out")
+    lines = (report.output / "README.md").read_text().splitlines()
+    assert len(lines) == 5
+    assert report.start.partition(": ")[2] in lines[1]
+    assert open_proto(relu_model(shape=["N", 3])).digest in lines[4]
+
+
+@EACH_SERVER
+@pytest.mark.parametrize("options", [{"inline": True}, {"target": "subgraph"}, {"target": "standard"}])
+def test_a_model_without_the_operator_gets_no_library(server: Any, options: Any, tmp_path: Path) -> None:
+    onnx.save(hardened(relu_model(), **options), tmp_path / "m.onnx")
+    report = deploy(tmp_path / "m.onnx", server, tmp_path / "out")
+    assert not report.library
+    assert not list(report.output.rglob("*.so"))
+    text = "".join(file.read_text() for file in report.output.rglob("*") if file.suffix in {".pbtxt", ".json"})
+    assert "jr_onnx_ops" not in text + report.start
+
+
+@EACH_SERVER
+def test_without_the_library_the_function_in_the_model_serves(server: Any, model: Path, tmp_path: Path) -> None:
+    report = deploy(model, server, tmp_path / "out", library=False)
+    assert not list(report.output.rglob("*.so"))
+    assert "jr_onnx_ops" not in report.start
+    x = np.array([[0.25, 0.5, np.nan]], np.float32)
+    got = onnxruntime.InferenceSession(served_model(report)).run(None, {"x": x})[0]
+    assert got.tobytes() == run(onnx.load(model), {"x": x})[0].tobytes()
+
+
+@EACH_SERVER
+def test_on_a_gpu_the_settings_ask_for_cuda_and_the_readme_for_its_onnxruntime(
+    server: Any, model: Path, tmp_path: Path
+) -> None:
+    said = {}
+    for gpu in (False, True):
+        report = deploy(model, server, tmp_path / str(gpu), gpu=gpu, library=False)
+        said[gpu] = "".join(file.read_text() for file in report.output.rglob("*.*") if file.suffix in TEXTS)
+    marks = {"triton": "KIND_GPU", "mlserver": '"gpu": true', "kserve": " --gpu "}
+    assert marks[server] in said[True]
+    assert marks[server] not in said[False]
+    assert ("onnxruntime-gpu" in said[True], "onnxruntime-gpu" in said[False]) == (server != "triton", False)
+
+
+@EACH_SERVER
+def test_in_the_layout_nhwc_the_function_serves(server: Any, model: Path, tmp_path: Path) -> None:
+    report = deploy(model, server, tmp_path / "out", gpu=True, prefer_nhwc=True)
+    assert (report.library, report.without) == (False, "with --prefer-nhwc its function is faster")
+    assert not list(report.output.rglob("*.so"))
+    said = "".join(file.read_text() for file in report.output.rglob("*.*") if file.suffix in TEXTS)
+    marks = {
+        "triton": 'parameters { key: "prefer_nhwc" value: "1" }',
+        "mlserver": '"prefer_nhwc": true',
+        "kserve": " --gpu --prefer-nhwc ",
+    }
+    assert marks[server] in said
+    plain = deploy(model, server, tmp_path / "plain", gpu=True, library=False)
+    assert not any("nhwc" in file.read_text() for file in plain.output.rglob("*.*") if file.suffix in TEXTS)
+
+
+def test_the_layout_nhwc_is_for_cuda_and_needs_the_function(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="--prefer-nhwc: is an option of CUDA; add --gpu"):
+        deploy(model, "triton", tmp_path / "out", prefer_nhwc=True)
+    bare = onnx.load(model)
+    del bare.functions[:]
+    onnx.save(bare, model)
+    with pytest.raises(ModelError, match="it needs the library; leave out --prefer-nhwc"):
+        deploy(model, "triton", tmp_path / "out", gpu=True, prefer_nhwc=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "more", "why"),
+    [
+        ({"target": "subgraph"}, (), "it has no node jr_onnx::JumpReLU"),
+        ({"target": "subgraph"}, ("--no-library",), "it has no node jr_onnx::JumpReLU"),
+        ({}, ("--no-library",), "--no-library was given"),
+        ({}, ("--gpu", "--prefer-nhwc"), "with --prefer-nhwc its function is faster"),
+    ],
+)
+def test_the_one_reason_for_no_kernels_is_said(
+    options: dict[str, Any], more: tuple[str, ...], why: str, tmp_path: Path
+) -> None:
+    onnx.save(hardened(relu_model(), **options), tmp_path / "m.onnx")
+    command = ("deploy", tmp_path / "m.onnx", "--server", "kserve", "-o", tmp_path / "out")
+    outcome = Outcome(tmp_path, (*command, *more))
+    assert f"'m' runs without kernels: {why}" in outcome.out.splitlines()
+    assert f"There is no kernel library, because {why}" in (tmp_path / "out" / "README.md").read_text()
+    assert json.loads(Outcome(tmp_path, (*command, *more, "--force", "--json")).out)["without"] == why
+
+
+def test_triton_is_told_that_any_client_can_lower_the_jump(tmp_path: Path) -> None:
+    onnx.save(hardened(relu_model(), jump_input="jump"), tmp_path / "m.onnx")
+    outcome = Outcome(tmp_path, ("deploy", tmp_path / "m.onnx", "--server", "triton", "-o", tmp_path / "out"))
+    assert "warning: any client can set 'jump'" in outcome.out
+    assert "any client can set 'jump'" in (tmp_path / "out" / "README.md").read_text()
+    assert not deploy(tmp_path / "m.onnx", "kserve", tmp_path / "other").warnings
+
+
+def test_a_mount_with_spaces_is_one_word_of_the_start_command(model: Path, tmp_path: Path) -> None:
+    start = deploy(model, "triton", tmp_path / "out", mount="/srv/my: $(models)").start
+    assert shlex.split(start.partition(": ")[2]) == ["tritonserver", "--model-repository=/srv/my: $(models)"]
+
+
+@pytest.mark.parametrize(("options", "why"), [((), "triton can load them"), (("--no-library",), "--no-library was")])
+def test_what_runs_the_model_is_said_and_why(options: tuple[str, ...], why: str, model: Path, tmp_path: Path) -> None:
+    outcome = Outcome(tmp_path, ("deploy", model, "--server", "triton", "-o", tmp_path / "out", *options))
+    assert why in outcome.out
+
+
+def test_progress_counts_the_model_its_data_and_the_library(
+    model_with_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int] = []
+    report = deploy(model_with_data, "kserve", tmp_path / "out", progress=told.append)
+    copied = sum((report.output / name).stat().st_size for name in ("model.onnx", "model.data", "jr_onnx_ops.so"))
+    assert sum(told) == copied
+
+    totals: list[int] = []
+
+    @contextlib.contextmanager
+    def bar(path: Path, beside: int) -> Iterator[Callable[[int], None]]:
+        totals.append(path.stat().st_size + beside)
+        yield told.append
+
+    monkeypatch.setattr("jr_onnx.cli.deploy.progress_bar", bar)
+    Outcome(tmp_path, ("deploy", model_with_data, "--server", "kserve", "-o", tmp_path / "more"))
+    assert totals == [model_with_data.stat().st_size + (tmp_path / "big.data").stat().st_size]
+
+
+def test_the_report_is_printed_as_json(model: Path, tmp_path: Path) -> None:
+    outcome = Outcome(tmp_path, ("deploy", model, "--server", "mlserver", "-o", tmp_path / "out", "--json"))
+    printed = json.loads(outcome.out)
+    assert printed["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 3], "default": None}]
+    assert set(printed["files"]) | {"SHA256SUMS"} == {
+        file.relative_to(tmp_path / "out").as_posix() for file in (tmp_path / "out").rglob("*") if file.is_file()
+    }
+
+
+def test_every_file_that_is_written_is_named(model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    outcome = Outcome(tmp_path, ("deploy", model, "--server", "mlserver", "-o", out))
+    named = {line.removeprefix("wrote ") for line in outcome.out.splitlines() if line.startswith("wrote ")}
+    assert named == {str(file) for file in out.rglob("*") if file.is_file()}
+
+
+def test_the_jump_input_is_listed_with_its_default(tmp_path: Path) -> None:
+    onnx.save(hardened(relu_model(FLOAT16), 0.3, jump_input="k"), tmp_path / "m.onnx")
+    signature = deploy(tmp_path / "m.onnx", "kserve", tmp_path / "out").signature
+    assert [(one.name, one.datatype, one.shape) for one in signature.inputs] == [
+        ("x", "FP16", (10,)),
+        ("k", "FP16", ()),
+    ]
+    assert signature.inputs[1].default == float(np.float16(0.3))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_the_signature_is_what_onnxruntime_reports(path: Path, tmp_path: Path) -> None:
+    report = jr_onnx.convert(path, jump=0.5, output=tmp_path / "m.onnx")
+    assert report.output is not None
+    signature = deploy(report.output, "kserve", tmp_path / "out").signature
+    session = onnxruntime.InferenceSession(report.output)
+    for ours, theirs in ((signature.inputs, session.get_inputs()), (signature.outputs, session.get_outputs())):
+        shapes = [tuple(size if isinstance(size, int) else -1 for size in one.shape) for one in theirs]
+        assert [(one.name, one.shape) for one in ours] == list(zip([one.name for one in theirs], shapes, strict=True))
+
+
+def test_an_undeclared_output_shape_is_inferred_as_onnxruntime_does(tmp_path: Path) -> None:
+    nodes = [node("Relu", "x", "h"), node("MatMul", "h w", "y"), node("Shape", "x", "s")]
+    outputs = [value("y", FLOAT, ["N", None]), value("s", INT64)]
+    weights = {"w": np.ones((3, 4), np.float32)}
+    onnx.save(
+        hardened(make_model(nodes, [value("x", FLOAT, ["N", 3])], outputs, initializers=weights)), tmp_path / "m.onnx"
+    )
+    signature = deploy(tmp_path / "m.onnx", "triton", tmp_path / "out").signature
+    assert [one.shape for one in signature.outputs] == [(-1, 4), (2,)]
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+@EACH_SERVER
+def test_a_model_that_is_not_hardened_is_refused(server: str, tmp_path: Path, refused: Callable[..., str]) -> None:
+    onnx.save(relu_model(), tmp_path / "plain.onnx")
+    said = refused("deploy", tmp_path / "plain.onnx", "--server", server, "-o", tmp_path / "out")
+    assert "plain.onnx: is not hardened; run jr-onnx convert first" in said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"", "is empty"), (b"\xff" * 40, "damaged"), (None, "no such file")],
+    ids=["empty", "damaged", "missing"],
+)
+def test_an_unreadable_model_is_refused(
+    content: bytes | None, reason: str, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    path = tmp_path / "bad.onnx"
+    if content is not None:
+        path.write_bytes(content)
+    assert reason in refused("deploy", path, "--server", "triton", "-o", tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "../up", "..", ".hidden", "a b", "a\nb", "-x", "café"])
+def test_a_name_that_is_no_plain_folder_name_is_refused(name: str, model: Path, refused: Callable[..., str]) -> None:
+    said = refused("deploy", model, "--server", "triton", "-o", model.parent / "out", f"--name={name}")
+    assert said.startswith("--name") or "--name" in said
+
+
+@pytest.mark.parametrize("mount", ["models", "./models", "", "/models/../etc", "/a\nb"])
+def test_a_mount_that_is_no_absolute_path_is_refused(mount: str, model: Path, refused: Callable[..., str]) -> None:
+    assert "--mount" in refused("deploy", model, "--server", "triton", "-o", model.parent / "out", f"--mount={mount}")
+
+
+@pytest.mark.parametrize("server", ["mlserver", "kserve"])
+def test_a_mount_is_for_triton_only(server: str, model: Path, refused: Callable[..., str]) -> None:
+    said = refused("deploy", model, "--server", server, "-o", model.parent / "out", "--mount", "/models")
+    assert "--mount is for triton" in said
+
+
+@pytest.mark.parametrize("size", [-1, 2**31])
+def test_a_batch_size_out_of_range_is_refused(size: int, model: Path, refused: Callable[..., str]) -> None:
+    said = refused("deploy", model, "--server", "triton", "-o", model.parent / "out", f"--max-batch-size={size}")
+    assert "--max-batch-size" in said
+
+
+@pytest.mark.parametrize(("server", "reason"), [("mlserver", "joins requests before"), ("kserve", "batches outside")])
+def test_batching_is_for_triton_alone(server: str, reason: str, model: Path, refused: Callable[..., str]) -> None:
+    said = refused("deploy", model, "--server", server, "-o", model.parent / "out", "--max-batch-size=4")
+    assert said.startswith("--max-batch-size: ")
+    assert reason in said
+
+
+@pytest.mark.parametrize("shape", [[4, 3], []])
+def test_batching_needs_a_free_first_dimension(shape: list[Any], tmp_path: Path) -> None:
+    onnx.save(hardened(relu_model(shape=shape)), tmp_path / "m.onnx")
+    with pytest.raises(OptionError, match="--max-batch-size"):
+        deploy(tmp_path / "m.onnx", "triton", tmp_path / "out", max_batch_size=4)
+    assert not (tmp_path / "out").exists()
+
+
+def test_batching_is_refused_where_requests_may_differ_in_the_jump(tmp_path: Path) -> None:
+    onnx.save(hardened(relu_model(shape=["N", 3]), jump_input="jump"), tmp_path / "m.onnx")
+    with pytest.raises(OptionError, match="--max-batch-size"):
+        deploy(tmp_path / "m.onnx", "triton", tmp_path / "out", max_batch_size=4)
+
+
+def test_types_that_no_server_carries_are_refused(tmp_path: Path) -> None:
+    onnx.save(hardened(relu_model(onnx.TensorProto.BFLOAT16)), tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match="input 'x' is bfloat16"):
+        deploy(tmp_path / "m.onnx", "triton", tmp_path / "out")
+
+
+def test_inputs_that_are_no_tensors_are_refused(tmp_path: Path) -> None:
+    sequence = onnx.helper.make_tensor_sequence_value_info("s", FLOAT, [3])
+    nodes = [node("SequenceAt", "s i", "x"), node("Relu", "x", "y")]
+    made = make_model(nodes, [sequence], [value("y", FLOAT, [3])], initializers={"i": np.asarray(0, np.int64)})
+    onnx.save(hardened(made), tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match="input 's' is a sequence"):
+        deploy(tmp_path / "m.onnx", "kserve", tmp_path / "out")
+
+
+def test_an_input_of_unknown_rank_is_refused(tmp_path: Path) -> None:
+    onnx.save(hardened(make_model([node("Relu", "x", "y")], [value("x")], [value("y")])), tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match="input 'x' declares no shape"):
+        deploy(tmp_path / "m.onnx", "triton", tmp_path / "out")
+
+
+def test_a_model_without_the_function_cannot_go_without_the_library(tmp_path: Path) -> None:
+    made = hardened(relu_model())
+    del made.functions[:]
+    onnx.save(made, tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match="leave out --no-library"):
+        deploy(tmp_path / "m.onnx", "triton", tmp_path / "out", library=False)
+
+
+@pytest.mark.parametrize("jump", [np.zeros(2, np.float32), np.array(["x"], object), "external"])
+def test_a_recorded_jump_that_is_no_number_is_refused(jump: Any, tmp_path: Path) -> None:
+    made = hardened(relu_model(), jump_input="jump")
+    (tensor,) = (one for one in made.graph.initializer if one.name == "jump")
+    if isinstance(jump, str):
+        (tmp_path / "data").write_bytes(bytes(4))
+        onnx.external_data_helper.set_external_data(tensor, "data", 0, 4)
+        tensor.ClearField("raw_data")
+    else:
+        tensor.CopyFrom(onnx.numpy_helper.from_array(jump, "jump"))
+    onnx.save(made, tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match="its default is no number"):
+        deploy(tmp_path / "m.onnx", "triton", tmp_path / "out")
+
+
+@pytest.mark.parametrize("library", [True, False])
+def test_a_function_that_is_not_jump_relu_is_refused(library: bool, tmp_path: Path) -> None:
+    made = hardened(relu_model())
+    made.functions[0].node[0].op_type = "Less"
+    onnx.save(made, tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match="not the one that jr-onnx ships"):
+        deploy(tmp_path / "m.onnx", "triton", tmp_path / "out", library=library)
+
+
+def test_a_gpu_needs_a_library_with_cuda(model: Path, tmp_path: Path) -> None:
+    if runtime.build_info().cuda:
+        pytest.skip("this library was built with CUDA")
+    with pytest.raises(OptionError, match="JR_CUDA=ON"):
+        deploy(model, "triton", tmp_path / "out", gpu=True)
+    deploy(model, "triton", tmp_path / "out", gpu=True, library=False)
