@@ -232,7 +232,7 @@ def to_html(report: DiffReport) -> str:
     data["operators"], data["scopes"] = list(operators), list(scopes)
     # Names in a model are any text: "<" must not end the script element that holds the data.
     text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
-    template = resources.files("jr_onnx.checking").joinpath("page.html").read_text(encoding="utf-8")
+    template = resources.files("jr_onnx.checking").joinpath("diff.html").read_text(encoding="utf-8")
     # The data last: nothing in them is taken for a placeholder.
     return template.replace("@TITLE@", html.escape(f"{before} | {after}")).replace("@DATA@", text)
 

@@ -79,7 +79,7 @@ def test_the_page_loads_nothing_and_hostile_names_stay_text() -> None:
 
 
 def test_an_evaluation_is_told_with_its_verdict_first_and_the_command_that_made_it(report: EvaluationReport) -> None:
-    contents = from_reports.contents(report, "jr-onnx evaluate x.onnx")
+    contents = from_reports.evaluation_contents(report, "jr-onnx evaluate x.onnx")
     verdict = report.verdicts["hardened"]
     assert (contents.headline, contents.words) == (verdict.headline, verdict.words)
     assert contents.command == "jr-onnx evaluate x.onnx"
@@ -116,7 +116,7 @@ def test_the_share_of_zeroed_activations_is_what_numpy_counts(report: Evaluation
 def test_a_tuning_is_told_with_its_trade_off() -> None:
     data = load(MODELS / "digits_test.npz")
     report = jr_onnx.tune(MODELS / "digits.onnx", data, grid=[0.1, 0.3, 0.9], objective="clean")
-    contents = from_reports.contents(report, "jr-onnx tune x.onnx")
+    contents = from_reports.tuning_contents(report, "jr-onnx tune x.onnx")
     (chart,) = contents.charts
     assert chart.x == "jump"
     assert [point.x for point in chart.lines[0].points] == [0, 0.1, 0.3, 0.9]
