@@ -123,7 +123,7 @@ def _jumps(hardened: Hardened, policy: JumpReluPolicy | None) -> Iterator[Findin
     asked = policy.default if policy is not None and not policy.rules else recorded
     if not isinstance(asked, float | int) or (policy is not None and policy.rules):
         if policy is not None or POLICY in hardened.metadata:
-            yield finding(rules.NOT_RUN, "jumps by policy: they are planned on ORIGINAL; give it, and --policy FILE")
+            yield finding(rules.NOT_RUN, "jumps by policy: they are planned on ORIGINAL; give it, and `policy`")
         return
     if recorded is not None and recorded != asked:
         yield finding(rules.JUMP, f"the file records the jump {recorded!r}, asked for was {asked!r}")

@@ -92,11 +92,11 @@ def check(
         OptionError: the options make no sense for these models.
     """
     if jump is not None and policy is not None:
-        raise OptionError("give a jump or a policy, not both")
+        raise OptionError("give `jump` or `policy`, not both")
     hardened = as_model("hardened", hardened)
     original = None if original is None else as_model("original", original)
     if as_integer("samples", samples) < 1:
-        raise OptionError(f"samples: {samples} is too few; at least 1 is needed")
+        raise OptionError(f"`samples`: {samples} is too few; at least 1 is needed")
     chosen = (
         JumpReluPolicy(default=as_jump(jump)) if jump is not None else None if policy is None else as_policy(policy)
     )
@@ -127,7 +127,7 @@ def check(
             )
             work.check_numbers(request, keep_going=keep_going)
         else:
-            work.not_checked.append(NotChecked("numbers and running", "not asked for (--no-run)", rules.RUNNING))
+            work.not_checked.append(NotChecked("numbers and running", "not asked for (`run=False`)", rules.RUNNING))
         return work.report(time.perf_counter() - started)
 
 
@@ -255,7 +255,7 @@ class _Work:
         """The plan is held against the file, and must not quietly come from it."""
         asked = self.asked.policy
         if asked is None and POLICY in read.metadata and recorded_jump(read.metadata) is None:
-            text = "jumps by policy: the file records one and not what is in it; give --policy FILE"
+            text = "jumps by policy: the file records one and not what is in it; give `policy`"
             self.findings.append(finding(rules.NOT_RUN, text))
         self.notes += expected.from_record
         left = expected.left_by_record
@@ -272,7 +272,7 @@ class _Work:
 
     def check_numbers(self, request: Request, *, keep_going: bool) -> None:
         if self.read is None or (self._errors and not keep_going):
-            why = "the structure has errors (--keep-going)"
+            why = "the structure has errors (`keep_going=True` runs it)"
             self.not_checked.append(NotChecked("numbers and running", why, rules.RUNNING))
             return
         result = check_running(self.original, self.read, request)

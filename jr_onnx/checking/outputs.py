@@ -150,7 +150,7 @@ def _at_zero(
     result: ModelNumbers,
 ) -> None:
     """At jump 0, where no output may move further than ORIGINAL's own do; JumpReLUs of its own are at 0 as well."""
-    # A jump that is an input is 0 by its default then, and what --data has for it would set it again.
+    # A jump that is an input is 0 by its default then, and what `data` has for it would set it again.
     jump_input = hardened.metadata.get(JUMP_INPUT, "")
     samples = [replace(sample, feeds={k: v for k, v in sample.feeds.items() if k != jump_input}) for sample in samples]
     goal = space.path("hardened", "zero")

@@ -137,9 +137,9 @@ def _ways(hardened: Hardened, request: Request, result: RunResult) -> list[Way]:
     has_kernels = any(map(_has_kernel, hardened.jump_relus))
     problem = library_problem() if has_kernels and request.library else ""
     if problem:
-        result.not_run("with the kernel library", f"{problem} (--no-library leaves it out)")
+        result.not_run("with the kernel library", f"{problem} (`library=False` leaves it out)")
     if has_kernels and not request.library:
-        result.not_checked.append(NotChecked("with the kernel library", "not asked for (--no-library)"))
+        result.not_checked.append(NotChecked("with the kernel library", "not asked for (`library=False`)"))
     libraries = (False, True) if has_kernels and request.library and not problem else (False,)
     ways = []
     for provider in dict.fromkeys(request.providers):

@@ -16,7 +16,7 @@ from jr_onnx.checking.pairs import Pair, pairs_of
 from jr_onnx.checking.report import FAIL_ON, CheckReport
 from jr_onnx.checking.run import CPU
 from jr_onnx.cli.arguments import add_inputs_argument, number, shapes
-from jr_onnx.cli.outputs import check_output
+from jr_onnx.cli.outputs import check_output, in_options
 from jr_onnx.conversion.policy import read_policy
 from jr_onnx.errors import JrOnnxError, ModelError, OptionError
 from jr_onnx.files.atomic import atomic_file
@@ -62,7 +62,6 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "--fail-on", choices=FAIL_ON, default="warning", help="from which severity on the exit code is 1"
     )
-    parser.set_defaults(run=run)
 
 
 def _add_plan_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,13 +84,22 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
     add_inputs_argument(parser)
     parser.add_argument("--samples", metavar="N", type=int, help=f"runs on random inputs (default: {_SAMPLES})")
     parser.add_argument(
-        "--shape", metavar="NAME=D,D", action="append", default=[], help="the shape of an input: x=1,3,224,224"
+        "--shape",
+        dest="shapes",
+        metavar="NAME=D,D",
+        action="append",
+        default=[],
+        help="the shape of an input: x=1,3,224,224",
     )
     parser.add_argument(
-        "--provider", metavar="P", action="append", help=f"check on this execution provider (default: {CPU})"
+        "--provider",
+        dest="providers",
+        metavar="P",
+        action="append",
+        help=f"check on this execution provider (default: {CPU})",
     )
-    parser.add_argument("--no-library", action="store_true", help="do not run with the kernel library")
-    parser.add_argument("--no-run", action="store_true", help="structure only: run nothing")
+    parser.add_argument("--no-library", dest="library", action="store_false", help="do not run with the kernel library")
+    parser.add_argument("--no-run", dest="run", action="store_false", help="structure only: run nothing")
     parser.add_argument("--latency", action="store_true", help="measure the time of both models, in turn")
     parser.add_argument("--keep-going", action="store_true", help="run the model even if its structure has errors")
 
@@ -116,7 +124,8 @@ def run(arguments: argparse.Namespace) -> int:
         print("jr-onnx check: internal error; please report it with the lines above", file=sys.stderr)
         return INTERNAL_ERROR
     for name, output in zip(formats, outputs, strict=True):
-        _write(WRITERS[name](reports), output)
+        text = WRITERS[name](reports)
+        _write(text if name == "json" else in_options(text, arguments.parser), output)
     return FINDINGS if any(report.fails(arguments.fail_on) for report in reports) else CLEAN
 
 
@@ -143,11 +152,11 @@ def _check_outputs(arguments: argparse.Namespace, pairs: Sequence[Pair]) -> None
 
 def _check_no_run(arguments: argparse.Namespace) -> None:
     """What only a run heeds is a mistake where nothing is run."""
-    if not arguments.no_run:
+    if arguments.run:
         return
-    for name in ("data", "samples", "shape", "provider", "latency", "keep_going"):
+    for name in ("data", "samples", "shapes", "providers", "latency", "keep_going"):
         if getattr(arguments, name):
-            raise OptionError(f"--{name.replace('_', '-')} is for running the model; leave it out, or --no-run")
+            raise OptionError(f"`{name}` is for running the model; leave it out, or --no-run")
 
 
 def _reports(arguments: argparse.Namespace, pairs: Sequence[Pair]) -> tuple[CheckReport, ...]:
@@ -160,10 +169,10 @@ def _reports(arguments: argparse.Namespace, pairs: Sequence[Pair]) -> tuple[Chec
         "jump_input": arguments.jump_input,
         "data": arguments.data,
         "samples": _SAMPLES if arguments.samples is None else arguments.samples,
-        "shapes": shapes("--shape", arguments.shape),
-        "providers": tuple(arguments.provider or [CPU]),
-        "library": not arguments.no_library,
-        "run": not arguments.no_run,
+        "shapes": shapes("--shape", arguments.shapes),
+        "providers": tuple(arguments.providers or [CPU]),
+        "library": arguments.library,
+        "run": arguments.run,
         "latency": arguments.latency,
         "keep_going": arguments.keep_going,
     }

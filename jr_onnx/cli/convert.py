@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jr_onnx.cli.arguments import number
-from jr_onnx.cli.outputs import progress_bar
+from jr_onnx.cli.outputs import print_report, progress_bar
 from jr_onnx.conversion.convert import ENDING, convert
 from jr_onnx.conversion.forms.table import TARGETS, Target
 from jr_onnx.conversion.policy import jump_text, read_policy
@@ -93,7 +92,6 @@ def add_parser(commands: Commands) -> None:
         action="store_true",
         help="OUT may be MODEL itself, and its data may stand beside others of their name",
     )
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -118,8 +116,8 @@ def run(arguments: argparse.Namespace) -> int:
             force=arguments.force,
             progress=progress,
         )
-    print(json.dumps(report.to_dict(), indent=2) if arguments.json else _text(report))
-    if arguments.runtime is not None and not arguments.json:
+    print_report(arguments, report, _text)
+    if arguments.runtime is not None and not (arguments.json or arguments.quiet):
         runtime = RUNTIMES[arguments.runtime]
         print(f"for {runtime.name}: {runtime.options}; it runs JumpReLU {runtime.why}")
     return 0

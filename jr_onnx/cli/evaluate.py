@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +18,7 @@ from jr_onnx.cli.arguments import (
     interrupted,
     read_data,
 )
-from jr_onnx.cli.outputs import check_output, stages_bar
+from jr_onnx.cli.outputs import check_output, print_report, stages_bar
 from jr_onnx.robustness.attacks.target import ATTACKS, Effort
 from jr_onnx.robustness.dataset import read_classifier
 from jr_onnx.robustness.evaluation.campaign import DEFAULT_ATTACKS, DEFAULT_EFFORT
@@ -49,7 +48,6 @@ def add_parser(commands: Commands) -> None:
     _add_attack_arguments(parser)
     add_scale_arguments(parser.add_argument_group("scale"))
     add_report_arguments(parser)
-    parser.set_defaults(run=run)
 
 
 def _add_attack_arguments(parser: argparse.ArgumentParser) -> None:
@@ -105,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
             )
     except KeyboardInterrupt:
         return interrupted("evaluate", finished, arguments.journal)
-    print(json.dumps(report.to_dict(), indent=2) if arguments.json else "\n".join(_text(report)), flush=True)
+    print_report(arguments, report, _text)
     _write(report, arguments)
     return 0
 
@@ -127,11 +125,11 @@ def _write(report: EvaluationReport, arguments: argparse.Namespace) -> None:
         from jr_onnx.robustness.reporting.page import write_plots
 
         written += write_plots(evaluation_contents(report), arguments.plots)
-    for path in written:
+    for path in () if arguments.quiet else written:
         print(printable(f"wrote {path}"), file=sys.stderr if arguments.json else sys.stdout)
 
 
-def _text(report: EvaluationReport) -> list[str]:
+def _text(report: EvaluationReport) -> str:
     reference, hardened = report.models.values()
     verdict = report.verdicts[hardened.name]
     rows = [("0", "clean", f"{reference.clean_accuracy:.1%}", f"{hardened.clean_accuracy:.1%}", "")]
@@ -146,4 +144,4 @@ def _text(report: EvaluationReport) -> list[str]:
         ]
         lines += ["", *table(("smallest noise, mean", reference.name, hardened.name), noise)]
     lines += ["", *verdict.evidence, "", f"{verdict.words}: {verdict.headline}"]
-    return [printable(line) for line in lines]
+    return "\n".join(map(printable, lines))

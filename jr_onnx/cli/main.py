@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
+from jr_onnx.cli.outputs import in_options
 from jr_onnx.errors import JrOnnxError
 from jr_onnx.text import printable
 from jr_onnx.version import __version__
@@ -40,7 +41,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def build_parser(command: str | None = None) -> argparse.ArgumentParser:
-    """The parser of the whole command line, or of one command; each command sets `run`."""
+    """The parser of the whole command line, or of one command."""
     parser = _Parser(
         prog="jr-onnx",
         description="Put JumpReLU in place of ReLU in exported ONNX models. What that buys against attacks, and "
@@ -49,7 +50,11 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"jr-onnx {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
     for name in COMMANDS if command is None else (command,):
-        importlib.import_module(f"jr_onnx.cli.{name}").add_parser(commands)
+        module = importlib.import_module(f"jr_onnx.cli.{name}")
+        module.add_parser(commands)
+        added = commands.choices[name]
+        added.add_argument("--quiet", "-q", action="store_true", help="print no progress, and no report but as JSON")
+        added.set_defaults(handler=module.run, parser=added)
     return parser
 
 
@@ -70,11 +75,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     received: list[int] = []
     try:
         with _ended_by_signals(received):
-            code: int = parsed.run(parsed)
+            code: int = parsed.handler(parsed)
             if sys.stdout is not None:  # it may be closed: >&-
                 sys.stdout.flush()
     except JrOnnxError as error:
-        print(printable(f"jr-onnx {parsed.command}: {error}"), file=sys.stderr)
+        print(printable(f"jr-onnx {parsed.command}: {in_options(str(error), parsed.parser)}"), file=sys.stderr)
         return USAGE_ERROR
     except KeyboardInterrupt:
         print(f"jr-onnx {parsed.command}: interrupted, nothing was written", file=sys.stderr)

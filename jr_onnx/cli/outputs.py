@@ -1,16 +1,65 @@
-"""What a command shows while it works, and the files that it writes besides the model."""
+"""What a command shows: its report, its progress, and the files that it writes besides the model."""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import importlib
+import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 from jr_onnx.errors import OutputError
 from jr_onnx.files.atomic import place_of, temporary_beside
 from jr_onnx.files.splice import Progress
+
+#: How the library names a parameter in a message: `force`, `force=True`, `level='extended'`.
+_PARAMETER = re.compile(r"`(\w+)(?:=([^`]*))?`")
+
+
+def in_options(text: str, parser: argparse.ArgumentParser) -> str:
+    """A text of the library in the words of the command line: the option in place of each parameter in backticks.
+
+    Parameters that are no option of this command are looked up among those of `convert`, which messages of other
+    commands advise to give; what is not found there either stays as it is.
+    """
+    if not _PARAMETER.search(text):
+        return text
+    convert = argparse.ArgumentParser().add_subparsers()
+    importlib.import_module("jr_onnx.cli.convert").add_parser(convert)
+    actions = {one.dest: one for known in (convert.choices["convert"], parser) for one in known._actions}
+
+    def option(found: re.Match[str]) -> str:
+        action = actions.get(found[1])
+        if action is None:
+            return found[0]
+        name = action.option_strings[-1] if action.option_strings else str(action.metavar)
+        value = "" if found[2] is None or action.nargs == 0 else found[2].strip("[]'")
+        return f"{name} {value}" if value else name
+
+    return _PARAMETER.sub(option, text)
+
+
+class Report(Protocol):
+    """What every report of the library can do."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+
+
+_Report = TypeVar("_Report", bound=Report)
+
+
+def print_report(arguments: argparse.Namespace, report: _Report, text: Callable[[_Report], str]) -> None:
+    """Print a report: as JSON, as text for people, or not at all, as was asked for."""
+    if arguments.json:
+        print(json.dumps(report.to_dict(), indent=2), flush=True)
+    elif not arguments.quiet:
+        print(in_options(text(report), arguments.parser), flush=True)
 
 
 def check_output(path: Path | None, option: str, inputs: Iterable[str | Path]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +21,7 @@ from jr_onnx.cli.arguments import (
     numbers,
     read_data,
 )
-from jr_onnx.cli.outputs import check_output, stages_bar
+from jr_onnx.cli.outputs import check_output, print_report, stages_bar
 from jr_onnx.conversion.convert import convert
 from jr_onnx.conversion.policy import policy_text
 from jr_onnx.files.atomic import atomic_file
@@ -80,7 +79,6 @@ def add_parser(commands: Commands) -> None:
     )
     parser.add_argument("--policy-out", metavar="FILE", type=named, help="write the jumps, for convert --policy")
     add_report_arguments(parser)
-    parser.set_defaults(run=run)
 
 
 def _add_attack_arguments(parser: argparse.ArgumentParser) -> None:
@@ -139,9 +137,10 @@ def run(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         return interrupted("tune", finished, arguments.journal)
     # Printed before anything is written: should that fail, hours of work are not lost.
-    print(json.dumps(report.to_dict(), indent=2) if arguments.json else "\n".join(_text(report)), flush=True)
+    print_report(arguments, report, _text)
     for line in _written(report, arguments):
-        print(line, file=sys.stderr if arguments.json else sys.stdout)
+        if not arguments.quiet:
+            print(line, file=sys.stderr if arguments.json else sys.stdout)
     return 0
 
 
@@ -188,7 +187,7 @@ def _comment(report: TuningReport, clip: bool) -> str:
     return "\n".join(lines)
 
 
-def _text(report: TuningReport) -> list[str]:
+def _text(report: TuningReport) -> str:
     attacked = report.objective == "adaptive"
     right = "clean accuracy" if report.labels else "agreement with the original"
     head = ("jump", right, "drop", "zeroed", *(("true gradient", "worst case") if attacked else ()), "")
@@ -199,7 +198,7 @@ def _text(report: TuningReport) -> list[str]:
         lines.append(f"under attack: {report.attacked} samples, eps {report.eps:.4g}, {', '.join(report.attacks)}")
     lines += [f"note: {note}" for note in report.notes]
     lines.append(report.sentence)
-    return [printable(line) for line in lines]
+    return "\n".join(map(printable, lines))
 
 
 def _row(candidate: Candidate, attacked: bool, chosen: bool) -> tuple[str, ...]:

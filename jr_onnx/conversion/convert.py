@@ -87,7 +87,7 @@ def convert(
     options = make_options(jump, policy, target, include, exclude, jump_input, clip, inline, allow_empty)
     if isinstance(model, onnx.ModelProto):
         if goal is not None or external is not None:
-            raise OptionError("output and external are for files; the hardened model is in the report")
+            raise OptionError("`output` and `external` are for files; the hardened model is in the report")
         work = _prepare(open_proto(model), options)
         hardened = None if dry_run else onnx.ModelProto.FromString(join(work.source.buffer, work.pieces))
         return _report(work, options, None, started, written=False, model=hardened, mode=None)
@@ -150,22 +150,22 @@ def check_output(output: Path, source: Path, data: tuple[DataFile, ...], force: 
     """
     try:
         if not output.parent.is_dir():
-            raise OutputError(f"{output.parent}: no such folder; make it, or choose another output with -o")
+            raise OutputError(f"{output.parent}: no such folder; make it, or choose another `output`")
         if output.is_dir():
-            raise OutputError(f"{output}: is a folder; name a file in it with -o")
+            raise OutputError(f"{output}: is a folder; name a file in it as `output`")
         place = place_of(output)
         if place is None:
-            raise OutputError(f"{output}: is no regular file; choose another output with -o")
+            raise OutputError(f"{output}: is no regular file; choose another `output`")
         if output.exists() and output.samefile(source) and not force:
-            raise OutputError(f"{output}: is the input itself; choose another output with -o, or add --force")
+            raise OutputError(f"{output}: is the input itself; choose another `output`, or add `force=True`")
         if any(file.outside for file in data) and place.parent.samefile(source.parent):
             raise OutputError(
                 f"{output}: the model's external data are links out of this folder, as in Hugging Face's cache; "
-                "choose another folder with -o"
+                "choose an `output` in another folder"
             )
         for file in data:
             if place == place.parent / file.location or (place.exists() and place.samefile(file.path)):
-                raise OutputError(f"{output}: is where the model's external data lies; choose another output with -o")
+                raise OutputError(f"{output}: is where the model's external data lies; choose another `output`")
     except OSError as error:
         raise OutputError(f"{output}: cannot be written: {error.strerror}") from error
     except ValueError as error:  # a null character

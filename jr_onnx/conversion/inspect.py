@@ -22,7 +22,7 @@ _HOW = {
     SiteKind.RELU: "JumpReLU in its place",
     SiteKind.HARDENED: "is a JumpReLU; its jump is replaced",
     SiteKind.FUSED: "JumpReLU behind it",
-    SiteKind.CLIP: "JumpReLU behind it, with --clip",
+    SiteKind.CLIP: "JumpReLU behind it, with `clip=True`",
     SiteKind.RECURRENT: "ThresholdedRelu as its activation",
 }
 

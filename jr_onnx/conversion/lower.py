@@ -99,11 +99,11 @@ class Lowering:
     def _add_jump_input(self, name: str) -> None:
         reached = [p for p in self._plan.sites if p.form is not RECURRENT]
         if not reached:
-            raise OptionError("--jump-input: there is no site that a graph input can reach; leave it out")
+            raise OptionError("`jump_input`: there is no site that a graph input can reach; leave it out")
         if not name.isprintable():
-            raise OptionError(f"--jump-input: {name!r} is no name for an input; give another")
+            raise OptionError(f"`jump_input`: {name!r} is no name for an input; give another")
         if not name or self._namer.fresh(name) != name:
-            raise OptionError(f"--jump-input: the model has a value '{name}' already; give another name")
+            raise OptionError(f"`jump_input`: the model has a value '{name}' already; give another name")
         types = {p.site.element_type for p in reached}
         widest = DOUBLE if DOUBLE in types else FLOAT
         element_type = types.pop() if len(types) == 1 else widest

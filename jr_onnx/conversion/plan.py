@@ -148,7 +148,7 @@ def _check_opset(scope: Scope) -> None:
 
 def _check_patterns(options: Options, known: list[Site | LeftAlone]) -> None:
     rules = [("policy rule", rule.match) for rule in options.policy.rules]
-    globs = [("--include", glob) for glob in options.include] + [("--exclude", glob) for glob in options.exclude]
+    globs = [("`include`", glob) for glob in options.include] + [("`exclude`", glob) for glob in options.exclude]
     for origin, pattern in (*globs, *rules):
         if not any(matches(pattern, item.path, item.name) for item in known):
             near = did_you_mean(pattern, [item.path for item in known])
@@ -170,10 +170,10 @@ def _select(sites: Iterable[Site], options: Options) -> tuple[list[tuple[Site, J
 def _decide(site: Site, options: Options) -> tuple[Jump | None, str]:
     """The jump of a site; None, and why, if it is left alone."""
     if options.include and not any(matches(glob, site.path, site.name) for glob in options.include):
-        return None, "not among --include"
+        return None, "not among `include`"
     for glob in options.exclude:
         if matches(glob, site.path, site.name):
-            return None, f"--exclude '{glob}'"
+            return None, f"`exclude` '{glob}'"
     rule = options.policy.rule_for(site.path, site.name)
     if rule is not None:
         return rule.jump, f"policy rule '{rule.match}' skips it"
@@ -184,22 +184,22 @@ def _nothing_to_do(found: Survey, left_alone: tuple[LeftAlone, ...]) -> str:
     if not left_alone:
         counted = Counter(other.op_type for other in found.others)
         others = ", ".join(f"{number} {op_type}" for op_type, number in counted.items())
-        return f"no Relu in this model{f', but {others}' if others else ''}; --allow-empty makes that no error"
+        return f"no Relu in this model{f', but {others}' if others else ''}; `allow_empty=True` makes that no error"
     first = left_alone[0]
     what = "none of the selected nodes can be converted" if found.sites else "no Relu that can be converted"
     others = f", and {len(left_alone) - 1} more" if len(left_alone) > 1 else ""
-    return f"{what} ('{first.path}' ({first.op_type}): {first.reason}{others}); --allow-empty makes that no error"
+    return f"{what} ('{first.path}' ({first.op_type}): {first.reason}{others}); `allow_empty=True` makes that no error"
 
 
 def _check_jump_input(chosen: list[tuple[Site, Jump]]) -> None:
     for site, jump in chosen:
         if isinstance(jump, tuple) or jump != chosen[0][1]:
             raise OptionError(
-                f"--jump-input gives all sites one jump, but '{site.path}' has its own; use one jump, or --exclude it"
+                f"`jump_input` gives all sites one jump, but '{site.path}' has its own; use one jump, or `exclude` it"
             )
         if site.scope.outermost.function is not None:
             raise OptionError(
-                f"--jump-input: node '{site.path}' is in a model-local function, which sees no graph input; "
+                f"`jump_input`: node '{site.path}' is in a model-local function, which sees no graph input; "
                 "write the functions into the graph first (onnx.inliner.inline_local_functions)"
             )
 
@@ -288,7 +288,7 @@ def _notes(model: onnx.ModelProto, sites: tuple[PlannedSite, ...], options: Opti
         yield "the model was hardened before: its jumps are replaced"
     before = jump_input_of(model)
     if before is not None and before != options.jump_input:
-        yield f"the model has a jump input, '{before}'; it goes with its last site (--jump-input keeps it)"
+        yield f"the model has a jump input, '{before}'; it goes with its last site (`jump_input` keeps it)"
     if options.jump_input is not None and sites:
         yield f"the jump is the input '{options.jump_input}', with the given value as its default"
     for planned in sites:

@@ -51,7 +51,7 @@ def data_places(
         OutputError: another file of that name stands there and `force` is not set, or it cannot be read.
     """
     if mode == "share" and files and not same_folder(source, output):
-        raise OptionError(f"--external share: {output.parent} is not the model's folder; use link or copy")
+        raise OptionError(f"`external='share'`: {output.parent} is not the model's folder; use link or copy")
     if mode == "share":
         return tuple(DataPlace(file, file.location, False) for file in files)
     taken = {PurePosixPath(file.location) for file in files}
@@ -106,7 +106,7 @@ def _place(file: DataFile, folder: Path, force: bool, taken: set[PurePosixPath])
         if there is None or there:
             break
         if not force:
-            text = "another file stands here; write to another folder, or add --force"
+            text = "another file stands here; write to another folder, or add `force=True`"
             raise OutputError(f"{folder / location}: {text}")
     taken.add(PurePosixPath(location))
     return DataPlace(file, location, brought=there is None)
@@ -144,7 +144,7 @@ def _brought(
                 _bring(place.file, target, mode, progress)
             except OSError as error:
                 raise OutputError(
-                    f"{target}: cannot be put here ({error.strerror}); try --external copy or another folder"
+                    f"{target}: cannot be put here ({error.strerror}); try `external='copy'` or another folder"
                 ) from error
         yield
     except BaseException:

@@ -132,7 +132,7 @@ def _feeds(
                     session.run(None, taken(session, inputs))
     except CannotRunError as error:
         raise CannotRunError(
-            f"{str(error).rstrip('.')}; give a --batch, --shape or --data that every model takes"
+            f"{str(error).rstrip('.')}; give `batches`, `shapes` or `data` that every model takes"
         ) from error
     return feeds
 
@@ -171,8 +171,8 @@ def _sizes(
     name, size = next(iter(fixed.items()), ("", 1))
     for batch in batches:
         if batch != size:
-            by, out = (f"--shape or --data of '{name}'", "one of the two") if name in shapes else (first, "--batch")
-            raise OptionError(f"--batch {batch}: {by} has the fixed size {size} there; leave {out} out")
+            by, out = (f"`shapes` or `data` of '{name}'", "one of the two") if name in shapes else (first, "`batches`")
+            raise OptionError(f"`batches` {batch}: {by} has the fixed size {size} there; leave {out} out")
     return (size,)
 
 

@@ -68,7 +68,7 @@ def session(
     if optimised and providers is None:
         providers = [CPU]
     if optimised and list(providers or ()) != [CPU]:
-        raise OptionError(f"{path}: was optimised for {CPU} alone; leave providers out, or run the hardened model")
+        raise OptionError(f"{path}: was optimised for {CPU} alone; leave `providers` out, or run the hardened model")
     installed = kernels and library is None  # of another build it is not known what it was built with
     wanted = list(default_providers(ort, installed) if providers is None else providers)
     asked = dict(map(_with_options, wanted))
@@ -112,7 +112,7 @@ def _optimized(path: Path, providers: Sequence[Provider] | None) -> Path:
     from jr_onnx.runtime.optimization.cache import cached
 
     if list(providers or ()) != [CPU]:
-        raise OptionError(f"optimize is for {CPU} alone; leave it out, or give providers=['{CPU}']")
+        raise OptionError(f"`optimize` is for {CPU} alone; leave it out, or give providers=['{CPU}']")
     return cached(path)
 
 

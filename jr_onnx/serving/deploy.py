@@ -140,7 +140,7 @@ def deploy(
     if server not in SERVERS:
         raise OptionError(f"unknown server {server!r}; it is one of {', '.join(SERVERS)}")
     if prefer_nhwc and not gpu:
-        raise OptionError("--prefer-nhwc: is an option of CUDA; add --gpu")
+        raise OptionError("`prefer_nhwc`: is an option of CUDA; add `gpu=True`")
     with open_file(path) as source:
         check_structure(source.skeleton)
         data = data_files(source.skeleton, path)
@@ -191,26 +191,27 @@ def _why_without(model: onnx.ModelProto, asked: bool, gpu: bool, prefer_nhwc: bo
         if not hardened_metadata(model):
             raise ModelError("is not hardened; run jr-onnx convert first")
         return "it has no node jr_onnx::JumpReLU"
-    without = "" if asked else "--no-library was given"
+    without = "" if asked else "`library=False` was given"
     if asked and not has_use_for_kernels(CUDA if gpu else CPU, {"prefer_nhwc": prefer_nhwc}):
-        without = "with --prefer-nhwc its function is faster"
+        without = "with `prefer_nhwc=True` its function is faster"
     if any(map(is_jump_relu, model.functions)):
         # With the kernels nobody would notice it, and without them the model would be another one.
         for fault in foreign_bodies(model):
             raise ModelError(f"{fault}; convert the original again")
     elif without:
-        option = "--prefer-nhwc" if asked else "--no-library"
+        option = "`prefer_nhwc=True`" if asked else "`library=False`"
         raise ModelError(f"has no function jr_onnx::JumpReLU, so it needs the library; leave out {option}")
     try:
         cuda = bool(without) or bool(build_info().cuda)
     except RuntimeMissingError as error:
         raise RuntimeMissingError(
-            "this installation of jr-onnx has no kernels; install it where there is a C++ compiler, or add --no-library"
+            "this installation of jr-onnx has no kernels; install it where there is a C++ compiler, or add "
+            "`library=False`"
         ) from error
     if gpu and not cuda:
         raise OptionError(
-            "--gpu: the kernel library of this installation was built without CUDA; install jr-onnx again with "
-            "JR_CUDA=ON in the environment, or add --no-library"
+            "`gpu`: the kernel library of this installation was built without CUDA; install jr-onnx again with "
+            "JR_CUDA=ON in the environment, or add `library=False`"
         )
     return without
 
@@ -220,11 +221,11 @@ def _name(path: Path, name: str | None) -> str:
         stem = path.name.removesuffix(".onnx").removesuffix(".jumprelu")
         name = re.sub(r"[^A-Za-z0-9._-]", "_", stem).lstrip("._-")
     if not _NAME.fullmatch(name):
-        raise OptionError(f"--name {name!r}: use letters, digits, '.', '_' and '-', and begin with a letter or digit")
+        raise OptionError(f"`name` {name!r}: use letters, digits, '.', '_' and '-', and begin with a letter or digit")
     if name.casefold() in _TAKEN:
-        raise OptionError(f"--name {name!r}: the folder has a file of that name; choose another one")
+        raise OptionError(f"`name` {name!r}: the folder has a file of that name; choose another one")
     if len(name) > _LONGEST_NAME:
-        raise OptionError(f"--name {name!r}: is {len(name)} characters long; use at most {_LONGEST_NAME}")
+        raise OptionError(f"`name` {name!r}: is {len(name)} characters long; use at most {_LONGEST_NAME}")
     return name
 
 
@@ -232,11 +233,11 @@ def _mount(mount: str | PurePosixPath | None, server: Server) -> PurePosixPath:
     if mount is None:
         return MOUNT
     if server != "triton":
-        raise OptionError(f"--mount is for triton; {server} finds the library beside the model")
+        raise OptionError(f"`mount` is for triton; {server} finds the library beside the model")
     path = PurePosixPath(as_path("mount", mount))
     if not path.is_absolute() or ".." in path.parts or not str(path).isprintable():
         raise OptionError(
-            f"--mount {str(mount)!r}: give the absolute path that the folder will have on the server, "
+            f"`mount` {str(mount)!r}: give the absolute path that the folder will have on the server, "
             "without '..' and control characters"
         )
     return path
@@ -244,7 +245,7 @@ def _mount(mount: str | PurePosixPath | None, server: Server) -> PurePosixPath:
 
 def _batch_size(size: int) -> int:
     if not 0 <= size < 2**31:
-        raise OptionError(f"--max-batch-size {size}: give a number from 0 (no batching) up")
+        raise OptionError(f"`max_batch_size` {size}: give a number from 0 (no batching) up")
     return size
 
 

@@ -80,12 +80,12 @@ def check_batching(request: Request) -> None:
     for tensor in (*signature.inputs, *signature.outputs):
         if tensor.default is not None:
             raise OptionError(
-                f"--max-batch-size: Triton cannot put requests together that may differ in '{tensor.name}'; leave "
-                "it out, or convert without --jump-input"
+                f"`max_batch_size`: Triton cannot put requests together that may differ in '{tensor.name}'; leave "
+                "it out, or convert without `jump_input`"
             )
         if not tensor.shape or tensor.shape[0] != FREE:
             raise OptionError(
-                f"--max-batch-size: the first dimension of '{tensor.name}' ({list(tensor.shape)}) is not free; leave "
+                f"`max_batch_size`: the first dimension of '{tensor.name}' ({list(tensor.shape)}) is not free; leave "
                 "it out, or export the model with a dynamic batch"
             )
 
@@ -114,7 +114,7 @@ def triton_layout(request: Request) -> Layout:
 def _warning(jump: Tensor) -> str:
     return (
         f"any client can set '{jump.name}', also so low that the defence is off, because Triton has no limits for "
-        "values; filter requests in front of it, or convert without --jump-input"
+        "values; filter requests in front of it, or convert without `jump_input`"
     )
 
 
@@ -177,7 +177,7 @@ def mlserver_layout(request: Request) -> Layout:
         # Seen: it joins the tensors of one name as they are, before the model could refuse one of them. A request with
         # too many columns or too few rows shifts the answers of others.
         raise OptionError(
-            "--max-batch-size: MLServer joins requests before they are checked, so that a bad one gets the rows of "
+            "`max_batch_size`: MLServer joins requests before they are checked, so that a bad one gets the rows of "
             "others; leave it out"
         )
     folder = PurePosixPath(request.name)
@@ -217,7 +217,7 @@ def _json(value: Any) -> str:
 def kserve_layout(request: Request) -> Layout:
     """model.onnx and jr_onnx_ops.so."""
     if request.max_batch_size:
-        raise OptionError("--max-batch-size: KServe batches outside of the model's server; set its batcher instead")
+        raise OptionError("`max_batch_size`: KServe batches outside of the model's server; set its batcher instead")
     library = f" --library={LIBRARY}" if request.library else ""
     gpu = (" --gpu" if request.gpu else "") + (" --prefer-nhwc" if request.prefer_nhwc else "")
     command = f"python -m jr_onnx.serving.kserve --model_name={request.name}{library}{gpu} model.onnx"

@@ -373,7 +373,7 @@ def test_a_shape_that_cannot_be_guessed_is_asked_for() -> None:
     """)
     report = check(model, hardened(model))
     assert rules(report) == {"JR001"}
-    assert "--shape" in report.findings[0].message
+    assert "`shapes`" in report.findings[0].message
     assert not check(model, hardened(model), shapes={"x": (5, 7)}).findings
 
 
@@ -422,7 +422,7 @@ def test_a_large_move_is_measured() -> None:
 def test_numbers_are_not_measured_on_a_wrong_structure_and_the_report_says_so() -> None:
     report = check(small(), broken(lambda m: node(m, "swap").input.__setitem__(0, "x")))
     assert rules(report) == {"JR106"}
-    assert any("--keep-going" in one.why for one in report.not_checked)
+    assert any("`keep_going=True`" in one.why for one in report.not_checked)
 
 
 @pytest.mark.parametrize("draws", ["Dropout (r, ratio, training)", "RandomNormalLike (r)", "Bernoulli (p)"])

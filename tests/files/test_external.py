@@ -425,7 +425,7 @@ def test_data_that_are_links_out_of_the_folder_are_not_shared(
 ) -> None:
     before = files_in(cached.parents[2])
     refused = refusal(capsys, cached, *arguments)
-    assert "links out of this folder, as in Hugging Face's cache; choose another folder with -o" in refused
+    assert "links out of this folder, as in Hugging Face's cache; choose an --output in another folder" in refused
     assert files_in(cached.parents[2]) == before
 
 

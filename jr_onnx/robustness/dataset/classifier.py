@@ -34,7 +34,7 @@ def guessing(accuracy: float, classes: int | None) -> str:
         return ""
     return (
         f"The original is right on {accuracy:.1%} of the samples, which guessing among {classes} classes might be too: "
-        "are the order of the classes, --mean and --std those that it was trained with?"
+        "are the order of the classes, `mean` and `std` those that it was trained with?"
     )
 
 

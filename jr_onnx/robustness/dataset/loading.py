@@ -100,7 +100,7 @@ def _read(
         images = ImageFiles(paths, *_shape_of_images(classifier, size, layout, path), layout)
         return str(path), {"x": images, "y": labels}
     if size is not None:
-        raise OptionError(f"{path}: --size is for a folder of images; arrays have the size that they have")
+        raise OptionError(f"{path}: `size` is for a folder of images; arrays have the size that they have")
     if path.is_file():
         if path.suffix == ".npy":
             return str(path), {"x": read_npy(path)}
@@ -162,11 +162,11 @@ def _shape_of_images(
     channels, height, width = (shape[axis] for axis in ((1, 2, 3) if layout == "NCHW" else (3, 1, 2)))
     count = channels if isinstance(channels, int) else 3
     if count not in (1, 3):
-        raise OptionError(f"{folder}: the model takes {count} channels, an image has 1 or 3; --layout, or an NPZ file")
+        raise OptionError(f"{folder}: the model takes {count} channels, images have 1 or 3; `layout`, or an NPZ file")
     if size is not None:
         return count, size
     if not isinstance(height, int) or not isinstance(width, int):
-        raise OptionError(f"{folder}: the model takes images of any size; say which with --size")
+        raise OptionError(f"{folder}: the model takes images of any size; say which with `size`")
     return count, (height, width)
 
 

@@ -122,11 +122,11 @@ def checked_eps(eps: Sequence[float]) -> tuple[float, ...]:
     """
     eps = as_list("eps", eps)
     if not eps:
-        raise OptionError("no eps; give at least one, such as 8/255")
+        raise OptionError("`eps` is empty; give at least one, such as 8/255")
     for one in eps:
         if not 0 < one <= 1:
             hint = ": write 8/255, not 8" if one > 1 else ""
-            raise OptionError(f"eps {one:g} is not in (0, 1]; it is in pixel units from 0 to 1{hint}")
+            raise OptionError(f"`eps` {one:g} is not in (0, 1]; it is in pixel units from 0 to 1{hint}")
     return tuple(sorted(set(map(float, eps))))
 
 
@@ -134,9 +134,9 @@ def _checked_attacks(attacks: Sequence[str]) -> tuple[str, ...]:
     attacks = as_list("attacks", attacks)
     for name in attacks:
         if name not in ATTACKS:
-            raise OptionError(f"there is no attack {name!r}; there are {', '.join(ATTACKS)}")
+            raise OptionError(f"`attacks`: there is no {name!r}; there are {', '.join(ATTACKS)}")
     if not attacks:
-        raise OptionError("no attack; give at least one")
+        raise OptionError("`attacks` is empty; give at least one")
     return in_order(attacks)
 
 
@@ -145,13 +145,13 @@ def _checked_effort(effort: Effort) -> Effort:
         raise unfit("effort", effort, "a jr_onnx.robustness.attacks.target.Effort")
     for name, least in (("steps", 1), ("restarts", 1), ("queries", 1)):
         if getattr(effort, name) < least:
-            raise OptionError(f"{name} {getattr(effort, name)}: at least {least}")
+            raise OptionError(f"`{name}` {getattr(effort, name)}: at least {least}")
     return replace(effort, eps=1.0)  # not used, and so not to show in a digest
 
 
 def _checked_seed(seed: int) -> int:
     if as_integer("seed", seed) < 0:
-        raise OptionError(f"seed {seed}: at least 0")
+        raise OptionError(f"`seed` {seed}: at least 0")
     return seed
 
 
@@ -191,9 +191,9 @@ def _check_copy(called: str, shipped: Shipped, dataset: Dataset, pixels: np.ndar
     try:
         check_parity(differentiable(shipped), lambda _: model.scores(pixels, dataset), dataset.normalise(pixels))
     except UnsupportedOperatorError as error:
-        raise ModelError(f"{called}: {error} (--attacks square)") from error
+        raise ModelError(f"{called}: {error} (`attacks=['square']`)") from error
     except ParityError as error:
-        raise ModelError(f"{called}: {error}; only black-box attacks can be run (--attacks square)") from error
+        raise ModelError(f"{called}: {error}; only black-box attacks can be run (`attacks=['square']`)") from error
 
 
 def _done_parts(

@@ -287,7 +287,7 @@ def import_torch() -> Any:
         import torch
     except ImportError as error:
         raise RuntimeMissingError(
-            "torch is not installed, and gradients need it; pip install torch, or --attacks square"
+            "torch is not installed, and gradients need it; pip install torch, or choose `attacks=['square']`"
         ) from error
     return torch
 

@@ -98,7 +98,7 @@ def run_parts(
         WorkerError: workers die again and again at the same work, or the scheduler is lost.
     """
     if as_integer("workers", workers) < 1:
-        raise OptionError(f"--workers {workers}: at least 1")
+        raise OptionError(f"`workers` {workers}: at least 1")
     if dask is not None:
         yield from _on_dask(work, payload, parts, dask)
     elif workers == 1 or len(parts) < 2:
@@ -144,7 +144,7 @@ def _in_processes(
             if deaths >= _DEATHS:
                 raise WorkerError(
                     f"a worker process died {deaths} times with nothing finished between; it may be memory: try fewer "
-                    "--workers"
+                    "`workers`"
                 ) from error
 
 
@@ -253,13 +253,13 @@ def _client(address: str) -> Client:
             kind, workers = elsewhere.submit(asyncio.run, _who_answers(address)).result()
     except Exception as error:  # whatever Dask makes of what another service says
         raise OptionError(
-            f"--dask {address}: no scheduler answers there; start one with `dask scheduler`, and write its address as "
+            f"`dask` {address}: no scheduler answers there; start one with `dask scheduler`, and write its address as "
             "tcp://HOST:8786"
         ) from error
     if kind != "Scheduler":
-        raise OptionError(f"--dask {address}: a Dask {kind.lower()} answers there; name the scheduler")
+        raise OptionError(f"`dask` {address}: a Dask {kind.lower()} answers there; name the scheduler")
     if not workers:  # Dask would wait for one without a word
-        raise OptionError(f"--dask {address}: no worker is connected; start one with `dask worker {address}`")
+        raise OptionError(f"`dask` {address}: no worker is connected; start one with `dask worker {address}`")
     return Client(address, timeout=5, set_as_default=False)  # type: ignore[no-untyped-call]
 
 

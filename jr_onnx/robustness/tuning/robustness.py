@@ -54,11 +54,11 @@ class AttackSettings:
         for what, number in (
             ("steps", self.steps),
             ("restarts", self.restarts),
-            ("attacked samples", self.samples),
+            ("samples", self.samples),
             ("workers", self.workers),
         ):
             if number < 1:
-                raise OptionError(f"{what}: {number} must be at least 1")
+                raise OptionError(f"`{what}`: {number} must be at least 1")
 
 
 def check_attack_extra() -> None:
@@ -71,7 +71,7 @@ def check_attack_extra() -> None:
     if missing:
         raise RuntimeMissingError(
             f"choosing by attacks needs {' and '.join(missing)}: pip install {' '.join(missing)}, or choose by clean "
-            "accuracy alone (--objective clean)"
+            "accuracy alone (`objective='clean'`)"
         )
 
 

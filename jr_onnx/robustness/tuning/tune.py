@@ -86,7 +86,7 @@ def tune(
     grid = None if grid is None else as_list("grid", grid)
     quantiles = None if quantiles is None else as_list("quantiles", quantiles)
     if not isinstance(attacks, AttackSettings | None):
-        raise OptionError(f"attacks: {attacks!r} is no jr_onnx.robustness.tuning.robustness.AttackSettings")
+        raise OptionError(f"`attacks`: {attacks!r} is no jr_onnx.robustness.tuning.robustness.AttackSettings")
     check_grid(grid, quantiles, per_layer)
     settings = (attacks or AttackSettings()) if objective == "adaptive" else None
     _check_options(objective, as_number("max_drop", max_drop), as_integer("seed", seed), settings)
@@ -134,7 +134,7 @@ def _check_options(objective: Objective, max_drop: float, seed: int, settings: A
     if not max_drop >= 0:
         raise OptionError(f"a drop of at most {max_drop:g} points makes no sense; give a number >= 0")
     if seed < 0:
-        raise OptionError(f"seed {seed}: at least 0")
+        raise OptionError(f"`seed` {seed}: at least 0")
     if settings is not None:
         check_attack_extra()
         from jr_onnx.robustness.evaluation.campaign import checked_eps  # with it comes onnxruntime

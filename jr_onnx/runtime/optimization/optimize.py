@@ -127,7 +127,7 @@ def optimize(
     if provider not in PROVIDERS or level not in tuple(LEVELS) or (provider == "cuda" and level != "all"):
         raise OptionError(f"give cpu with one of the levels {', '.join(LEVELS)}, or cuda without a level")
     if provider == "cuda" and data is not None:
-        raise OptionError("data: a file for CUDA is not run; leave the data out")
+        raise OptionError("`data`: a file for CUDA is not run; leave the data out")
     arrays = inputs_of(data)
     with open_file(path) as source:
         check_structure(source.skeleton)
@@ -137,12 +137,12 @@ def optimize(
             raise ModelError("is optimised for CUDA; optimise the hardened model that it was made from")
         if provider == "cpu" and level == "all" and not this_machine(level).cpu_flags:
             raise ModelError(
-                "the blocked layout depends on vector instructions, and this system does not list them; give --level "
-                "extended"
+                "the blocked layout depends on vector instructions, and this system does not list them; give "
+                "`level='extended'`"
             )
         place = check_output(goal, path, data_files(source.skeleton, path), force)
         if isinstance(data, str | Path) and place.exists() and place.samefile(data):
-            raise OutputError(f"{goal}: is what is read as data; choose another output with -o")
+            raise OutputError(f"{goal}: is what is read as data; choose another `output`")
         if provider == "cuda":
             made = _for_cuda(source, path, place, force, progress)
         else:
@@ -287,7 +287,7 @@ def _write(
 _PROVIDER = "CPUExecutionProvider"
 
 #: `session(optimize=True)` says it too.
-_ADVICE = "; give real ones to jr-onnx optimize with --data NPZ"
+_ADVICE = "; give real ones to `optimize` as `data`"
 
 
 class NotOptimizedError(ModelError):
@@ -312,7 +312,7 @@ def verify(hardened: Source, path: Path, optimised: Path, data: Arrays) -> str:
     made = compare(hardened.skeleton, first, second, called="its optimised form", data=data, advice=_ADVICE)
     if made.differs:
         raise NotOptimizedError(
-            f"{made.differs}; nothing was written; give --level extended, or run the hardened model as it is, and "
+            f"{made.differs}; nothing was written; give `level='extended'`, or run the hardened model as it is, and "
             "report this"
         )
     return made.unknown

@@ -173,7 +173,7 @@ def test_a_clip_inside_a_fused_operator_is_converted_if_asked_for(optimized: Any
 def test_a_clip_inside_a_fused_operator_is_left_alone_otherwise(optimized: Any, level: str) -> None:
     report = report_of(optimized(level, "Clip"), JUMP, allow_empty=True)
     assert not report.sites
-    assert {left.reason for left in report.left_alone} == {"a Clip is converted with --clip only"}
+    assert {left.reason for left in report.left_alone} == {"a Clip is converted with `clip=True` only"}
 
 
 @EACH_TARGET

@@ -279,7 +279,7 @@ def test_images_without_folders_have_no_labels(folder: Path) -> None:
     ("shape", "classes", "size", "complaint"),
     [
         (("N", 3, 10, 10), 3, None, "2 folders for 3 classes"),
-        (("N", 3, None, None), 2, None, "say which with --size"),
+        (("N", 3, None, None), 2, None, "say which with `size`"),
         (("N", 64), 2, None, "no images"),
         (("N", 4, 10, 10), 2, None, "4 channels"),
         (("N", 3, 10, 10), 2, (8, 8), "the model takes"),

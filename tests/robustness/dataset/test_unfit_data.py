@@ -121,7 +121,7 @@ def test_python_objects_are_not_loaded(tmp_path: Path, compressed: bool) -> None
 
 def test_a_size_is_for_folders_only(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", x=X)
-    with pytest.raises(OptionError, match="--size is for a folder"):
+    with pytest.raises(OptionError, match="`size` is for a folder"):
         load(tmp_path / "d.npz", size=(4, 4))
 
 

@@ -314,7 +314,7 @@ def test_an_operator_without_a_gradient_is_named_and_black_box_attacks_still_run
     model.graph.node.extend(nodes)
     model.graph.initializer.append(helper.make_tensor("zeros", TensorProto.FLOAT, [8], [0.0] * 8))
     model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
-    with pytest.raises(ModelError, match=r"BiasGelu.*--attacks square"):
+    with pytest.raises(ModelError, match=r"BiasGelu.*`attacks=\['square'\]`"):
         run_campaign({"a": model}, digits(16), eps=[0.1], attacks=["pgd"], effort=QUICK)
     report = run_campaign({"a": model}, digits(16), eps=[0.1], attacks=["square"], effort=QUICK)
     assert report.models["a"].rows[0].attack == "square"
@@ -324,15 +324,15 @@ def test_an_operator_without_a_gradient_is_named_and_black_box_attacks_still_run
     ("options", "complaint"),
     [
         ({"eps": [8]}, "write 8/255, not 8"),
-        ({"eps": [0.0]}, "eps 0 is not in"),
-        ({"eps": [float("nan")]}, "eps nan is not in"),
-        ({"eps": []}, "no eps"),
-        ({"attacks": ["pdg"]}, "there is no attack 'pdg'; there are ifgsm"),
-        ({"attacks": []}, "no attack"),
-        ({"effort": Effort(steps=0)}, "steps 0: at least 1"),
+        ({"eps": [0.0]}, "`eps` 0 is not in"),
+        ({"eps": [float("nan")]}, "`eps` nan is not in"),
+        ({"eps": []}, "`eps` is empty"),
+        ({"attacks": ["pdg"]}, "`attacks`: there is no 'pdg'; there are ifgsm"),
+        ({"attacks": []}, "`attacks` is empty"),
+        ({"effort": Effort(steps=0)}, "`steps` 0: at least 1"),
         ({"effort": Effort(queries=-1)}, "queries -1: at least 1"),
-        ({"seed": -1}, "seed -1: at least 0"),
-        ({"workers": 0}, "--workers 0: at least 1"),
+        ({"seed": -1}, "`seed` -1: at least 0"),
+        ({"workers": 0}, "`workers` 0: at least 1"),
     ],
     ids=lambda value: str(value)[:30],
 )

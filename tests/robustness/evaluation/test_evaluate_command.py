@@ -109,9 +109,9 @@ def test_the_page_and_the_plots_are_written(folder: Path, capsys: pytest.Capture
     ("arguments", "complaint"),
     [
         (["--eps", "8"], "write 8/255, not 8"),
-        (["--eps", "0"], "eps 0 is not in (0, 1]; it is in pixel units from 0 to 1\n"),
-        (["--eps", "-1"], "eps -1 is not in (0, 1]; it is in pixel units from 0 to 1\n"),
-        (["--eps", "nan"], "eps nan is not in (0, 1]; it is in pixel units from 0 to 1\n"),
+        (["--eps", "0"], "--eps 0 is not in (0, 1]; it is in pixel units from 0 to 1\n"),
+        (["--eps", "-1"], "--eps -1 is not in (0, 1]; it is in pixel units from 0 to 1\n"),
+        (["--eps", "nan"], "--eps nan is not in (0, 1]; it is in pixel units from 0 to 1\n"),
         (["--eps", "8/0"], "divides by 0"),
         (["--eps", "0.1", "--attacks", "square, magic"], "there is no attack 'magic'"),
         (["--eps", "0.1", "--report", "hard.onnx"], "--report hard.onnx: is what is read"),

@@ -158,7 +158,7 @@ def regression(tmp_path: Path) -> Path:
         (("--data", TEST, "--max-drop", "x"), "--max-drop: 'x' is not a number"),
         (("--data", TEST, "--test-share", "2"), "between 0 and 1"),
         (("--data", TEST, "--eps", "8/0"), "--eps: '8/0' divides by 0"),
-        (("--data", TEST, "--steps", "0"), "steps: 0 must be at least 1"),
+        (("--data", TEST, "--steps", "0"), "--steps: 0 must be at least 1"),
         (("--data", TEST, "-o", "no/such/hard.onnx"), "--output no/such/hard.onnx: no/such: no such folder"),
         (("--data", TEST, "-o", DIGITS), f"--output {DIGITS}: is what is read"),
         (("--data", TEST, "-o", ""), "the name is empty"),

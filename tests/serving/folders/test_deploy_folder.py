@@ -126,7 +126,7 @@ def test_on_a_gpu_the_settings_ask_for_cuda_and_the_readme_for_its_onnxruntime(
 @EACH_SERVER
 def test_in_the_layout_nhwc_the_function_serves(server: Any, model: Path, tmp_path: Path) -> None:
     report = deploy(model, server, tmp_path / "out", gpu=True, prefer_nhwc=True)
-    assert (report.library, report.without) == (False, "with --prefer-nhwc its function is faster")
+    assert (report.library, report.without) == (False, "with `prefer_nhwc=True` its function is faster")
     assert not list(report.output.rglob("*.so"))
     said = "".join(file.read_text() for file in report.output.rglob("*.*") if file.suffix in TEXTS)
     marks = {
@@ -140,12 +140,12 @@ def test_in_the_layout_nhwc_the_function_serves(server: Any, model: Path, tmp_pa
 
 
 def test_the_layout_nhwc_is_for_cuda_and_needs_the_function(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="--prefer-nhwc: is an option of CUDA; add --gpu"):
+    with pytest.raises(OptionError, match="`prefer_nhwc`: is an option of CUDA; add `gpu=True`"):
         deploy(model, "triton", tmp_path / "out", prefer_nhwc=True)
     bare = onnx.load(model)
     del bare.functions[:]
     onnx.save(bare, model)
-    with pytest.raises(ModelError, match="it needs the library; leave out --prefer-nhwc"):
+    with pytest.raises(ModelError, match="it needs the library; leave out `prefer_nhwc=True`"):
         deploy(model, "triton", tmp_path / "out", gpu=True, prefer_nhwc=True)
 
 
@@ -155,7 +155,7 @@ def test_the_layout_nhwc_is_for_cuda_and_needs_the_function(model: Path, tmp_pat
         ({"target": "subgraph"}, (), "it has no node jr_onnx::JumpReLU"),
         ({"target": "subgraph"}, ("--no-library",), "it has no node jr_onnx::JumpReLU"),
         ({}, ("--no-library",), "--no-library was given"),
-        ({}, ("--gpu", "--prefer-nhwc"), "with --prefer-nhwc its function is faster"),
+        ({}, ("--gpu", "--prefer-nhwc"), "with `prefer_nhwc=True` its function is faster"),
     ],
 )
 def test_the_one_reason_for_no_kernels_is_said(
@@ -350,7 +350,7 @@ def test_a_model_without_the_function_cannot_go_without_the_library(tmp_path: Pa
     made = hardened(relu_model())
     del made.functions[:]
     onnx.save(made, tmp_path / "m.onnx")
-    with pytest.raises(ModelError, match="leave out --no-library"):
+    with pytest.raises(ModelError, match="leave out `library=False`"):
         deploy(tmp_path / "m.onnx", "triton", tmp_path / "out", library=False)
 
 

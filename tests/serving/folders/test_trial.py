@@ -118,7 +118,7 @@ def test_where_there_is_no_onnxruntime_the_line_names_both_ways_out(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(RuntimeMissingError, match=r"pip install onnxruntime.*; or add --no-check"):
+    with pytest.raises(RuntimeMissingError, match=r"pip install onnxruntime.*; or add `check=False`"):
         deploy(model, "triton", tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert deploy(model, "triton", tmp_path / "out", check=False).library
