@@ -81,7 +81,7 @@ def test_one_value_where_several_are_taken_is_named(
         (lambda hard: check(hard, data="none.npz"), "none.npz: cannot be read: No such file or directory"),
         (
             lambda hard: check(hard, data=np.zeros(3)),
-            "`data`: ndarray has no names; give data={'NAME': array}, or an N",
+            "`data`: ndarray has no names; give data={'NAME': array}, or an",
         ),
         (lambda hard: check(hard, shapes="image=1,1,8,8"), "`shapes`: 'image=1,1,8,8' has no names; give shapes={"),
         (lambda hard: check(hard, shapes={"image": 1}), "`shapes['image']`: 1 is one value, and a list of them"),
@@ -89,7 +89,7 @@ def test_one_value_where_several_are_taken_is_named(
         (lambda hard: jr_onnx.bench([hard], shapes={"image": "1"}), "`shapes['image']`: '1' is one value"),
         (
             lambda _: tune(_, attacks="pgd"),
-            "`attacks`: 'pgd' is no jr_onnx.robustness.tuning.robustness.AttackSettings",
+            "`attacks`: 'pgd' is no jr_onnx.robustness.tuning.robustness.Attack",
         ),
         (lambda _: JumpReluPolicy(0.5, rules=("*",)), "`rules`: '*' is no jr_onnx.PolicyRule"),  # type: ignore[arg-type]
         (lambda _: PolicyRule(("a", "b"), 0.5), "`match`: ('a', 'b') is no glob"),  # type: ignore[arg-type]
@@ -179,15 +179,15 @@ def test_an_argument_of_another_type_is_named_with_what_is_needed(
         (lambda hard: jr_onnx.bench([hard], batches=["1"]), "`batches`: an integer is needed, and this is of type str"),
         (
             lambda hard: jr_onnx.bench([hard], threads=[1.5]),
-            "`threads`: an integer is needed, and this is of type float",
+            "`threads`: an integer is needed, and this is of type fl",
         ),
         (
             lambda hard: jr_onnx.bench([hard], provider=None),
-            "`provider`: a string is needed, and this is of type NoneT",
+            "`provider`: a string is needed, and this is of type No",
         ),
         (
             lambda hard: jr_onnx.session(hard, providers=[1]),
-            "`providers`: a provider's name, or a pair of it and its o",
+            "`providers`: a provider's name, or a pair of it and",
         ),
         (lambda hard: jr_onnx.deploy(hard, "triton", hard.parent / "out", name=1), "`name`: 1 is no name; give one as"),
         (lambda hard: jr_onnx.optimize(hard, level=["all"]), "give cpu with one of the levels"),

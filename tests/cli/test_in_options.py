@@ -1,4 +1,4 @@
-"""The library names parameters, the command line options: `in_options` is the only place where one becomes the other."""
+"""The library names parameters, the command line names options: `in_options` puts one in place of the other."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_an_error_names_the_parameter_in_python_and_the_option_on_the_command_li
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = MODELS / "digits.onnx"
-    with pytest.raises(jr_onnx.OptionError, match="^`include` 'nothing' matches no node"):
+    with pytest.raises(jr_onnx.OptionError, match=r"^`include` 'nothing' matches no node"):
         jr_onnx.convert(path, jump=1, include=["nothing"], output=tmp_path / "out.onnx")
     assert main(["convert", str(path), "--jump", "1", "--include", "nothing"]) == 2
     assert capsys.readouterr().err.startswith("jr-onnx convert: --include 'nothing' matches no node")

@@ -330,7 +330,7 @@ def test_an_operator_without_a_gradient_is_named_and_black_box_attacks_still_run
         ({"attacks": ["pdg"]}, "`attacks`: there is no 'pdg'; there are ifgsm"),
         ({"attacks": []}, "`attacks` is empty"),
         ({"effort": Effort(steps=0)}, "`steps` 0: at least 1"),
-        ({"effort": Effort(queries=-1)}, "queries -1: at least 1"),
+        ({"effort": Effort(queries=-1)}, "`queries` -1: at least 1"),
         ({"seed": -1}, "`seed` -1: at least 0"),
         ({"workers": 0}, "`workers` 0: at least 1"),
     ],

@@ -147,7 +147,7 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
         ({"max_drop": -1}, "a drop of at most -1 points"),
         ({"max_drop": float("nan")}, "a drop of at most nan points"),
         ({"test_share": 1}, "between 0 and 1"),
-        ({"grid": ()}, "the grid is empty"),
+        ({"grid": ()}, "`grid` is empty"),
     ],
 )
 def test_options_that_make_no_sense(options: dict[str, Any], complaint: str) -> None:
