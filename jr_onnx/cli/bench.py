@@ -27,7 +27,7 @@ def add_parser(commands: Commands) -> None:
         description="Run every model in turn in one process, on the same inputs, and compare each with the "
         "first: the median over the rounds of the ratio within a round, and the middle half of these ratios.",
     )
-    parser.add_argument("models", metavar="MODEL", type=Path, nargs="+", help="the original, then what to compare")
+    parser.add_argument("models", metavar="MODEL", type=Path, nargs="+", help="ORIGINAL, then HARDENED and others")
     parser.add_argument("--provider", metavar="P", default="cpu", help="the execution provider (default: cpu)")
     parser.add_argument("--batch", dest="batches", metavar="N,N", help="batch sizes (default: 1, or the model's)")
     parser.add_argument("--threads", metavar="N,N", default="1", help="numbers of threads (default: 1)")

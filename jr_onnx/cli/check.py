@@ -57,7 +57,13 @@ def add_parser(commands: Commands) -> None:
         help="text (default), json, junit, sarif or github; several, each with an --output of its own but one",
     )
     parser.add_argument(
-        "--output", metavar="FILE", type=Path, action="append", default=[], help="where the formats go, in order"
+        "-o",
+        "--output",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        default=[],
+        help="where the formats go, in order",
     )
     parser.add_argument(
         "--fail-on", choices=FAIL_ON, default="warning", help="from which severity on the exit code is 1"
@@ -82,7 +88,9 @@ def _add_plan_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
     add_inputs_argument(parser)
-    parser.add_argument("--samples", metavar="N", type=int, help=f"runs on random inputs (default: {_SAMPLES})")
+    parser.add_argument(
+        "--random-inputs", dest="samples", metavar="N", type=int, help=f"runs on random inputs (default: {_SAMPLES})"
+    )
     parser.add_argument(
         "--shape",
         dest="shapes",

@@ -26,8 +26,8 @@ def add_parser(commands: Commands) -> None:
         description="Show what differs between two models: the sites that changed with their jumps, and everything "
         "else but the bytes of the weights, which `jr-onnx check` compares. Exit code: 0 whether they differ or not.",
     )
-    parser.add_argument("before", metavar="A", type=Path, help="the first model")
-    parser.add_argument("after", metavar="B", type=Path, help="the second model")
+    parser.add_argument("before", metavar="ORIGINAL", type=Path, help="the first model")
+    parser.add_argument("after", metavar="HARDENED", type=Path, help="the second model")
     parser.add_argument("--html", metavar="FILE", type=Path, help="write a page: the graph around each changed site")
     parser.add_argument("--json", action="store_true", help="print the difference as JSON")
 

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jr_onnx.cli.arguments import (
+    EPS,
     add_data_arguments,
     add_report_arguments,
     add_scale_arguments,
+    add_seldom_group,
     check_plots,
     command_line,
     drawn,
@@ -42,20 +44,24 @@ def add_parser(commands: Commands) -> None:
         "that adapt to JumpReLU, and say whether what the jump seems to buy is real. Every success is confirmed by "
         "onnxruntime on the file. Exit code: 0 whatever the verdict. docs/robustness.md says how to read it.",
     )
-    parser.add_argument("hardened", metavar="HARDENED", type=Path, help="the model in question")
-    parser.add_argument("--reference", metavar="ORIGINAL", type=Path, required=True, help="the model it was made from")
-    add_data_arguments(parser)
-    _add_attack_arguments(parser)
-    add_scale_arguments(parser.add_argument_group("scale"))
-    add_report_arguments(parser)
-
-
-def _add_attack_arguments(parser: argparse.ArgumentParser) -> None:
-    effort = DEFAULT_EFFORT
-    group = parser.add_argument_group("attacks")
-    group.add_argument(
-        "--eps", metavar="E,E", required=True, help="radii in the maximum norm, in pixels from 0 to 1: 8/255 or 0.1,0.2"
+    parser.add_argument("reference", metavar="ORIGINAL", type=Path, help="the model that was hardened")
+    parser.add_argument("hardened", metavar="HARDENED", type=Path, help="what came of it")
+    seldom = add_seldom_group(parser)
+    add_data_arguments(parser, seldom)
+    parser.add_argument(
+        "--eps",
+        metavar="E,E",
+        default=EPS,
+        help=f"radii in the maximum norm, in pixels from 0 to 1: 8/255 or 0.1,0.2 (default: {EPS})",
     )
+    parser.add_argument("--samples", metavar="N", type=int, help="attack at most so many samples (default: all)")
+    add_scale_arguments(parser, seldom)
+    add_report_arguments(parser, seldom)
+    _add_attack_arguments(seldom)
+
+
+def _add_attack_arguments(group: argparse._ArgumentGroup) -> None:
+    effort = DEFAULT_EFFORT
     group.add_argument(
         "--attacks",
         metavar="A,A",
@@ -69,7 +75,6 @@ def _add_attack_arguments(parser: argparse.ArgumentParser) -> None:
     ):
         default = getattr(effort, name)
         group.add_argument(f"--{name}", metavar="N", type=int, default=default, help=f"{meaning} (default: {default})")
-    group.add_argument("--samples", metavar="N", type=int, help="attack so many, drawn by the seed (default: all)")
     group.add_argument("--seed", metavar="N", type=int, default=0, help="of all random numbers (default: 0)")
 
 

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jr_onnx.cli.arguments import (
+    EPS,
     add_data_arguments,
     add_report_arguments,
     add_scale_arguments,
+    add_seldom_group,
     check_plots,
     command_line,
     fraction,
@@ -48,7 +50,8 @@ def add_parser(commands: Commands) -> None:
         "choice. Where nothing is gained it says so, writes nothing, and the exit code is 0.",
     )
     parser.add_argument("model", metavar="MODEL", type=Path, help="the ONNX file: one float input, one score a class")
-    add_data_arguments(parser)
+    seldom = add_seldom_group(parser)
+    add_data_arguments(parser, seldom)
     parser.add_argument(
         "--max-drop", metavar="POINTS", default="1.0", help="clean accuracy that may be lost, in percent (default: 1.0)"
     )
@@ -59,8 +62,8 @@ def add_parser(commands: Commands) -> None:
         metavar="Q,Q",
         help=f"the jumps to try, as quantiles of the positive activations (default: {','.join(map(str, QUANTILES))})",
     )
-    parser.add_argument("--per-layer", action="store_true", help="quantiles of each site's own activations")
-    parser.add_argument(
+    seldom.add_argument("--per-layer", action="store_true", help="quantiles of each site's own activations")
+    seldom.add_argument(
         "--objective",
         choices=OBJECTIVES,
         default="adaptive",
@@ -69,24 +72,31 @@ def add_parser(commands: Commands) -> None:
         "clean: the largest jump within the budget, without a word on robustness",
     )
     parser.add_argument("--clip", action="store_true", help="tune Clip(0, c), such as ReLU6, too")
-    parser.add_argument(
+    seldom.add_argument(
         "--test-share", metavar="S", default="0.5", help="share of the samples that confirm the choice (default: 0.5)"
     )
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the split and the attacks (default: 0)")
-    _add_attack_arguments(parser)
+    seldom.add_argument("--seed", metavar="N", type=int, default=0, help="of the split and the attacks (default: 0)")
+    parser.add_argument(
+        "--eps", metavar="E", default=EPS, help=f"radius in the maximum norm, in pixels from 0 to 1 (default: {EPS})"
+    )
+    parser.add_argument(
+        "--samples",
+        metavar="N",
+        type=int,
+        default=AttackSettings.samples,
+        help=f"attack at most so many samples of each part of the data (default: {AttackSettings.samples})",
+    )
+    add_scale_arguments(parser, seldom)
+    _add_attack_arguments(seldom)
     parser.add_argument(
         "-o", "--output", metavar="OUT", type=named, help="write the hardened model, if a jump is chosen"
     )
     parser.add_argument("--policy-out", metavar="FILE", type=named, help="write the jumps, for convert --policy")
-    add_report_arguments(parser)
+    add_report_arguments(parser, seldom)
 
 
-def _add_attack_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("attacks, for the objective adaptive")
+def _add_attack_arguments(group: argparse._ArgumentGroup) -> None:
     settings = AttackSettings()
-    group.add_argument(
-        "--eps", metavar="E", default="8/255", help="radius in the maximum norm, in pixels from 0 to 1 (default: 8/255)"
-    )
     group.add_argument(
         "--steps", metavar="N", type=int, default=settings.steps, help=f"gradient steps (default: {settings.steps})"
     )
@@ -97,14 +107,6 @@ def _add_attack_arguments(parser: argparse.ArgumentParser) -> None:
         default=settings.restarts,
         help=f"of each attack that starts at random (default: {settings.restarts}; evaluate takes 3)",
     )
-    group.add_argument(
-        "--attacked",
-        metavar="N",
-        type=int,
-        default=settings.samples,
-        help=f"samples of each part that are attacked, at most (default: {settings.samples})",
-    )
-    add_scale_arguments(group)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -118,7 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
         eps=fraction("--eps", arguments.eps),
         steps=arguments.steps,
         restarts=arguments.restarts,
-        samples=arguments.attacked,
+        samples=arguments.samples,
         workers=arguments.workers,
         dask=arguments.dask,
         journal=arguments.journal,

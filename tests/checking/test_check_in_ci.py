@@ -44,7 +44,7 @@ def test_the_actions_script_annotates_reports_and_fails(folder: Path, good: bool
         JR_SARIF="out.sarif",
         JR_JUNIT="out.xml",
         JR_FAIL_ON="warning",
-        JR_ARGUMENTS="--no-library --samples 1",
+        JR_ARGUMENTS="--no-library --random-inputs 1",
         GITHUB_STEP_SUMMARY=str(summary),
     )
     assert result.returncode == (0 if good else 1), result.stderr
