@@ -169,7 +169,7 @@ class _Work:
             self.read = read_hardened(self.hardened)
         except ModelError as error:
             self.findings.append(finding(rules.CHECKER, str(error)))
-            others = tuple(rule for rule in rules.RULES if rule.startswith("JR1"))
+            others = rules.STRUCTURE
             self.not_checked.append(NotChecked("the structure", "the model is no sound graph", others))
             return
         if not _is_hardened(self.hardened, self.read.side):

@@ -137,7 +137,7 @@ def _report(first: Source, second: Source, ours: Side, theirs: Side) -> DiffRepo
     )
     shown = {there.path for _, there in changed}
     others = tuple(
-        OtherChange(one.kind.value, one.subject, one.ours, one.theirs, one.node)
+        OtherChange(one.kind.text, one.subject, one.ours, one.theirs, one.node)
         for one in differences(ours, theirs)
         if one.kind not in (Kind.SITE_CONVERTED, Kind.SITE_NOT_CONVERTED)
         and not (one.kind is Kind.JUMP and one.node in shown)
