@@ -19,6 +19,7 @@ from support import SHIPPED
 import jr_onnx
 from jr_onnx.checking import run, site_values
 from jr_onnx.checking.expected import read_hardened
+from jr_onnx.checking.report import Results
 from jr_onnx.conversion.graph.stand_ins import TABLE
 from jr_onnx.files.source import open_file
 from jr_onnx.runtime import execution
@@ -404,10 +405,12 @@ def test_latency_is_measured_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_where_standard_operators_ran_is_said_not_to_be_checked_on_a_device() -> None:
     with open_file(DIGITS) as source:
-        result = run.RunResult()
+        results = Results()
         wanted = [execution.Way("CUDAExecutionProvider", False), execution.Way(run.CPU, False)]
-        run._placements(DIGITS, wanted, SimpleNamespace(), read_hardened(source), result)  # type: ignore[arg-type]
-    (one,) = result.not_checked
+        space = SimpleNamespace(plain=lambda *_: DIGITS)
+        runner = run._Runner(None, read_hardened(source), SimpleNamespace(), space, results)  # type: ignore[arg-type]
+        runner._placements(wanted, SimpleNamespace())  # type: ignore[arg-type]
+    (one,) = results.not_checked
     assert "CUDAExecutionProvider" in one.what
     assert set(one.rules) == {"JR502", "JR503"}
 
