@@ -26,7 +26,7 @@ from jr_onnx.checking.expected import (
 )
 from jr_onnx.checking.pairs import uses_jump_relu
 from jr_onnx.checking.report import CheckedSite, CheckReport, NotChecked, Results, finding
-from jr_onnx.checking.run import CPU, RunOptions, check_running
+from jr_onnx.checking.run import RunOptions, check_running
 from jr_onnx.checking.validity import check_external, check_validity, has_external
 from jr_onnx.checking.weights import compare_external, compare_inline, reader_of
 from jr_onnx.conversion.graph.soundness import check_structure
@@ -38,6 +38,7 @@ from jr_onnx.errors import ModelError, OptionError
 from jr_onnx.files.external import data_files, locations_of, without_locations
 from jr_onnx.files.source import Source, open_model
 from jr_onnx.runtime.arrays import inputs_of
+from jr_onnx.runtime.sessions import CPU
 from jr_onnx.text import count
 
 #: How many sites a note or a message names.

@@ -32,15 +32,14 @@ from jr_onnx.runtime.execution import (
     library_problem,
     onnxruntime,
     provider_name,
-    runtime,
     session_errors,
+    session_options,
 )
 from jr_onnx.runtime.inputs import SCALES, Sample, Sampler, becoming_integers
 from jr_onnx.runtime.instrumented import Runnable, Workspace, runnable
+from jr_onnx.runtime.placements import placement
+from jr_onnx.runtime.sessions import CPU, session
 from jr_onnx.text import one_line
-
-#: The execution provider that onnxruntime always has; on it alone nothing can fall back or be copied.
-CPU = "CPUExecutionProvider"
 
 _ROUNDS = 15
 
@@ -160,9 +159,9 @@ class _Runner:
         if self._original is None:
             return True
         try:
-            session = Session(self._space.plain(self._original, "original"), way)
+            original = Session(self._space.plain(self._original, "original"), way)
             if sample is not None:
-                session.run(sample.feeds)
+                original.run(sample.feeds)
         except CannotRunError:
             return False
         return True
@@ -205,12 +204,10 @@ class _Runner:
 
     def _placement(self, way: Way, sample: Sample) -> None:
         try:
-            # Warnings off: the profile's graph is meant for this machine only, and onnxruntime says so.
-            options = onnxruntime().SessionOptions()
-            options.log_severity_level = 4
-            session = runtime().session(self._path, providers=[way.provider], session_options=options, profile=True)
-            session.run(None, dict(sample.feeds))
-            places = runtime().placement(session)
+            options = session_options()
+            profiled = session(self._path, providers=[way.provider], session_options=options, profile=True)
+            profiled.run(None, dict(sample.feeds))
+            places = placement(profiled)
         except (*session_errors(), OSError, DecodeError) as error:  # of a full disk the profile is cut off
             self._results.not_run(f"where JumpReLU runs ({way})", one_line(error))
             return
@@ -251,7 +248,7 @@ def _has_kernel(site: Site) -> bool:
     return site.hardened is not None and site.hardened.form is JUMP_RELU
 
 
-def _timed(session: Session, sample: Sample) -> float:
+def _timed(model: Session, sample: Sample) -> float:
     started = time.perf_counter()
-    session.run(sample.feeds)
+    model.run(sample.feeds)
     return time.perf_counter() - started

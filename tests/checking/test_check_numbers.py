@@ -347,14 +347,10 @@ def test_a_provider_that_is_not_there_is_a_finding() -> None:
 def test_where_a_kernel_ran_is_held_against_what_was_asked_for(
     place: SimpleNamespace | None, rule: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fake = SimpleNamespace(
-        register=lambda _: None,
-        session=lambda _, **__: SimpleNamespace(run=lambda *_: None),
-        placement=lambda _: (place,) * 4 if place else (),
-    )
     monkeypatch.setattr(run, "library_problem", lambda: "")
-    for module in (run, execution):
-        monkeypatch.setattr(module, "runtime", lambda: fake)
+    monkeypatch.setattr(execution, "register", lambda _: None)
+    monkeypatch.setattr(run, "session", lambda _, **__: SimpleNamespace(run=lambda *_: None))
+    monkeypatch.setattr(run, "placement", lambda _: (place,) * 4 if place else ())
     report = check(DIGITS, hardened(onnx.load(DIGITS)), library=True)
     assert rules(report) == {rule}, shown(report)
 
