@@ -28,7 +28,7 @@ from jr_onnx.checking.pairs import uses_jump_relu
 from jr_onnx.checking.report import CheckedSite, CheckReport, NotChecked, Results, finding
 from jr_onnx.checking.run import RunOptions, check_running
 from jr_onnx.checking.validity import check_external, check_validity, has_external
-from jr_onnx.checking.weights import compare_external, compare_inline, reader_of
+from jr_onnx.checking.weights import compare_external, compare_inline
 from jr_onnx.conversion.graph.soundness import check_structure
 from jr_onnx.conversion.metadata import MADE_FOR, POLICY, TARGET, hardened_metadata
 from jr_onnx.conversion.policy import Jump, JumpReluPolicy, as_jump, as_policy, jump_text
@@ -202,9 +202,7 @@ class _Check:
             ours, theirs = (read_side(without_locations(side.model)) for side in (ours, theirs))
         others = list(compare(ours, theirs))
         self._results.findings += others
-        self._results.findings += compare_inline(
-            expected.buffer, expected.buffer.read, self._hardened.buffer, reader_of(self._hardened), same=not others
-        )
+        self._results.findings += compare_inline(expected.buffer, self._hardened, same=not others)
         self._results.checked += [
             f"plan: {count(len(expected.plan.sites), 'site')}",
             "nodes, edges, names, order, constants, interface, declared types, metadata, functions, imports",
