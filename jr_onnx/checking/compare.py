@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 
 import onnx
 from google.protobuf.message import Message
 
-from jr_onnx.checking import rules
 from jr_onnx.checking.compare_nodes import (
     Difference,
     Kind,
@@ -240,32 +239,6 @@ def _types(ours: onnx.ValueInfoProto, theirs: onnx.ValueInfoProto) -> tuple[str,
     return (one, other) if one != other else ("", "")
 
 
-# --- Nothing but the sites changed: what HARDENED should be against what it is ----------------------------------------
-
-_RULES: Mapping[Kind, str] = {
-    Kind.SITE_NOT_CONVERTED: rules.UNCONVERTED,
-    Kind.SITE_CONVERTED: rules.UNPLANNED,
-    Kind.NODES: rules.NODES,
-    Kind.ORDER: rules.ORDER,
-    Kind.OPERATOR: rules.OPERATOR,
-    Kind.EDGE: rules.EDGE,
-    Kind.NODE_NAME: rules.NODE_NAME,
-    Kind.INITIALIZER: rules.INITIALIZER,
-    Kind.WEIGHTS: rules.WEIGHTS,
-    Kind.INTERFACE: rules.INTERFACE,
-    Kind.DECLARED_TYPE: rules.DECLARED_TYPE,
-    Kind.METADATA: rules.METADATA,
-    Kind.SOURCE: rules.OTHER_ORIGINAL,
-    Kind.FUNCTION: rules.FUNCTION,
-    Kind.BODY: rules.BODY,
-    Kind.OPSETS: rules.OPSETS,
-    Kind.IR_VERSION: rules.IR_VERSION,
-    Kind.JUMP: rules.JUMP,
-    Kind.EXTERNAL: rules.EXTERNAL,
-    Kind.OTHER: rules.OTHER,
-}
-
-
 def compare(expected: Side, hardened: Side) -> Iterator[Finding]:
     """All differences between the two skeletons, as findings."""
     for difference in differences(expected, hardened):
@@ -274,4 +247,4 @@ def compare(expected: Side, hardened: Side) -> Iterator[Finding]:
             message = f"is a {difference.theirs} still"
         if difference.kind is Kind.SITE_CONVERTED:
             message = f"is a JumpReLU, but the plan leaves this {difference.ours} alone"
-        yield finding(_RULES[difference.kind], message, difference.node)
+        yield finding(difference.kind.rule, message, difference.node)

@@ -14,12 +14,12 @@ from jr_onnx.checking.check import check, unreadable
 from jr_onnx.checking.formats import FORMATS, WRITERS
 from jr_onnx.checking.pairs import Pair, pairs_of
 from jr_onnx.checking.report import FAIL_ON, CheckReport
-from jr_onnx.checking.run import CPU
 from jr_onnx.cli.arguments import add_inputs_argument, number, shapes
 from jr_onnx.cli.outputs import check_output, in_options
 from jr_onnx.conversion.policy import read_policy
 from jr_onnx.errors import JrOnnxError, ModelError, OptionError
 from jr_onnx.files.atomic import atomic_file
+from jr_onnx.runtime.sessions import CPU
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]

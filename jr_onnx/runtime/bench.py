@@ -23,6 +23,7 @@ from jr_onnx.runtime.execution import (
     library_problem,
     onnxruntime,
     provider_name,
+    taken,
 )
 from jr_onnx.runtime.inputs import Sampler
 from jr_onnx.runtime.measure import (
@@ -34,7 +35,6 @@ from jr_onnx.runtime.measure import (
     open_session,
     peak_memory,
     ratio,
-    taken,
 )
 
 #: How often all sessions are made anew: where a session's memory happens to lie can make it 10% faster or slower.

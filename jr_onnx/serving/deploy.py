@@ -8,7 +8,7 @@ import re
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from io import FileIO
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Literal, get_args
@@ -29,7 +29,15 @@ from jr_onnx.runtime.execution import has_use_for_kernels
 from jr_onnx.runtime.library import LIBRARY, build_info, library_path
 from jr_onnx.runtime.sessions import CPU, CUDA
 from jr_onnx.serving.folder import MARK, SUMS, atomic_folder, recorded_sums, write_new
-from jr_onnx.serving.layouts import SETTINGS, Layout, Request, Writer, kserve_layout, mlserver_layout, triton_layout
+from jr_onnx.serving.layouts import (
+    SETTINGS,
+    Deployment,
+    ServerFolder,
+    Writer,
+    kserve_layout,
+    mlserver_layout,
+    triton_layout,
+)
 from jr_onnx.serving.signature import Signature, read_signature
 from jr_onnx.serving.trial import UNCHECKED, Trial, try_model
 from jr_onnx.text import printable
@@ -83,17 +91,14 @@ class DeploymentReport:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        tensors = {
-            kind: [
+        values = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "signature"}
+        values.update(output=str(self.output), warnings=list(self.warnings), files=dict(self.files))
+        for kind, group in (("inputs", self.signature.inputs), ("outputs", self.signature.outputs)):
+            values[kind] = [
                 {"name": one.name, "datatype": one.datatype, "shape": list(one.shape), "default": one.default}
                 for one in group
             ]
-            for kind, group in (("inputs", self.signature.inputs), ("outputs", self.signature.outputs))
-        }
-        plain = {"server": self.server, "name": self.name, "output": str(self.output)}
-        kernels = {"library": self.library, "without": self.without}
-        start = {"start": self.start, "needs": self.needs, "warnings": list(self.warnings)}
-        return {**plain, **kernels, **tensors, **start, "files": dict(self.files)}
+        return values
 
 
 def deploy(
@@ -145,41 +150,56 @@ def deploy(
         check_structure(source.skeleton)
         data = data_files(source.skeleton, path)
         without = _why_without(source.skeleton, library, gpu, prefer_nhwc)
-        request = Request(
+        deployment = Deployment(
             name=_name(path, as_name("name", name)),
             signature=read_signature(source.skeleton),
-            library=not without,
+            without=without,
             gpu=gpu,
             prefer_nhwc=prefer_nhwc,
             mount=_mount(mount, server),
             max_batch_size=_batch_size(as_integer("max_batch_size", max_batch_size)),
         )
-        layout = _WRITERS[server](request)
+        _WRITERS[server](deployment)  # refuses what the server cannot do, before anything is written
         with atomic_folder(folder, force=force) as inside:
-            packaged = _place_model(inside / layout.model, source, data, progress)
-            trial = Trial(request.library, UNCHECKED)
-            if check:
-                trial = try_model(source, packaged, library=request.library)
-            if request.library and not trial.library:
-                without = "it fails with them on this machine (the warning says how)"
-            request = replace(request, library=trial.library)
-            layout = _WRITERS[server](request)
-            layout = replace(layout, warnings=(*layout.warnings, *trial.warnings))
-            _fill(inside, layout, request, progress)
-            write_new(inside / README, _readme(layout, request, server, source, without))
-    sums = recorded_sums(folder)
+            deployment, layout = _write(inside, source, data, server, deployment, check, progress)
     return DeploymentReport(
         server=server,
-        name=request.name,
+        name=deployment.name,
         output=folder,
-        signature=request.signature,
-        library=request.library,
-        without=without,
+        signature=deployment.signature,
+        library=deployment.library,
+        without=deployment.without,
         start=f"{layout.where}: {layout.command}",
         needs=layout.needs,
         warnings=layout.warnings,
-        files=sums,
+        files=recorded_sums(folder),
     )
+
+
+def _write(
+    inside: Path,
+    source: Source,
+    data: tuple[DataFile, ...],
+    server: Server,
+    deployment: Deployment,
+    check: bool,
+    progress: Progress,
+) -> tuple[Deployment, ServerFolder]:
+    """Fill the folder; where the kernels fail on this machine, without them."""
+    packaged = _place_model(inside / _WRITERS[server](deployment).model, source, data, progress)
+    trial = Trial(deployment.library, UNCHECKED)
+    if check:
+        trial = try_model(source, packaged, library=deployment.library)
+    if deployment.library and not trial.library:
+        deployment = replace(deployment, without="it fails with them on this machine (the warning says how)")
+    layout = _WRITERS[server](deployment)
+    layout = replace(layout, warnings=(*layout.warnings, *trial.warnings))
+    if deployment.library:
+        _copy(library_path(), inside / layout.library, progress)
+    for name, text in layout.texts.items():
+        write_new(inside / name, text)
+    write_new(inside / README, _readme(layout, deployment, server, source))
+    return deployment, layout
 
 
 def _why_without(model: onnx.ModelProto, asked: bool, gpu: bool, prefer_nhwc: bool) -> str:
@@ -259,14 +279,6 @@ def _place_model(place: Path, source: Source, data: tuple[DataFile, ...], progre
     return place
 
 
-def _fill(inside: Path, layout: Layout, request: Request, progress: Progress) -> None:
-    """The kernel library and the settings."""
-    if request.library:
-        _copy(library_path(), inside / layout.library, progress)
-    for name, text in layout.texts.items():
-        write_new(inside / name, text)
-
-
 def _copy(origin: Path, target: Path, progress: Progress) -> None:
     with origin.open("rb", buffering=0) as opened, _created(target, opened) as copy:
         copy_file(opened, copy, origin.stat().st_size, progress)
@@ -289,17 +301,17 @@ def _created(target: Path, origin: FileIO) -> Iterator[BinaryIO]:
         yield file
 
 
-def _readme(layout: Layout, request: Request, server: Server, source: Source, without: str) -> str:
-    signature = request.signature
+def _readme(layout: ServerFolder, deployment: Deployment, server: Server, source: Source) -> str:
+    signature = deployment.signature
     takes, gives = (", ".join(map(str, group)) for group in (signature.inputs, signature.outputs))
     kernels = (
         f"`{LIBRARY}` holds the kernels for {platform.system()} on {platform.machine()}, onnxruntime 1.17 and newer."
-        if request.library
-        else f"There is no kernel library, because {without}: the model runs on onnxruntime alone."
+        if deployment.library
+        else f"There is no kernel library, because {deployment.without}: the model runs on onnxruntime alone."
     )
     origin = hardened_metadata(source.skeleton).get(SOURCE, "not recorded")
     lines = (
-        f"# {request.name}, hardened with JumpReLU, for {server}",
+        f"# {deployment.name}, hardened with JumpReLU, for {server}",
         f"- Start it {layout.where}: `{layout.command}`" + (f"; it needs {layout.needs}" if layout.needs else ""),
         f"- It takes {takes}, and gives {gives}." + "".join(f" **Warning**: {one}." for one in layout.warnings),
         f"- {kernels}",

@@ -19,6 +19,7 @@ from support import SHIPPED
 import jr_onnx
 from jr_onnx.checking import run, site_values
 from jr_onnx.checking.expected import read_hardened
+from jr_onnx.checking.report import Results
 from jr_onnx.conversion.graph.stand_ins import TABLE
 from jr_onnx.files.source import open_file
 from jr_onnx.runtime import execution
@@ -346,14 +347,10 @@ def test_a_provider_that_is_not_there_is_a_finding() -> None:
 def test_where_a_kernel_ran_is_held_against_what_was_asked_for(
     place: SimpleNamespace | None, rule: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fake = SimpleNamespace(
-        register=lambda _: None,
-        session=lambda _, **__: SimpleNamespace(run=lambda *_: None),
-        placement=lambda _: (place,) * 4 if place else (),
-    )
     monkeypatch.setattr(run, "library_problem", lambda: "")
-    for module in (run, execution):
-        monkeypatch.setattr(module, "runtime", lambda: fake)
+    monkeypatch.setattr(execution, "register", lambda _: None)
+    monkeypatch.setattr(run, "session", lambda _, **__: SimpleNamespace(run=lambda *_: None))
+    monkeypatch.setattr(run, "placement", lambda _: (place,) * 4 if place else ())
     report = check(DIGITS, hardened(onnx.load(DIGITS)), library=True)
     assert rules(report) == {rule}, shown(report)
 
@@ -404,10 +401,12 @@ def test_latency_is_measured_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_where_standard_operators_ran_is_said_not_to_be_checked_on_a_device() -> None:
     with open_file(DIGITS) as source:
-        result = run.RunResult()
+        results = Results()
         wanted = [execution.Way("CUDAExecutionProvider", False), execution.Way(run.CPU, False)]
-        run._placements(DIGITS, wanted, SimpleNamespace(), read_hardened(source), result)  # type: ignore[arg-type]
-    (one,) = result.not_checked
+        space = SimpleNamespace(plain=lambda *_: DIGITS)
+        runner = run._Runner(None, read_hardened(source), SimpleNamespace(), space, results)  # type: ignore[arg-type]
+        runner._placements(wanted, SimpleNamespace())  # type: ignore[arg-type]
+    (one,) = results.not_checked
     assert "CUDAExecutionProvider" in one.what
     assert set(one.rules) == {"JR502", "JR503"}
 
