@@ -96,7 +96,7 @@ def check(
     hardened = as_model("hardened", hardened)
     original = None if original is None else as_model("original", original)
     if as_integer("samples", samples) < 1:
-        raise OptionError(f"samples: {samples} is too few; at least 1 is needed")
+        raise OptionError(f"`samples`: {samples} is too few; at least 1 is needed")
     asked = Asked(
         JumpReluPolicy(default=as_jump(jump)) if jump is not None else None if policy is None else as_policy(policy),
         None if include is None else as_names("include", include),
@@ -238,7 +238,7 @@ class _Check:
         """The plan is held against the file, and must not quietly come from it."""
         asked = self._asked.policy
         if asked is None and POLICY in read.metadata and recorded_jump(read.metadata) is None:
-            text = "jumps by policy: the file records one and not what is in it; give --policy FILE"
+            text = "jumps by policy: the file records one and not what is in it; give `policy`"
             self._results.add(rules.NOT_RUN, text)
         self._results.notes += expected.from_record
         left = expected.left_by_record
@@ -256,9 +256,9 @@ class _Check:
     def check_numbers(self, options: RunOptions | None, *, keep_going: bool) -> None:
         """Run the models; without options that was not asked for."""
         if options is None:
-            self._results.skip("numbers and running", "not asked for (--no-run)", rules.RUNNING)
+            self._results.skip("numbers and running", "not asked for (`run=False`)", rules.RUNNING)
         elif self._read is None or (self._results.has_errors and not keep_going):
-            self._results.skip("numbers and running", "the structure has errors (--keep-going)", rules.RUNNING)
+            self._results.skip("numbers and running", "the structure has errors (`keep_going=True` runs it)", rules.RUNNING)
         else:
             check_running(self._original, self._read, options, self._results)
 

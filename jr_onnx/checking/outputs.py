@@ -147,7 +147,7 @@ def _at_zero(
     Returns:
         Whether an output could be compared.
     """
-    # A jump that is an input is 0 by its default then, and what --data has for it would set it again.
+    # A jump that is an input is 0 by its default then, and what `data` has for it would set it again.
     jump_input = hardened.metadata.get(JUMP_INPUT, "")
     samples = [replace(sample, feeds={k: v for k, v in sample.feeds.items() if k != jump_input}) for sample in samples]
     path = space.path("hardened", "zero")

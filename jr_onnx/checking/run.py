@@ -108,9 +108,9 @@ class _Runner:
         has_kernels = any(map(_has_kernel, self._hardened.jump_relus))
         problem = library_problem() if has_kernels and asked else ""
         if problem:
-            self._results.not_run("with the kernel library", f"{problem} (--no-library leaves it out)")
+            self._results.not_run("with the kernel library", f"{problem} (`library=False` leaves it out)")
         if has_kernels and not asked:
-            self._results.skip("with the kernel library", "not asked for (--no-library)")
+            self._results.skip("with the kernel library", "not asked for (`library=False`)")
         libraries = (False, True) if has_kernels and asked and not problem else (False,)
         ways = []
         for provider in dict.fromkeys(self._options.providers):

@@ -64,7 +64,7 @@ def session(
         path, providers = _optimized(path, providers), [CPU]
     optimised = _made_for_here(path)
     if optimised and providers is not None and list(providers) != [CPU]:
-        raise OptionError(f"{path}: was optimised for {CPU} alone; leave providers out, or run the hardened model")
+        raise OptionError(f"{path}: was optimised for {CPU} alone; leave `providers` out, or run the hardened model")
     installed = kernels and library is None  # of another build it is not known what it was built with
     default = [CPU] if optimised else default_providers(ort, installed)
     wanted = list(default if providers is None else providers)
@@ -115,7 +115,7 @@ def _optimized(path: Path, providers: Sequence[Provider] | None) -> Path:
     from jr_onnx.runtime.optimization.cache import cached
 
     if providers is not None and list(providers) != [CPU]:
-        raise OptionError(f"optimize is for {CPU} alone; leave it out, or give providers=['{CPU}']")
+        raise OptionError(f"`optimize` is for {CPU} alone; leave it out, or give providers=['{CPU}']")
     return cached(path)
 
 

@@ -222,7 +222,7 @@ def _json(value: Any) -> str:
 def kserve_layout(deployment: Deployment) -> ServerFolder:
     """model.onnx and jr_onnx_ops.so."""
     if deployment.max_batch_size:
-        raise OptionError("--max-batch-size: KServe batches outside of the model's server; set its batcher instead")
+        raise OptionError("`max_batch_size`: KServe batches outside of the model's server; set its batcher instead")
     library = f" --library={LIBRARY}" if deployment.library else ""
     gpu = (" --gpu" if deployment.gpu else "") + (" --prefer-nhwc" if deployment.prefer_nhwc else "")
     command = f"python -m jr_onnx.serving.kserve --model_name={deployment.name}{library}{gpu} model.onnx"
