@@ -19,6 +19,7 @@ from jr_onnx.cli.arguments import (
     interrupted,
     read_data,
 )
+from jr_onnx.cli.dask import dask_executor
 from jr_onnx.cli.outputs import check_output, stages_bar
 from jr_onnx.robustness.attacks.target import ATTACKS, Effort
 from jr_onnx.robustness.dataset import read_classifier
@@ -83,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
     effort = Effort(steps=arguments.steps, restarts=arguments.restarts, queries=arguments.queries)
     finished = 0
     try:
-        with stages_bar() as bar:
+        with stages_bar() as bar, dask_executor(arguments.dask) as executor:
 
             def progress(done: int, total: int) -> None:
                 nonlocal finished
@@ -99,7 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
                 effort=effort,
                 seed=arguments.seed,
                 workers=arguments.workers,
-                dask=arguments.dask,
+                executor=executor,
                 journal=arguments.journal,
                 progress=progress,
             )

@@ -89,6 +89,13 @@ class Dataset:
         chosen = _Rows(images.images, images.rows[rows]) if isinstance(images, _Rows) else _Rows(images, rows)
         return replace(self, images=chosen, labels=labels)
 
+    def sample(self, samples: int, seed: int) -> Dataset:
+        """So many of the samples, drawn by the seed, in their order; all where there are no more."""
+        if samples >= len(self):
+            return self
+        rows = np.random.default_rng(seed).permutation(len(self))[:samples].astype(np.int64)
+        return self.take(np.sort(rows))
+
 
 def split(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
     """A part to tune on and a part to test on: disjoint, together everything, the same for the same seed.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def evaluate(
     effort: Effort | None = None,
     seed: int = 0,
     workers: int = 1,
-    dask: str | None = None,
+    executor: Executor | None = None,
     journal: str | Path | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> EvaluationReport:
@@ -68,7 +69,7 @@ def evaluate(
         effort=effort,
         seed=seed,
         workers=workers,
-        dask=dask,
+        executor=executor,
         journal=journal,
         progress=progress,
     )

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import pytest
 from evaluation_models import DIGITS, IMAGES, QUICK, digits, with_jump
 from onnx import TensorProto, helper
 
+from jr_onnx.cli.dask import dask_executor
 from jr_onnx.errors import JrOnnxError, ModelError, OptionError
 from jr_onnx.robustness.attacks.target import AttackOutcome, Effort
 from jr_onnx.robustness.dataset import Dataset, load
@@ -59,6 +61,8 @@ def alone() -> EvaluationReport:
 
 def test_workers_do_not_show_in_the_result(alone: EvaluationReport) -> None:
     assert everything(run(workers=2)) == everything(alone)
+    with ThreadPoolExecutor(2) as executor:
+        assert everything(run(executor=executor)) == everything(alone)
 
 
 @pytest.fixture
@@ -81,7 +85,8 @@ def test_a_cluster_does_not_show_in_the_result_even_if_a_worker_is_killed_in_the
             killed.append(next(iter(cluster.workers.values())).pid)
             os.kill(killed[0], signal.SIGKILL)
 
-    assert everything(run(dask=cluster.scheduler_address, progress=kill_one)) == everything(alone)
+    with dask_executor(cluster.scheduler_address) as executor:
+        assert everything(run(executor=executor, progress=kill_one)) == everything(alone)
     assert killed
 
 
@@ -289,7 +294,7 @@ def test_shards_cover_every_sample_once_and_are_small_where_samples_are_large(
     shape: tuple[int, ...], first: int
 ) -> None:
     found = shards(shape)
-    assert [sample for shard in found for sample in shard.samples] == list(range(shape[0]))
+    assert [sample for shard in found for sample in shard] == list(range(shape[0]))
     assert len(found[0].samples) == first
 
 

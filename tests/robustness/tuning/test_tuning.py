@@ -258,19 +258,18 @@ def test_at_an_eps_that_nothing_survives_the_report_says_so() -> None:
 def test_finished_attacks_are_taken_from_the_journal(tmp_path: Path) -> None:
     settings = attacks()
     model, data = noisy_classifier()
-    kept = replace(settings, journal=tmp_path)
     seen: list[tuple[str, int, int]] = []
-    one = tune(model, data, grid=(0.2,), attacks=kept, progress=lambda *step: seen.append(step))
+    one = tune(model, data, grid=(0.2,), attacks=settings, journal=tmp_path, progress=lambda *step: seen.append(step))
     first, *_, last = (step for step in seen if step[0] == "attack")
     parts = last[2]
     assert (first, last) == (("attack", 0, parts), ("attack", parts, parts))
     seen.clear()
-    again = tune(model, data, grid=(0.2,), attacks=kept, progress=lambda *step: seen.append(step))
+    again = tune(model, data, grid=(0.2,), attacks=settings, journal=tmp_path, progress=lambda *step: seen.append(step))
     assert [step for step in seen if step[0] == "attack"] == [("attack", parts, parts)]
     assert again.candidates == one.candidates
 
 
-@pytest.mark.parametrize("field", ["steps", "samples", "workers"])
+@pytest.mark.parametrize("field", ["steps", "restarts", "samples"])
 def test_attacks_of_no_strength_are_refused(field: str) -> None:
     with pytest.raises(OptionError, match="at least 1"):
         AttackSettings(**{field: 0})
