@@ -177,9 +177,9 @@ def test_an_argument_of_another_type_is_named_with_what_is_needed(
         (lambda hard: jr_onnx.optimize(hard, level=["all"]), "give cpu with one of the levels"),
         (
             lambda hard: evaluate(hard, executor=1),
-            "executor: a concurrent.futures.Executor is needed, and this is of t",
+            "executor: a concurrent.futures.Executor is needed, and this is",
         ),
-        (lambda hard: tune(hard, executor=1), "executor: a concurrent.futures.Executor is needed, and this is of t"),
+        (lambda hard: tune(hard, executor=1), "executor: a concurrent.futures.Executor is needed, and this is"),
         (lambda _: jr_onnx.session(jr_onnx.convert(DIGITS, jump=1, dry_run=True)), f"path: {FILE} is needed, and this"),
     ],
 )

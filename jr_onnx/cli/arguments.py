@@ -13,7 +13,7 @@ from pathlib import Path
 from jr_onnx.cli.outputs import try_to_write
 from jr_onnx.errors import OptionError, OutputError, RuntimeMissingError
 from jr_onnx.files.atomic import cache_folder
-from jr_onnx.robustness.dataset import Classifier, Dataset, load
+from jr_onnx.robustness.dataset import Classifier, Dataset, load_data
 from jr_onnx.text import count, printable
 
 
@@ -113,7 +113,7 @@ def read_data(arguments: argparse.Namespace, classifier: Classifier) -> Dataset:
     Raises:
         OptionError: they are unfit; the message says why.
     """
-    dataset = load(
+    dataset = load_data(
         arguments.data,
         classifier=classifier,
         mean=None if arguments.mean is None else numbers("--mean", arguments.mean),

@@ -40,7 +40,7 @@ _LEAST_STD = 1e-6
 _BLOCK = 1 << 24
 
 
-def load(
+def load_data(
     source: DataSource,
     *,
     classifier: Classifier | None = None,

@@ -22,7 +22,7 @@ from jr_onnx.conversion.sites.surveyed import jump_of, text_of_jump
 from jr_onnx.errors import ModelError
 from jr_onnx.files.source import Source, open_file, open_model, open_proto
 from jr_onnx.robustness.attacks.target import Effort
-from jr_onnx.robustness.dataset import Dataset, load, read_classifier
+from jr_onnx.robustness.dataset import Dataset, load_data, read_classifier
 from jr_onnx.robustness.dataset.classifier import guessing
 from jr_onnx.robustness.dataset.dataset import batches_of
 from jr_onnx.robustness.dataset.loading import DataSource
@@ -53,12 +53,12 @@ def evaluate(
     """Attack a hardened model and its original at equal effort, and say what the jump bought.
 
     The arguments and errors are those of `jr_onnx.robustness.evaluation.campaign.run_campaign`; data may also be what
-    `jr_onnx.robustness.dataset.load` takes, and eps one number. In the report, the models are called "original" and
+    `jr_onnx.load_data` takes, and eps one number. In the report, the models are called "original" and
     "hardened". What makes the comparison doubtful stands first in the evidence of the verdict.
     """
     hardened, reference = as_model("hardened", hardened), as_model("reference", reference)
     classifier = read_classifier(reference)
-    dataset = data if isinstance(data, Dataset) else load(data, classifier=classifier)
+    dataset = data if isinstance(data, Dataset) else load_data(data, classifier=classifier)
     doubts = tuple(_doubts(hardened, reference))
     zeroed = zeroed_layers(hardened, dataset)  # minutes at most, so what is wrong shows before hours of attacks
     report = run_campaign(

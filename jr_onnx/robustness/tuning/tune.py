@@ -17,7 +17,7 @@ import onnx
 
 from jr_onnx.arguments import as_integer, as_list, as_model, as_number
 from jr_onnx.errors import OptionError
-from jr_onnx.robustness.dataset import Classifier, Dataset, load, read_classifier, split
+from jr_onnx.robustness.dataset import Classifier, Dataset, load_data, read_classifier, split
 from jr_onnx.robustness.dataset.classifier import guessing
 from jr_onnx.robustness.dataset.loading import DataSource
 from jr_onnx.robustness.evaluation.campaign import DEFAULT_ATTACKS, checked_eps
@@ -67,7 +67,7 @@ def tune(
     Args:
         model: a classifier, a file or in memory. If it was hardened before, its jumps are replaced.
         data: samples, with labels or without (then agreement with the original model counts); see
-            `jr_onnx.robustness.dataset.load`.
+            `jr_onnx.load_data`.
         max_drop: how many percentage points of clean accuracy a candidate may lose against jump 0. On the samples that
             confirm the choice a larger loss is a warning, unless all of its interval is larger: then nothing is chosen.
         grid: jumps to try, the same at all sites.
@@ -158,7 +158,7 @@ def _check_options(objective: Objective, max_drop: float, seed: int, settings: A
 
 def _dataset(data: Dataset | DataSource, classifier: Classifier) -> Dataset:
     if not isinstance(data, Dataset):
-        return load(data, classifier=classifier)
+        return load_data(data, classifier=classifier)
     classifier.check_shape(data.images.shape, f"{data.name}: the samples")
     if data.labels is not None:
         classifier.check_labels(int(data.labels.max()), data.name)

@@ -23,7 +23,7 @@ from onnx import TensorProto, helper
 from jr_onnx.cli.dask import dask_executor
 from jr_onnx.errors import JrOnnxError, ModelError, OptionError
 from jr_onnx.robustness.attacks.target import AttackOutcome, Effort
-from jr_onnx.robustness.dataset import Dataset, load
+from jr_onnx.robustness.dataset import Dataset, load_data
 from jr_onnx.robustness.evaluation import campaign, part
 from jr_onnx.robustness.evaluation.campaign import run_campaign
 from jr_onnx.robustness.evaluation.judge import Judge
@@ -265,7 +265,7 @@ def test_mean_and_std_are_the_tools_business() -> None:
     nodes = [*undo, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    normalised = load(IMAGES, mean=0.5, std=0.25).take(np.arange(40))
+    normalised = load_data(IMAGES, mean=0.5, std=0.25).take(np.arange(40))
     options: dict[str, Any] = {"eps": [0.1], "attacks": ["pgd", "square"], "effort": QUICK}
     plain = run_campaign({"a": DIGITS}, digits(40), **options).models["a"]
     other = run_campaign({"a": model}, normalised, **options).models["a"]
@@ -295,7 +295,7 @@ def test_shards_cover_every_sample_once_and_are_small_where_samples_are_large(
 ) -> None:
     found = shards(shape)
     assert [sample for shard in found for sample in shard] == list(range(shape[0]))
-    assert len(found[0].samples) == first
+    assert len(found[0]) == first
 
 
 def test_an_operator_without_a_gradient_is_named_and_black_box_attacks_still_run() -> None:
@@ -353,7 +353,7 @@ def test_data_that_do_not_fit_are_refused_in_one_line() -> None:
 
 
 def wrong_shape() -> Dataset:
-    return load((np.zeros((4, 1, 9, 9), np.float32), np.array([0, 1, 2, 3])))
+    return load_data((np.zeros((4, 1, 9, 9), np.float32), np.array([0, 1, 2, 3])))
 
 
 def test_the_report_is_plain_json(alone: EvaluationReport) -> None:
@@ -371,7 +371,7 @@ def test_channels_last_with_a_mean_for_each_channel_is_attacked_as_channels_firs
     options: dict[str, Any] = {"eps": [0.1], "attacks": ["pgd", "square", "deepfool-l2"], "effort": QUICK}
     found = []
     for last, pixels in ((False, first), (True, np.ascontiguousarray(first.transpose(0, 2, 3, 1)))):
-        samples = load(
+        samples = load_data(
             (pixels, data["y"][rows]), mean=mean.tolist(), std=std.tolist(), layout="NHWC" if last else "NCHW"
         )
         found.append(run_campaign({"a": coloured(mean, std, last)}, samples, **options).models["a"])
