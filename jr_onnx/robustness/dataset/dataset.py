@@ -48,7 +48,7 @@ class Images(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images with labels.
+    """Images with labels, as `jr_onnx.load_data` gives them.
 
     Attributes:
         images: as stored, in pixels.

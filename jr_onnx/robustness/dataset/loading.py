@@ -65,6 +65,9 @@ def load_data(
 
     Raises:
         OptionError: there are no such data, or they are unfit; the message says why.
+
+    Example:
+        >>> data = jr_onnx.load_data("test.npz", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     """
     order: Layout = layout or (classifier.layout if classifier is not None else "NCHW")
     name, arrays = _read(source, classifier, size, order)

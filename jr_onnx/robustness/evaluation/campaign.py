@@ -77,31 +77,13 @@ def run_campaign(
 ) -> EvaluationReport:
     """Attack several models on the same samples at equal effort, and judge each against the first.
 
-    The result is the same, bit for bit, for any number of workers, and for a run that was interrupted and taken up
-    again.
-
     Args:
         models: name -> file, or model in memory. The first is the original: attacks transfer from it, the others are
             compared with it, and where the data have no labels, its answers are the labels.
-        dataset: the samples, of the models' shape.
-        eps: radii of the Linf ball in pixel units (pixels from 0 to 1), each in (0, 1].
-        attacks: names of `jr_onnx.robustness.attacks.target.ATTACKS`; they run in that order, the true gradient first.
-        effort: steps, restarts and queries of every attack, by default `DEFAULT_EFFORT`; its own eps is not used.
-        seed: of all random numbers, >= 0.
-        workers: processes on this machine, one thread each; 1 is this process.
-        executor: any `concurrent.futures.Executor` in place of processes here, such as what Dask's
-            `Client.get_executor()` gives; it is not shut down. One that forks is not for torch: a `ProcessPoolExecutor`
-            needs the start method "spawn".
-        journal: a folder to keep finished parts in, and to take up again from.
-        progress: called with the number of parts that are done, and of all; a part is a model on a shard of samples.
+        dataset, eps, attacks, effort, seed, workers, executor, journal, progress: as in `jr_onnx.evaluate`.
 
     Raises:
-        OptionError: an option makes no sense, or the data do not fit the models.
-        ModelError: a model is no classifier, or has no differentiable copy that is true to it, which black-box attacks
-            do not need.
-        RuntimeMissingError: onnxruntime, torch, or adversarial-robustness-toolbox is needed and not installed.
-        OutputError: the journal cannot be written.
-        WorkerError: worker processes die again and again, or the executor loses its workers.
+        JrOnnxError: as `jr_onnx.evaluate`.
     """
     started = time.perf_counter()
     campaign = Campaign(

@@ -89,6 +89,12 @@ def tune(
         ModelError: the model cannot be read, run or converted, is no classifier, or has nothing to tune.
         OptionError: the data are unfit, or an option makes no sense.
         RuntimeMissingError: onnxruntime is not installed, or for the objective "adaptive" the extra [attack].
+        OutputError, WorkerError: as `evaluate`.
+
+    Example:
+        >>> report = jr_onnx.tune("model.onnx", "val.npz", max_drop=1, attacks=jr_onnx.AttackSettings(eps=4 / 255))
+        >>> if report.policy is not None:
+        ...     jr_onnx.convert("model.onnx", policy=report.policy, output="hard.onnx")
     """
     started = time.perf_counter()
     model = as_model("model", model)
