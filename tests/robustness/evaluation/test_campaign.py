@@ -192,7 +192,7 @@ def test_the_smallest_perturbations_are_measured_as_the_paper_does(alone: Evalua
 def test_candidates_that_are_not_numbers_are_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_: str, __: object, images: Any, *___: object, **____: object) -> AttackOutcome:
         none = np.zeros(len(images))
-        return AttackOutcome(np.full_like(images, np.nan), none == 0, none.astype(np.int64), none)
+        return AttackOutcome(np.full_like(images, np.nan), none == 0, none)
 
     monkeypatch.setattr(part, "run", broken)
     report = run(40, attacks=("pgd", "deepfool-l2"))
@@ -206,7 +206,7 @@ def test_candidates_that_are_not_numbers_are_no_success(monkeypatch: pytest.Monk
 def test_a_candidate_outside_the_ball_is_brought_back_before_it_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
     def far(_: str, __: object, images: Any, *___: object, **____: object) -> AttackOutcome:
         none = np.zeros(len(images))
-        return AttackOutcome(1 - images, none > 0, none.astype(np.int64), none)
+        return AttackOutcome(1 - images, none > 0, none)
 
     monkeypatch.setattr(part, "run", far)
     report = run(40, attacks=("pgd",), eps=(1e-6,))
@@ -217,7 +217,7 @@ def test_a_candidate_outside_the_ball_is_brought_back_before_it_is_judged(monkey
 def test_an_answer_of_nan_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
     def inverted(_: str, __: object, images: Any, *___: object, **____: object) -> AttackOutcome:
         none = np.zeros(len(images))
-        return AttackOutcome(1 - images, none > 0, none.astype(np.int64), none)
+        return AttackOutcome(1 - images, none > 0, none)
 
     answers = Judge.answers
 
