@@ -258,7 +258,7 @@ class _Check:
         if options is None:
             self._results.skip("numbers and running", "not asked for (`run=False`)", rules.RUNNING)
         elif self._read is None or (self._results.has_errors and not keep_going):
-            self._results.skip("numbers and running", "the structure has errors (`keep_going=True` runs it)", rules.RUNNING)
+            self._results.skip("numbers and running", "the structure has errors (`keep_going=True`)", rules.RUNNING)
         else:
             check_running(self._original, self._read, options, self._results)
 

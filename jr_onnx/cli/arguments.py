@@ -10,12 +10,10 @@ from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from jr_onnx.cli.outputs import try_to_write
 from jr_onnx.errors import OptionError, OutputError, RuntimeMissingError
 from jr_onnx.files.atomic import cache_folder
-from jr_onnx.robustness.dataset import Classifier, Dataset, load
+from jr_onnx.robustness.dataset import Classifier, Dataset, load_data
 from jr_onnx.text import count, printable
 
 
@@ -124,7 +122,7 @@ def read_data(arguments: argparse.Namespace, classifier: Classifier) -> Dataset:
     Raises:
         OptionError: they are unfit; the message says why.
     """
-    dataset = load(
+    dataset = load_data(
         arguments.data,
         classifier=classifier,
         mean=None if arguments.mean is None else numbers("--mean", arguments.mean),
@@ -146,8 +144,7 @@ def drawn(dataset: Dataset, samples: int | None, seed: int) -> Dataset:
         return dataset
     if samples < 1 or seed < 0:
         raise OptionError(f"--samples {samples} --seed {seed}: at least one sample, and a seed of at least 0")
-    rows = np.random.default_rng(seed).permutation(len(dataset))[:samples].astype(np.int64)
-    return dataset.take(np.sort(rows))
+    return dataset.sample(samples, seed)
 
 
 def _warn_of_layout(given: str | None, dataset: Dataset) -> None:

@@ -20,6 +20,7 @@ from jr_onnx.cli.arguments import (
     interrupted,
     read_data,
 )
+from jr_onnx.cli.dask import dask_executor
 from jr_onnx.cli.outputs import check_output, print_report, stages_bar
 from jr_onnx.robustness.attacks.target import ATTACKS, Effort
 from jr_onnx.robustness.dataset import read_classifier
@@ -86,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
     effort = Effort(steps=arguments.steps, restarts=arguments.restarts, queries=arguments.queries)
     finished = 0
     try:
-        with stages_bar() as bar:
+        with stages_bar() as bar, dask_executor(arguments.dask) as executor:
 
             def progress(done: int, total: int) -> None:
                 nonlocal finished
@@ -102,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
                 effort=effort,
                 seed=arguments.seed,
                 workers=arguments.workers,
-                dask=arguments.dask,
+                executor=executor,
                 journal=arguments.journal,
                 progress=progress,
             )

@@ -23,6 +23,7 @@ from jr_onnx.cli.arguments import (
     numbers,
     read_data,
 )
+from jr_onnx.cli.dask import dask_executor
 from jr_onnx.cli.outputs import check_output, print_report, stages_bar
 from jr_onnx.conversion.convert import convert
 from jr_onnx.conversion.policy import policy_text
@@ -121,13 +122,10 @@ def run(arguments: argparse.Namespace) -> int:
         steps=arguments.steps,
         restarts=arguments.restarts,
         samples=arguments.samples,
-        workers=arguments.workers,
-        dask=arguments.dask,
-        journal=arguments.journal,
     )
     finished = 0
     try:
-        with stages_bar() as bar:
+        with stages_bar() as bar, dask_executor(arguments.dask) as executor:
 
             def progress(stage: str, done: int, total: int) -> None:
                 nonlocal finished
@@ -135,7 +133,16 @@ def run(arguments: argparse.Namespace) -> int:
                     finished = max(finished, done)
                 bar(stage, done, total)
 
-            report = tune(arguments.model, dataset, attacks=attacks, progress=progress, **_options(arguments))
+            report = tune(
+                arguments.model,
+                dataset,
+                attacks=attacks,
+                workers=arguments.workers,
+                executor=executor,
+                journal=arguments.journal,
+                progress=progress,
+                **_options(arguments),
+            )
     except KeyboardInterrupt:
         return interrupted("tune", finished, arguments.journal)
     # Printed before anything is written: should that fail, hours of work are not lost.

@@ -83,7 +83,6 @@ def _climb(search: Search, view: View, starts: _Starts, step: Tensor, foreign: b
     for _ in range(search.effort.steps):
         if not len(index):
             return
-        search.count(index)
         loss = _side_by_side(starts.losses, np.bincount(loss_of, minlength=len(starts.losses)).tolist())
         logits, slope = view.gradient(x, labels, loss)
         going = usable(slope)

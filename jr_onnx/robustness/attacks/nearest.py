@@ -82,7 +82,7 @@ def trust_region(search: Search, view: View) -> None:
         if not len(index):
             return
         labels = view.tensor(search.labels[index])
-        gap, slope = _gap(search, view, index, x, labels, goal)
+        gap, slope = _gap(view, x, labels, goal)
         norm = torch.linalg.vector_norm(slope, dim=1)
         index, x, (labels, goal, size, radius, gap, slope, norm) = _drop_unusable(
             search, index, x, torch.isfinite(norm) & (norm > 0), (labels, goal, size, radius, gap, slope, norm)
@@ -91,7 +91,6 @@ def trust_region(search: Search, view: View) -> None:
         x = _moved(search, view, x, _unit(slope) * ((length + _BEYOND) * _OVERSHOOT)[:, None])
         with torch.no_grad():
             logits = view(x)
-        search.count(index)
         gained = gap - (logits.gather(1, labels[:, None]) - logits.gather(1, goal[:, None])).squeeze(1)
         ratio = gained / (norm * (length + _BEYOND) * _OVERSHOOT)
         radius = torch.where(ratio > 0.9, radius * 1.2, torch.where(ratio < 0.5, radius / 1.2, radius))
@@ -104,7 +103,6 @@ def trust_region(search: Search, view: View) -> None:
 def _unfooled(search: Search, view: View, index: Indices, x: Tensor) -> tuple[Indices, Tensor, _Planes]:
     """The images that are not in a wrong class yet, with the boundaries around them."""
     labels = view.tensor(search.labels[index])
-    search.count(index)
     pixels = x.detach().requires_grad_()
     logits = view(pixels)
     keep = ~_judged(search, index, x, maybe_wrong(logits, labels))
@@ -120,9 +118,8 @@ def _unfooled(search: Search, view: View, index: Indices, x: Tensor) -> tuple[In
     return index[keep.cpu().numpy()], x[keep], planes
 
 
-def _gap(search: Search, view: View, index: Indices, x: Tensor, labels: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
+def _gap(view: View, x: Tensor, labels: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
     """Score of the right class less the goal's, and the gradient, in normalised units, that makes it small."""
-    search.count(index)
     pixels = x.detach().requires_grad_()
     logits = view(pixels)
     gap = (logits.gather(1, labels[:, None]) - logits.gather(1, goal[:, None])).squeeze(1)

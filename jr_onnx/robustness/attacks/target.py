@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jr_onnx.robustness.dataset.classifier import Layout
-from jr_onnx.robustness.differentiable.backward import RELU, TRUE, Backward, Jumps, smooth
+from jr_onnx.robustness.differentiable.backward import RELU, TRUE, Backward, smooth
 
 if TYPE_CHECKING:
     from jr_onnx.robustness.differentiable.model import DifferentiableModel
@@ -36,7 +36,6 @@ class Target:
         low: the lowest valid pixel value.
         high: the highest valid pixel value.
         layout: where the channels are, in images and in the model's input alike.
-        jumps: the jumps that the copy uses in place of the file's own; see `DifferentiableModel.forward`.
     """
 
     differentiable: DifferentiableModel | None
@@ -46,7 +45,6 @@ class Target:
     low: float = 0.0
     high: float = 1.0
     layout: Layout = "NCHW"
-    jumps: Jumps = None
 
 
 @dataclass(frozen=True)
@@ -79,13 +77,11 @@ class AttackOutcome:
             range. An image for which the attack has nothing is the image that was given.
         failed: [N] bool: the image is still in its class, and from one start at least a gradient was NaN, infinite or
             all zero, so that the attack could not go on from there.
-        queries: [N] int64: forward passes spent on each image, the copy's and onnxruntime's; of apgd an upper bound.
         relative_noise: [N] float64: ||r|| / ||x|| of the normalised images, in the attack's norm; the paper's measure.
     """
 
     images: Images
     failed: npt.NDArray[np.bool_]
-    queries: npt.NDArray[np.int64]
     relative_noise: npt.NDArray[np.float64]
 
 

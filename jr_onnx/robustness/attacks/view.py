@@ -65,13 +65,13 @@ class View(torch.nn.Module):
     def __init__(self, target: Target, backward: Backward, rank: int) -> None:
         super().__init__()
         assert target.differentiable is not None
-        self.copy, self.jumps, self.backward_of_jump = target.differentiable, target.jumps, backward
+        self.copy, self.backward_of_jump = target.differentiable, backward
         self.device = next(self.copy.buffers(), torch.empty(0)).device
         self.mean, self.std = map(self.tensor, normalisation(target, rank))
 
     def forward(self, x: Tensor) -> Tensor:
         """Pixels [N, C, ...] -> logits [N, classes], all finite or NaN."""
-        scores = self.copy((x - self.mean) / self.std, jumps=self.jumps, backward=self.backward_of_jump)
+        scores = self.copy((x - self.mean) / self.std, backward=self.backward_of_jump)
         return _unsaturated(scores).clamp(-_MOST, _MOST)
 
     def tensor(self, array: npt.NDArray[np.generic]) -> Tensor:

@@ -78,7 +78,6 @@ def auto_pgd(search: Search, view: View) -> None:
         loss_type="difference_logits_ratio" if classes > 2 else None,
         verbose=False,
     )
-    search.count(index, 2 * search.effort.steps * search.effort.restarts)
     _, slope = view.gradient(view.tensor(search.images[index]), view.tensor(search.labels[index]), cross_entropy)
     search.fail(index[~usable(slope).cpu().numpy()])
     with _global_numbers(search):

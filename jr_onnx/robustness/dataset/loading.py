@@ -40,7 +40,7 @@ _LEAST_STD = 1e-6
 _BLOCK = 1 << 24
 
 
-def load(
+def load_data(
     source: DataSource,
     *,
     classifier: Classifier | None = None,
@@ -65,6 +65,9 @@ def load(
 
     Raises:
         OptionError: there are no such data, or they are unfit; the message says why.
+
+    Example:
+        >>> data = jr_onnx.load_data("test.npz", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     """
     order: Layout = layout or (classifier.layout if classifier is not None else "NCHW")
     name, arrays = _read(source, classifier, size, order)

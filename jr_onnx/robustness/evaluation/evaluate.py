@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from jr_onnx.conversion.sites.surveyed import jump_of, text_of_jump
 from jr_onnx.errors import ModelError
 from jr_onnx.files.source import Source, open_file, open_model, open_proto
 from jr_onnx.robustness.attacks.target import Effort
-from jr_onnx.robustness.dataset import Dataset, load, read_classifier
+from jr_onnx.robustness.dataset import Dataset, load_data, read_classifier
 from jr_onnx.robustness.dataset.classifier import guessing
 from jr_onnx.robustness.dataset.dataset import batches_of
 from jr_onnx.robustness.dataset.loading import DataSource
@@ -45,19 +46,46 @@ def evaluate(
     effort: Effort | None = None,
     seed: int = 0,
     workers: int = 1,
-    dask: str | None = None,
+    executor: Executor | None = None,
     journal: str | Path | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> EvaluationReport:
     """Attack a hardened model and its original at equal effort, and say what the jump bought.
 
-    The arguments and errors are those of `jr_onnx.robustness.evaluation.campaign.run_campaign`; data may also be what
-    `jr_onnx.robustness.dataset.load` takes, and eps one number. In the report, the models are called "original" and
-    "hardened". What makes the comparison doubtful stands first in the evidence of the verdict.
+    In the report, the models are called "original" and "hardened". What makes the comparison doubtful stands first in
+    the evidence of the verdict. The result is the same, bit for bit, whoever does the work.
+
+    Args:
+        hardened: the model in question, a file or in memory.
+        reference: the original that it was made from.
+        data: samples of the models' shape, with labels or without (then the original's answers are the labels); also
+            what `jr_onnx.load_data` takes.
+        eps: the radius of the Linf ball in pixel units (pixels from 0 to 1), or several, each in (0, 1].
+        attacks: their names; they run in a fixed order, those that follow the true gradient first.
+        effort: steps, restarts and queries of every attack, by default with 3 restarts; its own eps is not used.
+        seed: of all random numbers, >= 0.
+        workers: processes on this machine, one thread each; 1 is this process.
+        executor: any `concurrent.futures.Executor` in place of processes here, such as what Dask's
+            `Client.get_executor()` gives; it is not shut down. Torch cannot be forked: a `ProcessPoolExecutor` needs
+            the start method "spawn".
+        journal: a folder to keep finished parts in, and to take up again from.
+        progress: called with the number of parts that are done, and of all; a part is a model on at most 64 samples.
+
+    Raises:
+        OptionError: an argument makes no sense, or the data do not fit the models.
+        ModelError: a model is no classifier, cannot be run, or has no differentiable copy that is true to it, which
+            black-box attacks do not need.
+        RuntimeMissingError: onnxruntime, torch or adversarial-robustness-toolbox is needed and not installed.
+        OutputError: the journal cannot be written.
+        WorkerError: worker processes die again and again, or the executor loses its workers.
+
+    Example:
+        >>> report = jr_onnx.evaluate("hard.onnx", "model.onnx", "test.npz", eps=[4 / 255, 8 / 255], workers=8)
+        >>> print(report.verdicts["hardened"].headline)
     """
     hardened, reference = as_model("hardened", hardened), as_model("reference", reference)
     classifier = read_classifier(reference)
-    dataset = data if isinstance(data, Dataset) else load(data, classifier=classifier)
+    dataset = data if isinstance(data, Dataset) else load_data(data, classifier=classifier)
     doubts = tuple(_doubts(hardened, reference))
     zeroed = zeroed_layers(hardened, dataset)  # minutes at most, so what is wrong shows before hours of attacks
     report = run_campaign(
@@ -68,7 +96,7 @@ def evaluate(
         effort=effort,
         seed=seed,
         workers=workers,
-        dask=dask,
+        executor=executor,
         journal=journal,
         progress=progress,
     )

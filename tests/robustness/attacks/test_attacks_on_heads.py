@@ -12,7 +12,7 @@ from attacked import IMAGES, LABELS, digits, head_model, right, with_head  # noq
 from jr_onnx.robustness.attacks.attack import run  # noqa: E402
 from jr_onnx.robustness.attacks.target import Effort  # noqa: E402
 from jr_onnx.robustness.attacks.view import cross_entropy, margin, maybe_wrong  # noqa: E402
-from jr_onnx.robustness.dataset import load  # noqa: E402
+from jr_onnx.robustness.dataset import load_data  # noqa: E402
 from jr_onnx.robustness.evaluation.campaign import run_campaign  # noqa: E402
 
 #: Images that are right, with and without class 0.
@@ -53,7 +53,11 @@ def test_infinite_scores_are_no_gain(kind: str) -> None:
     models = {"plain": head_model("logits", 1.0), "other": head_model(kind, 1000.0)}
     some = LABELS[:64] != 0
     report = run_campaign(
-        models, load((IMAGES[:64][some], LABELS[:64][some])), eps=[0.15], attacks=["pgd", "transfer"], effort=EFFORT
+        models,
+        load_data((IMAGES[:64][some], LABELS[:64][some])),
+        eps=[0.15],
+        attacks=["pgd", "transfer"],
+        effort=EFFORT,
     )
     plain, other = report.models.values()
     assert plain.clean_accuracy == other.clean_accuracy

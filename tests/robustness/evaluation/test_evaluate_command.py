@@ -53,12 +53,12 @@ def test_json_is_the_report_of_the_api(capsys: pytest.CaptureFixture[str]) -> No
     told = json.loads(capsys.readouterr().out)
     rows = np.sort(np.random.default_rng(0).permutation(360)[:64].astype(np.int64))
     from jr_onnx.robustness.attacks.target import Effort
-    from jr_onnx.robustness.dataset import load
+    from jr_onnx.robustness.dataset import load_data
 
     report = jr_onnx.evaluate(
         "hard.onnx",
         DIGITS,
-        load(IMAGES).take(rows),
+        load_data(IMAGES).take(rows),
         eps=[0.1],
         attacks=["square"],
         effort=Effort(restarts=3, queries=30),
@@ -227,8 +227,8 @@ def test_what_a_jump_of_any_shape_makes_zero_is_counted(shape: tuple[int, ...]) 
     shape = tuple(weights.dims[0] if size == 16 else size for size in shape)
     node.input[1] = "shaped"
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.full(shape, 0.5, np.float32), "shaped"))
-    from jr_onnx.robustness.dataset import load
+    from jr_onnx.robustness.dataset import load_data
 
-    data = load(IMAGES).take(np.arange(16))
+    data = load_data(IMAGES).take(np.arange(16))
     plain = [layer.share for layer in zeroed_layers(with_jump(0.5), data)]
     assert [layer.share for layer in zeroed_layers(model, data)] == plain
