@@ -11,6 +11,10 @@ from typing import Any, cast
 import onnx
 import onnx.defs
 
+#: From this IR version on an initializer need not be an input of its graph; one that is can be overridden by a caller.
+#: Before it every initializer is listed as an input, and is constant all the same.
+FREE_INITIALIZERS = 4
+
 #: How to reach a body from the scope around it: node index, attribute index, index in `graphs` (None for `g`).
 Step = tuple[int, int, int | None]
 

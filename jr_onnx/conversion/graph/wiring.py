@@ -14,16 +14,13 @@ import onnx.numpy_helper
 
 from jr_onnx.conversion.element_types import FLOAT, NUMPY_TYPES
 from jr_onnx.conversion.graph.names import defined_names, initializer_names, outputs_of, used_names
-from jr_onnx.conversion.graph.scopes import Scope, own_domain
+from jr_onnx.conversion.graph.scopes import FREE_INITIALIZERS, Scope, own_domain
 
 #: A constant with more elements is not read: it is no bound, zero point or jump, and a damaged one may claim any size.
 _LARGEST = 1 << 20
 
 #: How many nodes are followed from a value to the constant behind it; no exporter writes nearly as many.
 FARTHEST = 32
-
-#: From this IR version on, an initializer that is also a graph input is a default, which a caller may override.
-_DEFAULTS_IR_VERSION = 4
 
 #: NumPy has no arrays of more axes.
 _MOST_AXES = 32
@@ -120,15 +117,16 @@ class Wiring:
                 tensor = _tensor_in(attribute)
                 if tensor is not None:
                     tensors[node.output[0]] = tensor
-        # The inputs of a body are what its node passes in.
-        passed = {value.name for value in self.scope.graph.input} if self.scope.graph and self.scope.parent else set()
-        return {name: tensor for name, tensor in tensors.items() if name not in passed}
+        if self.scope.graph is not None and self.scope.parent and self.scope.ir_version >= FREE_INITIALIZERS:
+            for value in self.scope.graph.input:  # of a body: what its node passes in
+                tensors.pop(value.name, None)
+        return tensors
 
     @cached_property
     def _defaults(self) -> set[str]:
-        """The inputs that have a default. Before IR version 4 every initializer is listed as an input, and constant."""
+        """The inputs that have a default."""
         graph = self.scope.graph
-        if graph is None or self.scope.parent is not None or self.scope.ir_version < _DEFAULTS_IR_VERSION:
+        if graph is None or self.scope.parent is not None or self.scope.ir_version < FREE_INITIALIZERS:
             return set()
         return {value.name for value in graph.input} & set(initializer_names(graph))
 

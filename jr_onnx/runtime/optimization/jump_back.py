@@ -146,10 +146,7 @@ def replant(
     if element_types:
         _add_function(edit, scopes[0], element_types)
     if model.ir_version < FUNCTIONS_IR_VERSION:
-        edit.ir_version = FUNCTIONS_IR_VERSION
-        # Before version 4 every initializer is an input too, but not those that onnxruntime adds; from there on that
-        # would make it no constant.
-        edit.dropped_inputs = {t.name for t in model.graph.initializer} if model.ir_version < 4 else set()
+        edit.raise_ir_version(FUNCTIONS_IR_VERSION, scopes)
     return edit
 
 
