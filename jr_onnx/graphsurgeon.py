@@ -126,6 +126,7 @@ def _new_constants(edit: ModelEdit) -> dict[str, npt.NDArray[Any]]:
 
 
 def _edit_scope(graph: gs.Graph, edit: ScopeEdit, constants: Mapping[str, npt.NDArray[Any]]) -> None:
+    graph.inputs = [tensor for tensor in graph.inputs if tensor.name not in edit.dropped_inputs]
     offset = _constants(edit.scope, graph)
     old = list(graph.nodes)
     replaced = {index - offset: new for index, new in edit.replaced.items() if index >= offset}
@@ -169,7 +170,6 @@ def _attribute(value: object) -> object:
 
 
 def _edit_graph(graph: gs.Graph, edit: ModelEdit) -> None:
-    graph.inputs = [tensor for tensor in graph.inputs if tensor.name not in edit.dropped | edit.dropped_inputs]
     dropped = {(DOMAIN, name) for name in edit.dropped_functions}
     graph.functions = [f for f in graph.functions if f.unique_id not in dropped]
     if edit.function is not None:

@@ -12,9 +12,9 @@ from google.protobuf.message import Message
 
 from jr_onnx.checking import rules
 from jr_onnx.conversion.element_types import NUMPY_TYPES, type_name
-from jr_onnx.conversion.graph.scopes import Scope, graphs_in, own_domain
+from jr_onnx.conversion.graph.scopes import Scope, attribute_of, graphs_in, own_domain
 from jr_onnx.conversion.policy import jump_text
-from jr_onnx.conversion.sites.matchers import SiteKind, attribute_of, operator_name
+from jr_onnx.conversion.sites.matchers import SiteKind, operator_name
 from jr_onnx.conversion.sites.survey import Site
 from jr_onnx.conversion.sites.surveyed import Side
 

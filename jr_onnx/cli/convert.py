@@ -82,7 +82,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "--external",
         choices=EXTERNAL_MODES,
-        help="how external data gets beside OUT; default: share in the same folder, else copy (onnx loads no links)",
+        help="how external data gets beside OUT; default: share in the same folder, else copy",
     )
     parser.add_argument("--allow-empty", action="store_true", help="a model without a ReLU is no error")
     parser.add_argument("--dry-run", action="store_true", help="print the plan, write nothing")

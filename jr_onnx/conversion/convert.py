@@ -22,7 +22,7 @@ from jr_onnx.conversion.policy import Jump, JumpReluPolicy
 from jr_onnx.conversion.report import ConversionReport, converted_site
 from jr_onnx.errors import ModelError, OptionError, OutputError
 from jr_onnx.files.atomic import place_of
-from jr_onnx.files.external import DataFile, ExternalMode, data_files, default_mode
+from jr_onnx.files.external import DataFile, ExternalMode, data_files, external_mode
 from jr_onnx.files.source import Source, open_file, open_proto
 from jr_onnx.files.splice import Piece, Progress, join, size_of
 from jr_onnx.files.writing import DataPlace, data_places, new_locations, write_model
@@ -68,8 +68,8 @@ def convert(
         jump_input: make the jump a graph input of this name, with the given jump as its default.
         clip: put JumpReLU behind Clip with minimum 0 (ReLU6) as well.
         inline: with the target custom-op, write the function's body into the graph instead of calling it.
-        external: how external data gets beside the output: share, link or copy. By default shared in the same folder,
-            and copied into another one; onnx 1.21 and newer refuse to load data that are linked.
+        external: how external data gets beside the output: share or copy. By default shared in the same folder, and
+            copied into another one.
         allow_empty: a model without a site is no error.
         dry_run: plan only.
         force: the output may be the input itself, and its external data may stand beside other data of their name:
@@ -96,11 +96,14 @@ def convert(
         goal = goal or path.with_name(path.name.removesuffix(".onnx") + ENDING)
         work = _prepare(source, options)
         place = goal if dry_run else check_output(goal, path, work.data, force)
-        mode = (external or default_mode(path, place)) if work.data else None
+        mode = external_mode(path, place) if work.data else None
+        if external == "share" and mode == "copy":
+            raise OptionError(f"--external share: {place.parent} is not the model's folder; use copy")
+        mode = (external or mode) if work.data else None
         if not dry_run:
-            brought = data_places(work.data, mode, path, place, force)
+            brought = data_places(work.data, place, force)
             pieces = rewrite(source, work.edit, new_locations(source, brought))
-            write_model(source, pieces, place, brought, mode, force=force, progress=progress)
+            write_model(source, pieces, place, brought, force=force, progress=progress)
             work = replace(work, pieces=pieces, places=brought)
         return _report(work, options, goal, started, written=not dry_run, model=None, mode=mode)
 

@@ -23,17 +23,14 @@ from jr_onnx.conversion.forms.write import (
     write_ops,
 )
 from jr_onnx.conversion.graph.names import DOMAIN, OP_TYPE, PREFIX, Namer, initializer_names, outputs_of, taken_names
-from jr_onnx.conversion.graph.scopes import Scope
+from jr_onnx.conversion.graph.scopes import FREE_INITIALIZERS, Scope
 from jr_onnx.conversion.metadata import jump_input_of
 from jr_onnx.conversion.options import Options
 from jr_onnx.conversion.plan import Plan, PlannedSite, jump_shape
 from jr_onnx.errors import OptionError
 
-#: From this IR version on an initializer need not be a graph input, and one that is can be overridden.
-_FREE_INITIALIZERS = 4
-
 #: The IR versions that a conversion may raise a model to.
-RAISED_TO = (_FREE_INITIALIZERS, FUNCTIONS_IR_VERSION)
+RAISED_TO = (FREE_INITIALIZERS, FUNCTIONS_IR_VERSION)
 
 
 class Lowering:
@@ -78,17 +75,14 @@ class Lowering:
         if any(p.form is JUMP_RELU for p in self._plan.sites):
             needed = max(needed, FUNCTIONS_IR_VERSION)
         if self._options.jump_input is not None and self._plan.sites:
-            needed = max(needed, _FREE_INITIALIZERS)
-        if needed <= self._ir_version:
-            return
-        if self._ir_version < _FREE_INITIALIZERS:
-            # There every initializer is an input too, and constant all the same; from here on it would be overridable,
-            # which costs constant folding and fusions.
-            self._edit.dropped_inputs = set(initializer_names(self._model.graph))
-        self._edit.ir_version = self._ir_version = needed
+            needed = max(needed, FREE_INITIALIZERS)
+        if needed > self._ir_version:
+            self._edit.raise_ir_version(needed, self._plan.scopes)
+            self._ir_version = needed
 
     def _drop_orphans(self) -> None:
         self._edit.dropped = self._orphans
+        self._edit.at(self._main).dropped_inputs |= self._orphans
         before = jump_input_of(self._model)
         self._edit.jump_input = None if before in self._orphans else before
         for scope in self._plan.scopes:
@@ -169,7 +163,7 @@ class Lowering:
         key = (owner, kind, value.dtype, value.shape, value.tobytes())
         if key not in self._shared:
             name = self._shared[key] = self._namer.fresh(f"{PREFIX}{kind}")
-            if owner.function is not None or self._ir_version < _FREE_INITIALIZERS:
+            if owner.function is not None or self._ir_version < FREE_INITIALIZERS:
                 self._edit.at(owner).first.append(NewNode("Constant", (), (name,), attributes={"value": value}))
             else:
                 self._edit.initializers[name] = value

@@ -117,13 +117,18 @@ def options_to_record(plan: Plan, options: Options) -> Options:
 
 
 def lost_sites(model: onnx.ModelProto, found: Survey) -> str:
-    """Why a model that was hardened before cannot be converted: none of its JumpReLUs is known. Empty if it can."""
-    sites = record_of(model).sites
-    if not sites or any(site.hardened is not None or jump_of(site) is not None for site in found.sites):
+    """Why a model that was hardened before cannot be converted: not all its JumpReLUs are found. Empty if it can.
+
+    One that is not found would keep its old jump, or get a second one where its Relu is taken for the model's own.
+    """
+    recorded = record_of(model).sites
+    known = sum(site.hardened is not None or jump_of(site) is not None for site in found.sites)
+    if known >= recorded:
         return ""
+    left = f"only {known} of the JumpReLUs can be" if known else "no JumpReLU is"
     return (
-        f"records that it was hardened ({count(sites, 'site')}), but no JumpReLU is found in it: another tool rewrote "
-        "it; convert the original model, after that tool"
+        f"records that it was hardened ({count(recorded, 'site')}), but {left} found in it: another tool rewrote it; "
+        "convert the original model, after that tool"
     )
 
 

@@ -20,7 +20,7 @@ from jr_onnx.conversion.sites.survey import Site
 from jr_onnx.conversion.sites.surveyed import read_side, wiring_of
 from jr_onnx.errors import OutputError
 from jr_onnx.files import wire
-from jr_onnx.files.external import data_files, default_mode
+from jr_onnx.files.external import data_files
 from jr_onnx.files.skeleton import payloads_of
 from jr_onnx.files.source import Source, open_proto
 from jr_onnx.files.splice import Message, Piece, join
@@ -280,9 +280,8 @@ class Workspace:
                 goal.write_bytes(join(source.buffer, pieces))
                 return goal
             files = data_files(source.skeleton, source.path)
-            mode = default_mode(source.path, goal)
-            data = data_places(files, mode, source.path, goal, force=False)
-            write_model(source, pieces, goal, data, mode, force=False, progress=_silent)
+            data = data_places(files, goal, force=False)
+            write_model(source, pieces, goal, data, force=False, progress=_silent)
         return goal
 
     def save(self, model: onnx.ModelProto, whose: str, name: str) -> Path:

@@ -25,8 +25,7 @@ from jr_onnx.conversion.graph.scopes import Scope, own_domain
 from jr_onnx.conversion.graph.value_types import Dimension, ValueType, ValueTypes
 from jr_onnx.conversion.graph.wiring import Wiring
 from jr_onnx.conversion.metadata import Record, record_of
-from jr_onnx.conversion.sites.gates import GATE, is_gate
-from jr_onnx.conversion.sites.guards import GUARD, is_guard
+from jr_onnx.conversion.sites.bounds import GATE, GUARD, is_gate, is_guard
 from jr_onnx.conversion.sites.matchers import (
     MATCHERS,
     Found,

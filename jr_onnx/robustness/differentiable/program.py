@@ -15,10 +15,10 @@ from torch import Tensor
 from jr_onnx.conversion.forms.recognise import Match, recognise, step_of
 from jr_onnx.conversion.forms.table import ALL_FORMS, HARD_SIGMOID, LOWEST_OPSET
 from jr_onnx.conversion.graph.names import DOMAIN, FORM, OP_TYPE, PREFIX, mark_of, set_marks
-from jr_onnx.conversion.graph.scopes import Scope, all_scopes, own_domain
+from jr_onnx.conversion.graph.scopes import Scope, all_scopes, attribute_of, own_domain
 from jr_onnx.conversion.graph.soundness import check_structure
 from jr_onnx.conversion.graph.wiring import Wiring
-from jr_onnx.conversion.sites.matchers import attribute_of, operator_name
+from jr_onnx.conversion.sites.matchers import operator_name
 from jr_onnx.errors import ModelError
 from jr_onnx.files.source import open_file
 from jr_onnx.robustness.differentiable.errors import UnsupportedOperatorError

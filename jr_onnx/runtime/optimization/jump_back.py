@@ -25,10 +25,10 @@ from jr_onnx.conversion.element_types import FLOAT
 from jr_onnx.conversion.forms.table import FUNCTIONS_IR_VERSION, JUMP_RELU
 from jr_onnx.conversion.forms.write import NewNode, add_function_proto, body_for_all, function_proto
 from jr_onnx.conversion.graph.names import ADD_OP_TYPE, DOMAIN, OP_TYPE, PREFIX, Namer, taken_names
-from jr_onnx.conversion.graph.scopes import Scope, all_scopes, own_domain
+from jr_onnx.conversion.graph.scopes import Scope, all_scopes, attribute_of, own_domain
 from jr_onnx.conversion.graph.value_types import ValueTypes
 from jr_onnx.conversion.graph.wiring import Wiring, constant_value
-from jr_onnx.conversion.sites.matchers import MATCHERS, Found, SiteKind, attribute_of
+from jr_onnx.conversion.sites.matchers import MATCHERS, Found, SiteKind
 from jr_onnx.conversion.sites.survey import Site, survey
 from jr_onnx.conversion.sites.surveyed import wiring_of
 from jr_onnx.files.source import Source
@@ -146,10 +146,7 @@ def replant(
     if element_types:
         _add_function(edit, scopes[0], element_types)
     if model.ir_version < FUNCTIONS_IR_VERSION:
-        edit.ir_version = FUNCTIONS_IR_VERSION
-        # Before version 4 every initializer is an input too, but not those that onnxruntime adds; from there on that
-        # would make it no constant.
-        edit.dropped_inputs = {t.name for t in model.graph.initializer} if model.ir_version < 4 else set()
+        edit.raise_ir_version(FUNCTIONS_IR_VERSION, scopes)
     return edit
 
 

@@ -25,7 +25,7 @@ from jr_onnx.conversion.metadata import MADE_FOR, OPTIMIZED_SITES, hardened_meta
 from jr_onnx.conversion.sites.survey import survey
 from jr_onnx.conversion.sites.surveyed import jump_relus, read_side
 from jr_onnx.errors import ModelError, OptionError, OutputError
-from jr_onnx.files.external import data_files, default_mode
+from jr_onnx.files.external import data_files
 from jr_onnx.files.source import Source, open_bytes, open_file, open_unnamed
 from jr_onnx.files.splice import Progress, write_pieces
 from jr_onnx.files.writing import data_places, new_locations, write_model
@@ -162,10 +162,9 @@ def _for_cuda(source: Source, path: Path, goal: Path, force: bool, progress: Pro
     if not fused and not left:
         raise _nothing(source)
     edit.metadata = hardened_metadata(source.skeleton)
-    mode = default_mode(path, goal)
-    data = data_places(data_files(source.skeleton, path), mode, path, goal, force)
+    data = data_places(data_files(source.skeleton, path), goal, force)
     pieces = rewrite(source, edit, new_locations(source, data))
-    write_model(source, pieces, goal, data, mode, force=force, progress=progress)
+    write_model(source, pieces, goal, data, force=force, progress=progress)
     return OptimizationReport(path, goal, "cuda", "all", fused + len(left), 0, 0, 0, fused, left, "it is for CUDA", 0.0)
 
 
@@ -276,9 +275,9 @@ def _write(
         with open_unnamed(tried) as made:
             edit.metadata[OPTIMIZED_SITES] = str(len(jump_relus(read_side(made.skeleton))))
         unverified = verify(hardened, path, tried, inputs)
-        data = data_places(data_files(laid_out.skeleton, work.path), "copy", work.path, goal, force)
+        data = data_places(data_files(laid_out.skeleton, work.path), goal, force)
         pieces = rewrite(laid_out, edit, new_locations(laid_out, data))
-        write_model(laid_out, pieces, goal, data, "copy", force=force, progress=progress)
+        write_model(laid_out, pieces, goal, data, force=force, progress=progress)
     return unverified
 
 
