@@ -98,7 +98,7 @@ def convert(
         place = goal if dry_run else check_output(goal, path, work.data, force)
         mode = external_mode(path, place) if work.data else None
         if external == "share" and mode == "copy":
-            raise OptionError(f"--external share: {place.parent} is not the model's folder; use copy")
+            raise OptionError(f"`external='share'`: {place.parent} is not the model's folder; use copy")
         mode = (external or mode) if work.data else None
         if not dry_run:
             brought = data_places(work.data, place, force)
