@@ -192,6 +192,20 @@ class Results:
         """Whether a finding is an error."""
         return any(one.severity == "error" for one in self.findings)
 
-    def in_order(self) -> tuple[Finding, ...]:
-        """Errors before warnings, by rule, each once; within a rule in the order in which they were found."""
-        return tuple(sorted(dict.fromkeys(self.findings), key=lambda one: (one.severity != "error", one.rule)))
+    def report(
+        self, original: Path | None, hardened: Path | None, jump: str = "", target: str = "", seconds: float = 0.0
+    ) -> CheckReport:
+        """All of it: errors before warnings, by rule, each once, and within a rule in the order of finding."""
+        return CheckReport(
+            original=original,
+            hardened=hardened,
+            jump=jump,
+            target=target,
+            sites=tuple(self.sites.values()),
+            findings=tuple(sorted(dict.fromkeys(self.findings), key=lambda one: (one.severity != "error", one.rule))),
+            notes=tuple(self.notes),
+            checked=tuple(self.checked),
+            not_checked=tuple(dict.fromkeys(self.not_checked)),
+            measurements=tuple(self.measurements),
+            seconds=seconds,
+        )

@@ -115,7 +115,7 @@ def _passes(node: onnx.NodeProto) -> bool:
     return pads is None or all(pad < size for pad, size in zip(pads.ints, [*kernel.ints] * 2, strict=False))
 
 
-def replant(
+def add_jump_relus(
     model: onnx.ModelProto, sites: Collection[Recovered], found: Mapping[str, Place], called_with: Collection[int]
 ) -> ModelEdit:
     """The edit that puts every site's JumpReLU where it belongs; the metadata are left to the caller.
@@ -198,7 +198,7 @@ def fuse_adds(source: Source) -> tuple[ModelEdit, int, dict[str, str]]:
         inputs = (*site.scope.nodes[add].input, node.input[1])
         replaced = edit.at(site.scope).replaced
         replaced[add] = ()
-        # Not its heir: of another operator, nothing but the name would be taken over.
+        # It takes over the name alone: attributes and metadata are those of another operator.
         replaced[site.nodes[-1]] = (NewNode(ADD_OP_TYPE, inputs, (site.output,), DOMAIN, node.name),)
         fused += 1
     if body is not None and fused:
