@@ -71,7 +71,7 @@ def check(
 
     Args:
         original: the model that was converted; None for what can be said without it.
-        hardened: the model that came of it.
+        hardened: the model that `convert` made of it.
         jump: the jump to check for, instead of the one that the file records.
         policy: jumps by rules, or the YAML file that has them, instead of one.
         include: globs of the sites that should be converted, instead of those that the file records.
@@ -146,7 +146,7 @@ class _Check:
             read = read_hardened(self._hardened)
         except ModelError as error:
             results.add(rules.CHECKER, str(error))
-            results.skip("the structure", "the model is no sound graph", rules.STRUCTURE)
+            results.skip("the structure", "the model is not a sound graph", rules.STRUCTURE)
             return True
         if not _is_hardened(self._hardened, read.side):
             self._say_not_hardened()
@@ -220,7 +220,7 @@ class _Check:
             return make_expected(original, read, self._asked)
         except OptionError as error:
             if self._asked != Asked():
-                make_expected(original, without_filters(read), self._asked)  # raises if it is a mistake of who asks
+                make_expected(original, without_filters(read), self._asked)  # raises if the arguments are the mistake
             # What the file records does not fit ORIGINAL.
             self._results.add(rules.OTHER_ORIGINAL, f"what the file records does not fit ORIGINAL: {error}")
             return None

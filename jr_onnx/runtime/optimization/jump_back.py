@@ -208,7 +208,7 @@ def fuse_adds(source: Source) -> tuple[ModelEdit, int, dict[str, str]]:
 
 def _why_not(site: Site, types: ValueTypes) -> str:
     if site.hardened is None or site.hardened.form is not JUMP_RELU:
-        return "it is no jr_onnx::JumpReLU; convert with the target custom-op"
+        return "it is not a jr_onnx::JumpReLU; convert with the target custom-op"
     wiring = wiring_of(site.scope)
     produced = wiring.producer(site.input)
     if produced is None or produced[1].op_type != "Add" or produced[1].domain:

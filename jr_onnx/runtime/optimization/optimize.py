@@ -43,6 +43,7 @@ from jr_onnx.runtime.optimization.relu_form import (
     recoverable,
     ways_to_sites,
 )
+from jr_onnx.runtime.sessions import CPU
 
 Level = Literal["basic", "extended", "all"]
 Provider = Literal["cpu", "cuda"]
@@ -284,8 +285,6 @@ def _write(
 
 # --- An optimised model beside the hardened one that it was made from, run before it gets its name --------------------
 
-_PROVIDER = "CPUExecutionProvider"
-
 #: `session(optimize=True)` says it too.
 _ADVICE = "; give real ones to jr-onnx optimize with --data NPZ"
 
@@ -307,8 +306,8 @@ def verify(hardened: Source, path: Path, optimised: Path, data: Arrays) -> str:
         OptionError: `data` are not what the model takes.
         NotOptimizedError: onnxruntime does not load or run the optimised model, or its outputs are others.
     """
-    first = path, Way(_PROVIDER, False)
-    second = optimised, Way(_PROVIDER, not library_problem(), BASIC)
+    first = path, Way(CPU, False)
+    second = optimised, Way(CPU, not library_problem(), BASIC)
     made = compare(hardened.skeleton, first, second, called="its optimised form", data=data, advice=_ADVICE)
     if made.differs:
         raise NotOptimizedError(
