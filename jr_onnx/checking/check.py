@@ -25,7 +25,7 @@ from jr_onnx.checking.expected import (
     without_filters,
 )
 from jr_onnx.checking.pairs import uses_jump_relu
-from jr_onnx.checking.report import CheckedSite, CheckReport, NotChecked, Results, finding
+from jr_onnx.checking.report import CheckedSite, CheckReport, Results
 from jr_onnx.checking.run import RunOptions, check_running
 from jr_onnx.checking.validity import check_external, check_validity, has_external
 from jr_onnx.checking.weights import compare_external, compare_inline
@@ -71,7 +71,7 @@ def check(
 
     Args:
         original: the model that was converted; None for what can be said without it.
-        hardened: the model that came of it.
+        hardened: the model that `convert` made of it.
         jump: the jump to check for, instead of the one that the file records.
         policy: jumps by rules, or the YAML file that has them, instead of one.
         include: globs of the sites that should be converted, instead of those that the file records.
@@ -123,21 +123,12 @@ def check(
 
 
 def unreadable(path: Path, error: ModelError) -> CheckReport:
-    """The report on a file that cannot be read, for who checks many and wants to hear of the others as well."""
+    """The report on a file that cannot be read, where many are checked and the others go on."""
+    results = Results()
+    results.add(rules.CHECKER, str(error))
     others = tuple(rule for rule in rules.RULES if rule != rules.CHECKER)
-    return CheckReport(
-        original=None,
-        hardened=path,
-        jump="",
-        target="",
-        sites=(),
-        findings=(finding(rules.CHECKER, str(error)),),
-        notes=(),
-        checked=(),
-        not_checked=(NotChecked("all else", "the file cannot be read", others),),
-        measurements=(),
-        seconds=0.0,
-    )
+    results.skip("all else", "the file cannot be read", others)
+    return results.report(None, path)
 
 
 class _Check:
@@ -155,7 +146,7 @@ class _Check:
             read = read_hardened(self._hardened)
         except ModelError as error:
             results.add(rules.CHECKER, str(error))
-            results.skip("the structure", "the model is no sound graph", rules.STRUCTURE)
+            results.skip("the structure", "the model is not a sound graph", rules.STRUCTURE)
             return True
         if not _is_hardened(self._hardened, read.side):
             self._say_not_hardened()
@@ -229,7 +220,7 @@ class _Check:
             return make_expected(original, read, self._asked)
         except OptionError as error:
             if self._asked != Asked():
-                make_expected(original, without_filters(read), self._asked)  # raises if it is a mistake of who asks
+                make_expected(original, without_filters(read), self._asked)  # raises if the arguments are the mistake
             # What the file records does not fit ORIGINAL.
             self._results.add(rules.OTHER_ORIGINAL, f"what the file records does not fit ORIGINAL: {error}")
             return None
@@ -265,20 +256,9 @@ class _Check:
     def report(self, seconds: float) -> CheckReport:
         """What was found."""
         metadata = self._read.metadata if self._read is not None else {}
-        results = self._results
-        return CheckReport(
-            original=None if self._original is None else self._original.path,
-            hardened=self._hardened.path,
-            jump=self._jump_text(metadata),
-            target=metadata.get(TARGET, ""),
-            sites=tuple(results.sites.values()),
-            findings=results.in_order(),
-            notes=tuple(results.notes),
-            checked=tuple(results.checked),
-            not_checked=tuple(dict.fromkeys(results.not_checked)),
-            measurements=tuple(results.measurements),
-            seconds=seconds,
-        )
+        original = None if self._original is None else self._original.path
+        jump, target = self._jump_text(metadata), metadata.get(TARGET, "")
+        return self._results.report(original, self._hardened.path, jump, target, seconds)
 
     def _jump_text(self, metadata: Mapping[str, str]) -> str:
         policy = self._asked.policy

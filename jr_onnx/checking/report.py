@@ -83,7 +83,7 @@ class CheckedSite:
     Attributes:
         path: the scope path of its node.
         form: what it is written as.
-        jump: as the file has it: a number, or a range for one jump a channel; "unknown" if it is no constant.
+        jump: as the file has it: a number, or a range for one jump a channel; "unknown" if it is not a constant.
         how: how its numbers were checked: "in place", "in place, functions inlined", "lifted", or "" for not at all.
         values: how many values were compared.
         exercised: whether a value in the model's own runs was above the jump; None where nothing was run in place.
@@ -108,7 +108,7 @@ class CheckReport:
         target: what JumpReLU is written as, as recorded.
         sites: every JumpReLU of the hardened model.
         findings: what is wrong, errors first.
-        notes: what the plan has from the hardened file's own record, and who reads the report should know.
+        notes: what the plan took from the hardened file's own record.
         checked: what was looked at, in order.
         not_checked: what was not, and why.
         measurements: how far the outputs moved, latencies.
@@ -192,6 +192,20 @@ class Results:
         """Whether a finding is an error."""
         return any(one.severity == "error" for one in self.findings)
 
-    def in_order(self) -> tuple[Finding, ...]:
-        """Errors before warnings, by rule, each once; within a rule in the order in which they were found."""
-        return tuple(sorted(dict.fromkeys(self.findings), key=lambda one: (one.severity != "error", one.rule)))
+    def report(
+        self, original: Path | None, hardened: Path | None, jump: str = "", target: str = "", seconds: float = 0.0
+    ) -> CheckReport:
+        """All of it: errors before warnings, by rule, each once, and within a rule in the order of finding."""
+        return CheckReport(
+            original=original,
+            hardened=hardened,
+            jump=jump,
+            target=target,
+            sites=tuple(self.sites.values()),
+            findings=tuple(sorted(dict.fromkeys(self.findings), key=lambda one: (one.severity != "error", one.rule))),
+            notes=tuple(self.notes),
+            checked=tuple(self.checked),
+            not_checked=tuple(dict.fromkeys(self.not_checked)),
+            measurements=tuple(self.measurements),
+            seconds=seconds,
+        )

@@ -76,11 +76,11 @@ def _name(file: Path, folder: Path) -> str:
 
 def _check_place(path: Path, force: bool) -> None:
     if "\0" in str(path):
-        raise OutputError(f"{str(path)!r}: is no name for a folder; choose another `output`")
+        raise OutputError(f"{str(path)!r}: is not a name for a folder; choose another `output`")
     if not path.parent.is_dir():
         raise OutputError(f"{path.parent}: no such folder; make it, or choose another `output`")
     if path.is_symlink() or (path.exists() and not path.is_dir()):
-        raise OutputError(f"{path}: is no folder; choose another `output`")
+        raise OutputError(f"{path}: is not a folder; choose another `output`")
     if not path.exists():
         return
     if path.samefile(Path.cwd()):

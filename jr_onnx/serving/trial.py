@@ -18,7 +18,7 @@ _FUNCTION, _KERNELS = Way(CPU, False), Way(CPU, True)
 
 @dataclass(frozen=True)
 class Trial:
-    """What came of it.
+    """The result of the trial.
 
     Attributes:
         library: whether the kernels may serve the model.

@@ -115,7 +115,7 @@ def _passes(node: onnx.NodeProto) -> bool:
     return pads is None or all(pad < size for pad, size in zip(pads.ints, [*kernel.ints] * 2, strict=False))
 
 
-def replant(
+def add_jump_relus(
     model: onnx.ModelProto, sites: Collection[Recovered], found: Mapping[str, Place], called_with: Collection[int]
 ) -> ModelEdit:
     """The edit that puts every site's JumpReLU where it belongs; the metadata are left to the caller.
@@ -195,7 +195,7 @@ def fuse_adds(source: Source) -> tuple[ModelEdit, int, dict[str, str]]:
         inputs = (*site.scope.nodes[add].input, node.input[1])
         replaced = edit.at(site.scope).replaced
         replaced[add] = ()
-        # Not its heir: of another operator, nothing but the name would be taken over.
+        # It takes over the name alone: attributes and metadata are those of another operator.
         replaced[site.nodes[-1]] = (NewNode(ADD_OP_TYPE, inputs, (site.output,), DOMAIN, node.name),)
         fused += 1
     if body is not None and fused:
@@ -205,7 +205,7 @@ def fuse_adds(source: Source) -> tuple[ModelEdit, int, dict[str, str]]:
 
 def _why_not(site: Site, types: ValueTypes) -> str:
     if site.hardened is None or site.hardened.form is not JUMP_RELU:
-        return "it is no jr_onnx::JumpReLU; convert with the target custom-op"
+        return "it is not a jr_onnx::JumpReLU; convert with the target custom-op"
     wiring = wiring_of(site.scope)
     produced = wiring.producer(site.input)
     if produced is None or produced[1].op_type != "Add" or produced[1].domain:

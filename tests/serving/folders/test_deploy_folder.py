@@ -365,7 +365,7 @@ def test_a_recorded_jump_that_is_no_number_is_refused(jump: Any, tmp_path: Path)
     else:
         tensor.CopyFrom(onnx.numpy_helper.from_array(jump, "jump"))
     onnx.save(made, tmp_path / "m.onnx")
-    with pytest.raises(ModelError, match="its default is no number"):
+    with pytest.raises(ModelError, match="its default is not a number"):
         deploy(tmp_path / "m.onnx", "triton", tmp_path / "out")
 
 
