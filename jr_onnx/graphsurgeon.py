@@ -179,32 +179,8 @@ def _edit_graph(graph: gs.Graph, edit: ModelEdit) -> None:
 
 
 def _add_function(graph: gs.Graph, proto: onnx.FunctionProto) -> None:
-    tensors: dict[str, gs.Tensor] = {}
-
-    def variables(names: Sequence[str]) -> list[gs.Tensor]:
-        return [tensors.setdefault(name, gs.Variable(name)) for name in names]
-
-    nodes = [
-        gs.Node(
-            node.op_type,
-            attrs={a.name: onnx.helper.get_attribute_value(a) for a in node.attribute},
-            inputs=variables(node.input),
-            outputs=variables(node.output),
-        )
-        for node in proto.node
-    ]
-    graph.functions.append(
-        gs.Function(
-            proto.name,
-            proto.domain,
-            nodes,
-            variables(proto.input),
-            variables(proto.output),
-            doc_string=proto.doc_string,
-            opset=proto.opset_import[0].version,
-            import_domains=list(proto.opset_import),
-        )
-    )
+    model = onnx.helper.make_model(onnx.GraphProto(), functions=[proto], opset_imports=proto.opset_import)
+    graph.functions.extend(gs.import_onnx(model).functions)
     if graph.import_domains is None:
         graph.import_domains = [onnx.helper.make_opsetid("", graph.opset)]
     if all(opset.domain != DOMAIN for opset in graph.import_domains):
