@@ -17,7 +17,7 @@ from jr_onnx.conversion.graph.soundness import check_structure
 from jr_onnx.conversion.lower import Lowering
 from jr_onnx.conversion.metadata import MADE_FOR, hardened_metadata, origin_digest
 from jr_onnx.conversion.options import Options, make_options, provenance
-from jr_onnx.conversion.plan import Plan, make_plan, options_to_record
+from jr_onnx.conversion.plan import make_plan, options_to_record
 from jr_onnx.conversion.policy import Jump, JumpReluPolicy
 from jr_onnx.conversion.report import ConversionReport, converted_site
 from jr_onnx.errors import ModelError, OptionError, OutputError
@@ -90,41 +90,38 @@ def convert(
             raise OptionError("`output` and `external` are for files; the hardened model is in the report")
         work = _prepare(open_proto(model), options)
         hardened = None if dry_run else onnx.ModelProto.FromString(join(work.source.buffer, work.pieces))
-        return _report(work, options, None, started, written=False, model=hardened, mode=None)
-    path = model
-    with open_file(path) as source:
-        goal = goal or path.with_name(path.name.removesuffix(".onnx") + ENDING)
+        return replace(work.report, model=hardened, seconds=time.perf_counter() - started)
+    with open_file(model) as source:
+        goal = goal or model.with_name(model.name.removesuffix(".onnx") + ENDING)
         work = _prepare(source, options)
-        place = goal if dry_run else check_output(goal, path, work.data, force)
-        mode = external_mode(path, place) if work.data else None
+        place = goal if dry_run else check_output(goal, model, work.data, force)
+        mode = external_mode(model, place) if work.data else None
         if external == "share" and mode == "copy":
             raise OptionError(f"`external='share'`: {place.parent} is not the model's folder; use copy")
-        mode = (external or mode) if work.data else None
+        report = replace(work.report, output=goal, external_mode=(external or mode) if work.data else None)
         if not dry_run:
-            brought = data_places(work.data, place, force)
-            pieces = rewrite(source, work.edit, new_locations(source, brought))
-            write_model(source, pieces, place, brought, force=force, progress=progress)
-            work = replace(work, pieces=pieces, places=brought)
-        return _report(work, options, goal, started, written=not dry_run, model=None, mode=mode)
+            places = data_places(work.data, place, force)
+            pieces = rewrite(source, work.edit, new_locations(source, places))
+            write_model(source, pieces, place, places, force=force, progress=progress)
+            report = replace(
+                report,
+                written=True,
+                notes=(*report.notes, *_renamed(places)),
+                external_data=tuple(one.location for one in places),
+                size=size_of(pieces),
+            )
+        return replace(report, seconds=time.perf_counter() - started)
 
 
 @dataclass(frozen=True)
 class _Work:
-    """A conversion that only waits to be written; `places` says where its data were put."""
+    """A conversion that only waits to be written, and the report of a dry run."""
 
     source: Source
     data: tuple[DataFile, ...]
-    plan: Plan
     edit: ModelEdit
     pieces: list[Piece]
-    places: tuple[DataPlace, ...] = ()
-
-    @property
-    def renamed(self) -> Iterator[str]:
-        """What to say of data that could not keep their name."""
-        for one in self.places:
-            if one.location != one.file.location:
-                yield f"other data have the name {one.file.location} there: the model names {one.location}"
+    report: ConversionReport
 
 
 def _prepare(source: Source, options: Options) -> _Work:
@@ -139,7 +136,31 @@ def _prepare(source: Source, options: Options) -> _Work:
     edit = Lowering(skeleton, plan, options).edit()
     recorded, origin = options_to_record(plan, options), origin_digest(skeleton, source.digest)
     edit.metadata = provenance(recorded, len(plan.sites), origin, edit.jump_input)
-    return _Work(source, data, plan, edit, rewrite(source, edit))
+    pieces = rewrite(source, edit)
+    report = ConversionReport(
+        source=source.path,
+        output=None,
+        written=False,
+        model=None,
+        target=options.target,
+        sites=tuple(map(converted_site, plan.sites)),
+        left_alone=plan.left_alone,
+        notes=plan.notes,
+        ir_version=edit.ir_version or skeleton.ir_version,
+        ir_version_before=skeleton.ir_version,
+        external_data=tuple(one.location for one in data),
+        external_mode=None,
+        size=size_of(pieces),
+        seconds=0.0,
+    )
+    return _Work(source, data, edit, pieces, report)
+
+
+def _renamed(places: tuple[DataPlace, ...]) -> Iterator[str]:
+    """What to say of data that could not keep their name."""
+    for one in places:
+        if one.location != one.file.location:
+            yield f"other data have the name {one.file.location} there: the model names {one.location}"
 
 
 def check_output(output: Path, source: Path, data: tuple[DataFile, ...], force: bool) -> Path:
@@ -174,32 +195,3 @@ def check_output(output: Path, source: Path, data: tuple[DataFile, ...], force: 
     except ValueError as error:  # a null character
         raise OutputError(f"{str(output)!r}: is no name for a file: {error}") from error
     return place
-
-
-def _report(
-    work: _Work,
-    options: Options,
-    output: Path | None,
-    started: float,
-    *,
-    written: bool,
-    model: onnx.ModelProto | None,
-    mode: ExternalMode | None,
-) -> ConversionReport:
-    before = work.source.skeleton.ir_version
-    return ConversionReport(
-        source=work.source.path,
-        output=output,
-        written=written,
-        model=model,
-        target=options.target,
-        sites=tuple(map(converted_site, work.plan.sites)),
-        left_alone=work.plan.left_alone,
-        notes=(*work.plan.notes, *work.renamed),
-        ir_version=work.edit.ir_version or before,
-        ir_version_before=before,
-        external_data=tuple(one.location for one in work.places or work.data),
-        external_mode=mode,
-        size=size_of(work.pieces),
-        seconds=time.perf_counter() - started,
-    )

@@ -133,7 +133,7 @@ def _edit_scope(root: Message, edit: ScopeEdit, locations: Mapping[str, str]) ->
     nodes = message.fields(number)
 
     def encoded(new: tuple[NewNode, ...] | list[NewNode]) -> bytes:
-        protos = (to_proto(n, None if n.heir_of is None else _parsed(message, nodes[n.heir_of])) for n in new)
+        protos = (to_proto(n, None if n.replaces is None else _parsed(message, nodes[n.replaces])) for n in new)
         return b"".join(encode_field(number, relocated(proto, locations).SerializeToString()) for proto in protos)
 
     for index, new in edit.replaced.items():

@@ -11,7 +11,7 @@ import onnx
 
 from jr_onnx.conversion.element_types import NUMPY_TYPES
 from jr_onnx.conversion.forms.table import HARD_SIGMOID, STEEP, THRESHOLDED_RELU, Form, Op
-from jr_onnx.conversion.forms.write import heir_position, without_relu
+from jr_onnx.conversion.forms.write import main_position, without_relu
 from jr_onnx.conversion.graph.names import FORM, OP_TYPE, PREFIX, is_jump_relu_name, mark_of
 from jr_onnx.conversion.graph.scopes import attribute_of, own_domain
 from jr_onnx.conversion.graph.wiring import Wiring, constant_value
@@ -57,7 +57,7 @@ def recognise(form: Form, wiring: Wiring, index: int, record: Record = _NO_RECOR
         if found is None:
             continue
         values, nodes = found
-        match = Match(form, nodes, nodes[heir_position(ops)], values, bool(rectified))
+        match = Match(form, nodes, nodes[main_position(ops)], values, bool(rectified))
         if _is_ours(match, wiring, record) and _puts_zero(values, wiring):
             return match
     return None

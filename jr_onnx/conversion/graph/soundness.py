@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import onnx
 
-from jr_onnx.conversion.graph.names import PREFIX, initializer_names, outputs_of, used_names
+from jr_onnx.conversion.graph.names import PREFIX, initializer_names, outputs_of, taken_names, used_names
 from jr_onnx.conversion.graph.scopes import (
     FunctionKey,
     Scope,
@@ -21,7 +21,6 @@ from jr_onnx.conversion.graph.scopes import (
     called_by,
     function_name,
     functions_of,
-    graphs_in,
     own_domain,
     schema_of,
 )
@@ -41,10 +40,10 @@ def check_structure(model: onnx.ModelProto) -> None:
             a node lacks inputs or outputs that ONNX asks for; or a function calls itself, or the functions unfold to
             more than can be handled.
     """
-    for name in _names(model):
+    scopes = tuple(all_scopes(model))
+    for name in _names(model, scopes):
         if isinstance(name, bytes):
             raise ModelError(f"the name {name!r} is not UTF-8 text; export the model again")
-    scopes = tuple(all_scopes(model))
     functions = functions_of(model)
     _check_calls(model, functions, scopes)
     visible: dict[Scope, tuple[set[str], ...]] = {}
@@ -70,34 +69,20 @@ def _least(op_type: str, opset: int) -> tuple[int, int]:
     return (0, 0) if schema is None else (schema.min_input, schema.min_output)
 
 
-def _names(model: onnx.ModelProto) -> Iterator[str | bytes]:
+def _names(model: onnx.ModelProto, scopes: tuple[Scope, ...]) -> Iterator[str | bytes]:
     """Every name in a model. Protobuf gives what is not UTF-8 as bytes; nothing behind this check expects that."""
-    yield from (opset.domain for opset in model.opset_import)
+    yield from taken_names(scopes)
+    yield from (opset.domain for holder in (model, *model.functions) for opset in holder.opset_import)
     for entry in model.metadata_props:
         yield entry.key
         if isinstance(entry.key, str) and entry.key.startswith(PREFIX):
             yield entry.value
-    yield from _names_in_graph(model.graph)
     for function in model.functions:
-        yield from (function.domain, function.name, function.overload, *function.input, *function.output)
-        yield from (*function.attribute, *(attribute.name for attribute in function.attribute_proto))
-        yield from (opset.domain for opset in function.opset_import)
-        yield from (value.name for value in function.value_info)
-        yield from _names_in_nodes(function.node)
-
-
-def _names_in_graph(graph: onnx.GraphProto) -> Iterator[str | bytes]:
-    yield from (value.name for values in (graph.input, graph.output, graph.value_info) for value in values)
-    yield from initializer_names(graph)
-    yield from _names_in_nodes(graph.node)
-
-
-def _names_in_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[str | bytes]:
-    for node in nodes:
-        yield from (node.name, node.op_type, node.domain, node.overload, *node.input, *node.output)
+        yield from (function.domain, function.name, function.overload, *function.attribute)
+        yield from (named.name for named in (*function.attribute_proto, *function.value_info))
+    for node in (node for scope in scopes for node in scope.nodes):
+        yield from (node.op_type, node.domain, node.overload)
         yield from (name for attribute in node.attribute for name in (attribute.name, attribute.ref_attr_name))
-        for graph in graphs_in(node):
-            yield from _names_in_graph(graph)
 
 
 def _check_calls(

@@ -195,7 +195,7 @@ def fuse_adds(source: Source) -> tuple[ModelEdit, int, dict[str, str]]:
         inputs = (*site.scope.nodes[add].input, node.input[1])
         replaced = edit.at(site.scope).replaced
         replaced[add] = ()
-        # It takes over the name alone: attributes and metadata are those of another operator.
+        # Not in its place: of another operator, nothing but the name would be taken over.
         replaced[site.nodes[-1]] = (NewNode(ADD_OP_TYPE, inputs, (site.output,), DOMAIN, node.name),)
         fused += 1
     if body is not None and fused:
