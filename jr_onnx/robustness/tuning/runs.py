@@ -1,4 +1,4 @@
-"""Runs of an opened model: one session for all candidates, batch by batch."""
+"""Runs of a model whose jumps are inputs: one session for all candidates, batch by batch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jr_onnx.robustness.activations import run, site_inputs, temporary_session
 from jr_onnx.robustness.dataset import Classifier, Dataset
 from jr_onnx.robustness.dataset.dataset import Rows, batches_of
 from jr_onnx.robustness.statistics import PositiveHistogram
-from jr_onnx.robustness.tuning.jump_inputs import COUNT, Hardened, OpenSite, opened
+from jr_onnx.robustness.tuning.jump_inputs import COUNT, TunableModel, TunableSite, with_jump_inputs
 from jr_onnx.runtime.execution import Session
 
 #: Samples a run.
@@ -43,10 +43,10 @@ class Counts:
     kept: Mapping[str, int]
 
 
-class OpenModel:
+class JumpSession:
     """A session in which the jumps are inputs."""
 
-    def __init__(self, session: Session, classifier: Classifier, sites: Sequence[OpenSite]) -> None:
+    def __init__(self, session: Session, classifier: Classifier, sites: Sequence[TunableSite]) -> None:
         self._session = session
         self._classifier = classifier
         self._sites = sites
@@ -96,20 +96,20 @@ class OpenModel:
 
 
 @contextmanager
-def open_model(hardened: Hardened, classifier: Classifier) -> Iterator[OpenModel]:
-    """The opened model in a session, for as long as the context lasts.
+def jump_session(hardened: TunableModel, classifier: Classifier) -> Iterator[JumpSession]:
+    """The model with jump inputs in a session, for as long as the context lasts.
 
     Raises:
         ModelError: onnxruntime does not load it.
         RuntimeMissingError: there is no onnxruntime.
     """
-    pieces, sites = opened(hardened.model)
+    pieces, sites = with_jump_inputs(hardened.model)
     with temporary_session(hardened.model.source, pieces) as session:
-        yield OpenModel(session, classifier, sites)
+        yield JumpSession(session, classifier, sites)
 
 
 def calibrate(
-    hardened: Hardened, classifier: Classifier, dataset: Dataset, progress: Progress
+    hardened: TunableModel, classifier: Classifier, dataset: Dataset, progress: Progress
 ) -> dict[str, PositiveHistogram]:
     """The positive numbers that come into each site at jump 0: path -> their histogram, from one pass over the samples.
 

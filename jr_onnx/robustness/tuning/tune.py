@@ -23,7 +23,7 @@ from jr_onnx.robustness.dataset.loading import DataSource
 from jr_onnx.robustness.evaluation.campaign import DEFAULT_ATTACKS, checked_eps
 from jr_onnx.robustness.evaluation.workers import check_workers
 from jr_onnx.robustness.tuning.grid import check_grid, policy_of
-from jr_onnx.robustness.tuning.jump_inputs import Hardened, harden
+from jr_onnx.robustness.tuning.jump_inputs import TunableModel, harden
 from jr_onnx.robustness.tuning.report import (
     OBJECTIVES,
     Candidate,
@@ -34,7 +34,7 @@ from jr_onnx.robustness.tuning.report import (
     outcome,
 )
 from jr_onnx.robustness.tuning.robustness import AttackSettings, attack, check_attack_extra
-from jr_onnx.robustness.tuning.runs import open_model
+from jr_onnx.robustness.tuning.runs import jump_session
 from jr_onnx.robustness.tuning.stages import Attack, StageProgress, Stages
 from jr_onnx.text import count
 
@@ -116,7 +116,7 @@ def tune(
         )
     stages = Stages(classifier, hardened, max_drop / 100, attacking, progress)
     choices = stages.choices(grid, quantiles, per_layer, tuning)
-    with open_model(hardened, classifier) as session:
+    with jump_session(hardened, classifier) as session:
         candidates = stages.candidates(session, tuning, choices)
         best = best_of(candidates, objective)
         confirmation = None if best is None else stages.confirmation(session, test, candidates[0], best)
@@ -178,7 +178,7 @@ def _parts(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Datas
     return tuning, test
 
 
-def _notes(hardened: Hardened, candidates: Sequence[Candidate], classes: int | None) -> Iterator[str]:
+def _notes(hardened: TunableModel, candidates: Sequence[Candidate], classes: int | None) -> Iterator[str]:
     if said := guessing(candidates[0].clean.estimate, classes):
         yield said
     if hardened.fixed:
