@@ -17,7 +17,7 @@ from jr_onnx.conversion.metadata import MADE_FOR, SOURCE, hardened_metadata, ori
 from jr_onnx.conversion.sites.matchers import SiteKind
 from jr_onnx.conversion.sites.surveyed import jump_of, text_of_jump
 from jr_onnx.errors import ModelError
-from jr_onnx.files.source import open_file, open_model, open_proto
+from jr_onnx.files.source import open_model
 from jr_onnx.robustness.activations import site_inputs
 from jr_onnx.robustness.attacks.target import Effort
 from jr_onnx.robustness.dataset import Dataset, load_data, read_classifier
@@ -25,7 +25,7 @@ from jr_onnx.robustness.dataset.classifier import guessing
 from jr_onnx.robustness.dataset.loading import DataSource
 from jr_onnx.robustness.evaluation.campaign import DEFAULT_ATTACKS, run_campaign
 from jr_onnx.robustness.evaluation.report import EvaluationReport, ZeroedLayer
-from jr_onnx.runtime.instrumented import Runnable, runnable
+from jr_onnx.runtime.instrumented import runnable
 
 #: How the two models are called in the report.
 REFERENCE, HARDENED = "original", "hardened"
@@ -148,25 +148,20 @@ def zeroed_layers(model: str | Path | onnx.ModelProto, dataset: Dataset) -> tupl
         ModelError: it cannot be read or run.
         RuntimeMissingError: there is no onnxruntime.
     """
-    sites = find_sites(model)
-    if isinstance(model, onnx.ModelProto):
-        return _measured(runnable(open_proto(model), sites), model, dataset)
-    with open_file(Path(model)) as source:
-        return _measured(runnable(source, sites), model, dataset)
-
-
-def _measured(opened: Runnable, model: str | Path | onnx.ModelProto, dataset: Dataset) -> tuple[ZeroedLayer, ...]:
-    jumps = {path: (site, jump) for path, site in opened.in_place if (jump := jump_of(site)) is not None}
-    if not jumps:
-        return ()
-    positive, zeroed = dict.fromkeys(jumps, 0), dict.fromkeys(jumps, 0)
-    for inputs in site_inputs(opened, read_classifier(model), dataset.take(np.arange(min(len(dataset), _SAMPLES)))):
-        for path, (_, jump) in jumps.items():
-            above = inputs[path] > 0
-            positive[path] += int(above.sum())
-            zeroed[path] += int((above & (inputs[path] <= _broadcast(jump, inputs[path]))).sum())
+    with open_model(model) as source:
+        copy = runnable(source, find_sites(model))
+        jumps = {path: (site, jump) for path, site in copy.in_place if (jump := jump_of(site)) is not None}
+        if not jumps:
+            return ()
+        positive, zeroed = dict.fromkeys(jumps, 0), dict.fromkeys(jumps, 0)
+        some = dataset.take(np.arange(min(len(dataset), _SAMPLES)))
+        for inputs in site_inputs(copy, read_classifier(model), some):
+            for path, (_, jump) in jumps.items():
+                above = inputs[path] > 0
+                positive[path] += int(above.sum())
+                zeroed[path] += int((above & (inputs[path] <= _broadcast(jump, inputs[path]))).sum())
     return tuple(
-        ZeroedLayer(path, text_of_jump(site) or "", zeroed[path] / positive[path] if positive[path] else 0.0)
+        ZeroedLayer(path, text_of_jump(site) or "", zeroed[path] / max(positive[path], 1))
         for path, (site, _) in jumps.items()
     )
 
