@@ -27,7 +27,7 @@ import jr_onnx
 from jr_onnx.robustness.dataset import Dataset, load_data, read_classifier
 from jr_onnx.robustness.dataset.dataset import batches_of
 from jr_onnx.robustness.tuning.jump_inputs import harden
-from jr_onnx.robustness.tuning.runs import open_model
+from jr_onnx.robustness.tuning.runs import jump_session
 from jr_onnx.runtime.execution import Session, Way, library_problem
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
@@ -56,7 +56,7 @@ def one_session(model: onnx.ModelProto, data: Dataset, jumps: Sequence[float]) -
     """The way of `jr-onnx tune`."""
     prepared = harden(model, clip=False)
     paths = [path for path, _ in prepared.model.sites]
-    with open_model(prepared, read_classifier(model)) as session:
+    with jump_session(prepared, read_classifier(model)) as session:
         found = session.run(data, [dict.fromkeys(paths, jump) for jump in jumps], lambda *_: None)
     return [counts.predictions for counts in found]
 

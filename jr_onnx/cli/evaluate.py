@@ -27,6 +27,8 @@ from jr_onnx.robustness.dataset import read_classifier
 from jr_onnx.robustness.evaluation.campaign import DEFAULT_ATTACKS, DEFAULT_EFFORT
 from jr_onnx.robustness.evaluation.evaluate import evaluate
 from jr_onnx.robustness.evaluation.report import EvaluationReport
+from jr_onnx.robustness.reporting.from_reports import evaluation_contents
+from jr_onnx.robustness.reporting.page import write_page, write_plots
 from jr_onnx.text import eps_text, printable, table
 
 if TYPE_CHECKING:
@@ -122,14 +124,9 @@ def _attacks(text: str) -> tuple[str, ...]:
 def _write(report: EvaluationReport, arguments: argparse.Namespace) -> None:
     written: list[Path] = []
     if arguments.report is not None:
-        from jr_onnx.robustness.reporting.page import write_evaluation
-
-        write_evaluation(report, arguments.report, command_line())
+        write_page(evaluation_contents(report, command_line()), arguments.report)
         written.append(arguments.report)
     if arguments.plots is not None:
-        from jr_onnx.robustness.reporting.from_reports import evaluation_contents
-        from jr_onnx.robustness.reporting.page import write_plots
-
         written += write_plots(evaluation_contents(report), arguments.plots)
     for path in () if arguments.quiet else written:
         print(printable(f"wrote {path}"), file=sys.stderr if arguments.json else sys.stdout)

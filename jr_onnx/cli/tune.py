@@ -29,6 +29,8 @@ from jr_onnx.conversion.convert import convert
 from jr_onnx.conversion.policy import policy_text
 from jr_onnx.files.atomic import atomic_file
 from jr_onnx.robustness.dataset import read_classifier
+from jr_onnx.robustness.reporting.from_reports import tuning_contents
+from jr_onnx.robustness.reporting.page import write_page, write_plots
 from jr_onnx.robustness.statistics import Interval
 from jr_onnx.robustness.tuning.grid import QUANTILES
 from jr_onnx.robustness.tuning.report import OBJECTIVES, Candidate, TuningReport
@@ -169,14 +171,9 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
 def _written(report: TuningReport, arguments: argparse.Namespace) -> Iterator[str]:
     """Write the files that were asked for; a line for each."""
     if arguments.report is not None:
-        from jr_onnx.robustness.reporting.page import write_tuning  # only who wants the page pays for its plots
-
-        write_tuning(report, arguments.report, command_line())
+        write_page(tuning_contents(report, command_line()), arguments.report)
         yield f"wrote {arguments.report}"
     if arguments.plots is not None:
-        from jr_onnx.robustness.reporting.from_reports import tuning_contents
-        from jr_onnx.robustness.reporting.page import write_plots
-
         yield from (f"wrote {path}" for path in write_plots(tuning_contents(report), arguments.plots))
     if report.policy is None:
         wanted = (path for path in (arguments.policy_out, arguments.output) if path is not None)

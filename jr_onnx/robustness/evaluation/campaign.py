@@ -34,7 +34,7 @@ from jr_onnx.robustness.evaluation.part import (
 )
 from jr_onnx.robustness.evaluation.report import EvaluationReport, examples, model_result
 from jr_onnx.robustness.evaluation.verdict import judge
-from jr_onnx.robustness.evaluation.workers import check_executor, run_parts, shards
+from jr_onnx.robustness.evaluation.workers import check_workers, run_parts, shards
 from jr_onnx.version import __version__
 
 #: What is run unless told otherwise: the strongest of each kind. ifgsm and the attacks that look for the smallest
@@ -93,7 +93,7 @@ def run_campaign(
         effort=_checked_effort(effort or DEFAULT_EFFORT),
         seed=_checked_seed(seed),
     )
-    check_executor(executor)
+    check_workers(workers, executor)
     _check_models(campaign, dataset)
     done = _done_parts(campaign, dataset, workers, executor, journal, progress)
     return _report(campaign, dataset, done, time.perf_counter() - started)

@@ -73,11 +73,10 @@ def run_parts(
         executor: who does the work in place of processes here. It is not shut down.
 
     Raises:
-        OptionError: the number of workers is below 1, or the executor is none.
+        OptionError: as `check_workers`.
         WorkerError: workers die again and again at the same work, or the executor gives up.
     """
-    if as_integer("workers", workers) < 1:
-        raise OptionError(f"`workers` {workers}: at least 1")
+    check_workers(workers, executor)
     if executor is not None:
         yield from _in_executor(executor, work, tasks)
     elif workers == 1 or len(tasks) < 2:
@@ -87,12 +86,14 @@ def run_parts(
         yield from _in_processes(work, tasks, min(workers, len(tasks)))
 
 
-def check_executor(executor: object) -> None:
-    """Whether an argument is an executor, or None.
+def check_workers(workers: int, executor: Executor | None) -> None:
+    """Whether these arguments say who does the work.
 
     Raises:
-        OptionError: it is something else.
+        OptionError: the number of workers is below 1, or the executor is none.
     """
+    if as_integer("workers", workers) < 1:
+        raise OptionError(f"--workers {workers}: at least 1")
     if not isinstance(executor, Executor | None):
         raise unfit("executor", executor, "a concurrent.futures.Executor")
 

@@ -15,9 +15,9 @@ from jr_onnx.robustness.dataset import Classifier, Dataset
 from jr_onnx.robustness.evaluation.report import EvaluationReport
 from jr_onnx.robustness.statistics import Interval, paired_test, proportion_interval
 from jr_onnx.robustness.tuning.grid import QUANTILES, Choice, from_grid, from_quantiles, policy_of
-from jr_onnx.robustness.tuning.jump_inputs import Hardened
+from jr_onnx.robustness.tuning.jump_inputs import TunableModel
 from jr_onnx.robustness.tuning.report import Candidate, Confirmation, ZeroedSite
-from jr_onnx.robustness.tuning.runs import Counts, OpenModel, Progress, calibrate
+from jr_onnx.robustness.tuning.runs import Counts, JumpSession, Progress, calibrate
 
 #: Called with the name of a stage, what was done in it, and what there is to do.
 StageProgress = Callable[[str, int, int], None]
@@ -46,7 +46,7 @@ class Stages:
     """
 
     classifier: Classifier
-    hardened: Hardened
+    hardened: TunableModel
     max_drop: float
     attack: Attack | None
     progress: StageProgress
@@ -61,7 +61,7 @@ class Stages:
         histograms = calibrate(self.hardened, self.classifier, dataset, self._stage("calibrate"))
         return from_quantiles(quantiles or QUANTILES, histograms, paths, per_layer=per_layer)
 
-    def candidates(self, session: OpenModel, dataset: Dataset, choices: Sequence[Choice]) -> tuple[Candidate, ...]:
+    def candidates(self, session: JumpSession, dataset: Dataset, choices: Sequence[Choice]) -> tuple[Candidate, ...]:
         """Every choice measured, those within the budget under attack too."""
         rights, counts = self._measured(session, dataset, choices)
         found = [self._candidate(*one, rights[0]) for one in zip(choices, rights, counts, strict=True)]
@@ -80,7 +80,9 @@ class Stages:
             )
         return tuple(found)
 
-    def confirmation(self, session: OpenModel, dataset: Dataset, original: Candidate, best: Candidate) -> Confirmation:
+    def confirmation(
+        self, session: JumpSession, dataset: Dataset, original: Candidate, best: Candidate
+    ) -> Confirmation:
         """The best candidate against jump 0 on samples that had no say in the choice."""
         choices = (original.choice, best.choice)
         rights, _ = self._measured(session, dataset, choices)
@@ -92,7 +94,7 @@ class Stages:
         return Confirmation(best.choice, clean, drop, report.verdicts["1"])
 
     def _measured(
-        self, session: OpenModel, dataset: Dataset, choices: Sequence[Choice]
+        self, session: JumpSession, dataset: Dataset, choices: Sequence[Choice]
     ) -> tuple[list[_Rights], tuple[Counts, ...]]:
         """For each choice which samples are right, and its counts; the first choice is jump 0."""
         counts = session.run(dataset, [choice.jumps for choice in choices], self._stage("measure"))

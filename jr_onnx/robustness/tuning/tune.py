@@ -21,9 +21,9 @@ from jr_onnx.robustness.dataset import Classifier, Dataset, load_data, read_clas
 from jr_onnx.robustness.dataset.classifier import guessing
 from jr_onnx.robustness.dataset.loading import DataSource
 from jr_onnx.robustness.evaluation.campaign import DEFAULT_ATTACKS, checked_eps
-from jr_onnx.robustness.evaluation.workers import check_executor
+from jr_onnx.robustness.evaluation.workers import check_workers
 from jr_onnx.robustness.tuning.grid import check_grid, policy_of
-from jr_onnx.robustness.tuning.jump_inputs import Hardened, harden
+from jr_onnx.robustness.tuning.jump_inputs import TunableModel, harden
 from jr_onnx.robustness.tuning.report import (
     OBJECTIVES,
     Candidate,
@@ -34,8 +34,8 @@ from jr_onnx.robustness.tuning.report import (
     outcome,
 )
 from jr_onnx.robustness.tuning.robustness import AttackSettings, attack, check_attack_extra
-from jr_onnx.robustness.tuning.runs import open_model
-from jr_onnx.robustness.tuning.stages import StageProgress, Stages
+from jr_onnx.robustness.tuning.runs import jump_session
+from jr_onnx.robustness.tuning.stages import Attack, StageProgress, Stages
 from jr_onnx.text import count
 
 #: In each part of the data. Even of so few, one sample is ten points of accuracy.
@@ -81,8 +81,7 @@ def tune(
         test_share: the share of the samples on which the choice is confirmed.
         attacks: how strong, on how many samples; only for the objective "adaptive".
         seed: of the split and of the attacks.
-        workers, executor: who does the attacks, and
-        journal: a folder in which finished attacks are kept, as in `evaluate`.
+        workers, executor, journal: who does the attacks, and where finished ones are kept, as in `evaluate`.
         progress: called with the name of a stage, what was done, and what there is to do.
 
     Raises:
@@ -105,21 +104,19 @@ def tune(
     check_grid(grid, quantiles, per_layer)
     settings = (attacks or AttackSettings()) if objective == "adaptive" else None
     _check_options(objective, as_number("max_drop", max_drop), as_integer("seed", seed), settings)
-    check_executor(executor)
+    check_workers(workers, executor)
     classifier = read_classifier(model)
     dataset = _dataset(data, classifier)
     tuning, test = _parts(dataset, 1 - as_number("test_share", test_share), seed)
     hardened = harden(model, clip=clip)
-    attacking = (
-        None
-        if settings is None
-        else partial(
+    attacking: Attack | None = None
+    if settings is not None:
+        attacking = partial(
             attack, model, settings=settings, clip=clip, seed=seed, workers=workers, executor=executor, journal=journal
         )
-    )
     stages = Stages(classifier, hardened, max_drop / 100, attacking, progress)
     choices = stages.choices(grid, quantiles, per_layer, tuning)
-    with open_model(hardened, classifier) as session:
+    with jump_session(hardened, classifier) as session:
         candidates = stages.candidates(session, tuning, choices)
         best = best_of(candidates, objective)
         confirmation = None if best is None else stages.confirmation(session, test, candidates[0], best)
@@ -181,7 +178,7 @@ def _parts(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Datas
     return tuning, test
 
 
-def _notes(hardened: Hardened, candidates: Sequence[Candidate], classes: int | None) -> Iterator[str]:
+def _notes(hardened: TunableModel, candidates: Sequence[Candidate], classes: int | None) -> Iterator[str]:
     if said := guessing(candidates[0].clean.estimate, classes):
         yield said
     if hardened.fixed:

@@ -21,7 +21,7 @@ from jr_onnx.robustness.evaluation.evaluate import evaluate
 from jr_onnx.robustness.evaluation.report import EvaluationReport
 from jr_onnx.robustness.reporting import from_reports
 from jr_onnx.robustness.reporting.contents import Bars, Chart, Contents, Line, Picture, Point, Table
-from jr_onnx.robustness.reporting.page import to_html, write_evaluation, write_plots
+from jr_onnx.robustness.reporting.page import to_html, write_page, write_plots
 
 MODELS = Path(__file__).parents[3] / "models"
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
@@ -165,7 +165,8 @@ def browse(page: Path, folder: Path) -> str:
 def test_a_browser_draws_the_page_without_scrolling_sideways(
     width: int, report: EvaluationReport, tmp_path: Path
 ) -> None:
-    write_evaluation(report, tmp_path / "page.html", "jr-onnx evaluate " + "a-long-name/" * 20)
+    contents = from_reports.evaluation_contents(report, "jr-onnx evaluate " + "a-long-name/" * 20)
+    write_page(contents, tmp_path / "page.html")
     (tmp_path / "frame.html").write_text(FRAME.format(page="page.html", width=width), encoding="utf-8")
     title = re.search(r"<title>(.*)</title>", browse(tmp_path / "frame.html", tmp_path))
     assert title is not None
@@ -201,4 +202,4 @@ def test_without_matplotlib_plots_say_what_to_install(tmp_path: Path, monkeypatc
 
 def test_an_unwritable_page_is_one_line(tmp_path: Path, report: EvaluationReport) -> None:
     with pytest.raises(jr_onnx.OutputError, match="cannot be written"):
-        write_evaluation(report, tmp_path / "nowhere" / "page.html")
+        write_page(from_reports.evaluation_contents(report), tmp_path / "nowhere" / "page.html")

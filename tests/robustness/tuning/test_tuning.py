@@ -148,6 +148,7 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
         ({"max_drop": float("nan")}, "a drop of at most nan points"),
         ({"test_share": 1}, "between 0 and 1"),
         ({"grid": ()}, "`grid` is empty"),
+        ({"workers": 0}, "`workers` 0: at least 1"),
     ],
 )
 def test_options_that_make_no_sense(options: dict[str, Any], complaint: str) -> None:

@@ -30,7 +30,7 @@ from jr_onnx.conversion.element_types import NUMPY_TYPES, round_jump
 from jr_onnx.reference import jump_relu
 from jr_onnx.robustness.dataset import Dataset, load_data, read_classifier
 from jr_onnx.robustness.tuning.jump_inputs import harden
-from jr_onnx.robustness.tuning.runs import Counts, calibrate, open_model
+from jr_onnx.robustness.tuning.runs import Counts, calibrate, jump_session
 
 
 def silent(*_: int) -> None:
@@ -44,7 +44,7 @@ def run_all(
     prepared, classifier = harden(model, clip=clip), read_classifier(model)
     paths = [path for path, _ in prepared.model.sites]
     jumps = [choice if isinstance(choice, Mapping) else dict.fromkeys(paths, choice) for choice in choices]
-    with open_model(prepared, classifier) as session:
+    with jump_session(prepared, classifier) as session:
         return session.run(data, jumps, silent)
 
 
@@ -290,7 +290,7 @@ def test_progress_comes_to_its_end() -> None:
     prepared, classifier = harden(path, clip=False), read_classifier(path)
     calibrate(prepared, classifier, data, lambda *step: seen.append(step))
     assert seen == [(done, len(seen)) for done in range(1, len(seen) + 1)]
-    with open_model(prepared, classifier) as session:
+    with jump_session(prepared, classifier) as session:
         seen.clear()
         session.run(data, [dict.fromkeys((p for p, _ in prepared.model.sites), 0.1)] * 3, lambda *s: seen.append(s))
     assert seen == [(done, len(seen)) for done in range(1, len(seen) + 1)]
