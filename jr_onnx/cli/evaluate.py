@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
     effort = Effort(steps=arguments.steps, restarts=arguments.restarts, queries=arguments.queries)
     finished = 0
     try:
-        with stages_bar() as bar:
+        with stages_bar(quiet=arguments.quiet) as bar:
 
             def progress(done: int, total: int) -> None:
                 nonlocal finished

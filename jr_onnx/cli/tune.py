@@ -127,7 +127,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     finished = 0
     try:
-        with stages_bar() as bar:
+        with stages_bar(quiet=arguments.quiet) as bar:
 
             def progress(stage: str, done: int, total: int) -> None:
                 nonlocal finished
