@@ -182,7 +182,7 @@ def test_a_mount_with_spaces_is_one_word_of_the_start_command(model: Path, tmp_p
     assert shlex.split(start.partition(": ")[2]) == ["tritonserver", "--model-repository=/srv/my: $(models)"]
 
 
-@pytest.mark.parametrize(("options", "why"), [((), "triton can load them"), (("--no-library",), "--no-library was")])
+@pytest.mark.parametrize(("options", "why"), [((), "triton can load them"), (("--no-library",), "none was")])
 def test_what_runs_the_model_is_said_and_why(options: tuple[str, ...], why: str, model: Path, tmp_path: Path) -> None:
     outcome = Outcome(tmp_path, ("deploy", model, "--server", "triton", "-o", tmp_path / "out", *options))
     assert why in outcome.out
