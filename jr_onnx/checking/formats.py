@@ -31,7 +31,7 @@ def name_of(report: CheckReport) -> str:
 
 def _one(report: CheckReport) -> str:
     against = f" against {report.original}" if report.original is not None else ""
-    lines = [f"{name_of(report)}{against}"]
+    lines = [f"{verdict(report)}: {name_of(report)}{against} ({report.seconds:.2f} s)"]
     if report.target or report.sites:
         lines.append(f"{count(len(report.sites), 'site')}, target {report.target or 'unknown'}, jump {report.jump}")
     lines += _findings(report)
@@ -39,7 +39,6 @@ def _one(report: CheckReport) -> str:
     lines += [f"measured: {measurement_text(one)}" for one in report.measurements]
     lines += [f"checked: {what}" for what in (*report.checked, *_sites(report))]
     lines += [f"not checked: {one.what}: {one.why}" for one in report.not_checked]
-    lines.append(f"{verdict(report)} ({report.seconds:.2f} s)")
     return "\n".join(map(printable, lines))
 
 

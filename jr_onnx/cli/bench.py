@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     batches = () if arguments.batches is None else counts("--batch", arguments.batches)
     threads = counts("--threads", arguments.threads)
     total = steps(len(arguments.models), max(len(batches), 1), len(threads), arguments.rounds)
-    with steps_bar("measure", total) as progress:
+    with steps_bar("measure", total, quiet=arguments.quiet) as progress:
         report = bench(
             arguments.models,
             provider=arguments.provider,

@@ -133,7 +133,9 @@ def run(arguments: argparse.Namespace) -> int:
         return INTERNAL_ERROR
     for name, output in zip(formats, outputs, strict=True):
         text = WRITERS[name](reports)
-        _write(text if name == "json" else in_options(text, arguments.parser), output)
+        text = text if name == "json" else in_options(text, arguments.parser)
+        if output is not None or not arguments.quiet or name == "json":
+            _write(text, output, coloured=name == "text")
     return FINDINGS if any(report.fails(arguments.fail_on) for report in reports) else CLEAN
 
 
@@ -196,9 +198,35 @@ def _one_of_many(original: Path | None, hardened: Path, **options: Any) -> Check
         return unreadable(hardened, error)
 
 
-def _write(text: str, output: Path | None) -> None:
+def _write(text: str, output: Path | None, *, coloured: bool) -> None:
     if output is None:
-        print(text)
+        if coloured and sys.stdout is not None and sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
+            _print_coloured(text)
+        else:
+            print(text)
         return
     with atomic_file(output) as file:
         file.write(f"{text}\n".encode("utf-8", "replace"))
+
+
+#: What begins a line of the report -> its colour.
+_STYLES = {
+    r"(?m)^clean(?=:)": "bold green",
+    r"(?m)^[1-9]\d* errors?, \d+ warnings?(?=:)": "bold red",
+    r"(?m)^0 errors, \d+ warnings?(?=:)": "bold yellow",
+    r"(?m)^error\b": "red",
+    r"(?m)^warning\b": "yellow",
+    r"(?m)^not checked(?=:)": "yellow",
+    r"(?m)^fix JR\d+(?=:)": "cyan",
+    r"(?m)^(note|measured|checked)(?=:)": "dim",
+}
+
+
+def _print_coloured(text: str) -> None:
+    from rich.console import Console  # a fifth of a run's time to import, and most runs are in CI
+    from rich.text import Text
+
+    coloured = Text(text)
+    for start, style in _STYLES.items():
+        coloured.highlight_regex(start, style)
+    Console(highlight=False).print(coloured, soft_wrap=True)

@@ -98,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Convert and print the report."""
     policy = read_policy(arguments.policy) if arguments.policy is not None else None
     target, inline = _target(arguments)
-    with progress_bar(arguments.model) as progress:
+    with progress_bar(arguments.model, quiet=arguments.quiet) as progress:
         report = convert(
             arguments.model,
             jump=None if arguments.jump is None else number("--jump", arguments.jump),

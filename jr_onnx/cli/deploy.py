@@ -66,7 +66,7 @@ def add_parser(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the folder and print the report."""
-    with progress_bar(arguments.model, _data_size(arguments.model)) as progress:
+    with progress_bar(arguments.model, _data_size(arguments.model), quiet=arguments.quiet) as progress:
         report = deploy(
             arguments.model,
             arguments.server,

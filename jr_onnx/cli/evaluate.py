@@ -89,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
     effort = Effort(steps=arguments.steps, restarts=arguments.restarts, queries=arguments.queries)
     finished = 0
     try:
-        with stages_bar() as bar, dask_executor(arguments.dask) as executor:
+        with stages_bar(quiet=arguments.quiet) as bar, dask_executor(arguments.dask) as executor:
 
             def progress(done: int, total: int) -> None:
                 nonlocal finished

@@ -42,7 +42,7 @@ def add_parser(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Optimise and print the report."""
-    with progress_bar(arguments.model) as progress:
+    with progress_bar(arguments.model, quiet=arguments.quiet) as progress:
         report = optimize(
             arguments.model,
             output=arguments.output,

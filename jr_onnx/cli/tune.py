@@ -127,7 +127,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     finished = 0
     try:
-        with stages_bar() as bar, dask_executor(arguments.dask) as executor:
+        with stages_bar(quiet=arguments.quiet) as bar, dask_executor(arguments.dask) as executor:
 
             def progress(stage: str, done: int, total: int) -> None:
                 nonlocal finished

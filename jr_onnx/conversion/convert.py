@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, overload
 
 import onnx
 
@@ -29,6 +30,44 @@ from jr_onnx.files.writing import DataPlace, data_places, new_locations, write_m
 
 #: What the name of an output ends with if none is given.
 ENDING = ".jumprelu.onnx"
+
+
+@overload
+def convert(
+    model: onnx.ModelProto,
+    *,
+    jump: Jump | None = None,
+    policy: JumpReluPolicy | str | Path | None = None,
+    target: Target = "custom-op",
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    jump_input: str | None = None,
+    clip: bool = False,
+    inline: bool = False,
+    allow_empty: bool = False,
+    dry_run: Literal[False] = False,
+) -> ConversionReport[onnx.ModelProto]: ...
+
+
+@overload
+def convert(
+    model: str | Path | onnx.ModelProto,
+    *,
+    jump: Jump | None = None,
+    policy: JumpReluPolicy | str | Path | None = None,
+    output: str | Path | None = None,
+    target: Target = "custom-op",
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    jump_input: str | None = None,
+    clip: bool = False,
+    inline: bool = False,
+    external: ExternalMode | None = None,
+    allow_empty: bool = False,
+    dry_run: bool = False,
+    force: bool = False,
+    progress: Progress = lambda _: None,
+) -> ConversionReport: ...
 
 
 def convert(
@@ -80,6 +119,13 @@ def convert(
         ModelError: the input cannot be read, or is not a model that can be converted.
         OptionError: an option makes no sense, for any model or for this one.
         OutputError: the output cannot be written.
+
+    Example:
+        >>> report = jr_onnx.convert("models/digits.onnx", jump=0.5, output="hard.onnx")
+        >>> [site.op_type for site in report.sites]
+        ['Relu', 'Relu', 'Relu', 'Relu']
+        >>> type(jr_onnx.convert(onnx.load("models/digits.onnx"), jump=0.5).model).__name__
+        'ModelProto'
     """
     started = time.perf_counter()
     model = as_model("model", model)

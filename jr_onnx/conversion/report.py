@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic
 
 import onnx
 
@@ -14,6 +14,16 @@ from jr_onnx.conversion.graph.value_types import Dimension
 from jr_onnx.conversion.plan import PlannedSite
 from jr_onnx.conversion.policy import Jump
 from jr_onnx.conversion.sites.survey import LeftAlone
+
+
+if TYPE_CHECKING:  # type checkers know it without the package; Python itself has the default from 3.13 on
+    from typing_extensions import TypeVar
+
+    Model = TypeVar("Model", covariant=True, default=onnx.ModelProto | None)
+else:
+    from typing import TypeVar
+
+    Model = TypeVar("Model", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -47,7 +57,7 @@ class ConvertedSite:
 
 
 @dataclass(frozen=True)
-class ConversionReport:
+class ConversionReport(Generic[Model]):
     """The result of `jr_onnx.convert`.
 
     Attributes:
@@ -70,7 +80,7 @@ class ConversionReport:
     source: Path | None
     output: Path | None
     written: bool
-    model: onnx.ModelProto | None = field(repr=False)
+    model: Model = field(repr=False)
     target: str
     sites: tuple[ConvertedSite, ...]
     left_alone: tuple[LeftAlone, ...]

@@ -211,9 +211,9 @@ def _why_without(model: onnx.ModelProto, asked: bool, gpu: bool, prefer_nhwc: bo
         if not hardened_metadata(model):
             raise ModelError("is not hardened; run jr-onnx convert first")
         return "it has no node jr_onnx::JumpReLU"
-    without = "" if asked else "`library=False` was given"
+    without = "" if asked else "none was asked for"
     if asked and not has_use_for_kernels(CUDA if gpu else CPU, {"prefer_nhwc": prefer_nhwc}):
-        without = "with `prefer_nhwc=True` its function is faster"
+        without = "its function is faster in the layout NHWC"
     if any(map(is_jump_relu, model.functions)):
         # With the kernels nobody would notice it, and without them the model would be another one.
         for fault in foreign_bodies(model):

@@ -51,7 +51,8 @@ def test_the_actions_script_annotates_reports_and_fails(folder: Path, good: bool
     assert ("::error file=a.jumprelu.onnx,title=JR101" in result.stdout) != good
     assert (folder / "out.sarif").stat().st_size
     assert (folder / "out.xml").stat().st_size
-    assert summary.read_text().startswith("before\n```\na.jumprelu.onnx against a.onnx\n")
+    verdict = "clean" if good else "1 error, 0 warnings"
+    assert summary.read_text().startswith(f"before\n```\n{verdict}: a.jumprelu.onnx against a.onnx (")
 
 
 def test_an_input_of_the_action_is_never_code(folder: Path) -> None:

@@ -93,7 +93,7 @@ def check_workers(workers: int, executor: Executor | None) -> None:
         OptionError: the number of workers is below 1, or the executor is none.
     """
     if as_integer("workers", workers) < 1:
-        raise OptionError(f"--workers {workers}: at least 1")
+        raise OptionError(f"`workers` {workers}: at least 1")
     if not isinstance(executor, Executor | None):
         raise unfit("executor", executor, "a concurrent.futures.Executor")
 
