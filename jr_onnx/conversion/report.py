@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, cast
 
 import onnx
 
@@ -14,7 +14,6 @@ from jr_onnx.conversion.graph.value_types import Dimension
 from jr_onnx.conversion.plan import PlannedSite
 from jr_onnx.conversion.policy import Jump
 from jr_onnx.conversion.sites.survey import LeftAlone
-
 
 if TYPE_CHECKING:  # type checkers know it without the package; Python itself has the default from 3.13 on
     from typing_extensions import TypeVar
@@ -94,7 +93,7 @@ class ConversionReport(Generic[Model]):
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the model itself, in types that JSON has."""
-        plain = _plain(replace(self, model=None))
+        plain = _plain(replace(cast("ConversionReport[Any]", self), model=None))
         del plain["model"]
         return plain
 
