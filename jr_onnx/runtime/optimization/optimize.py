@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from jr_onnx.arguments import as_path
 from jr_onnx.conversion.convert import check_output
-from jr_onnx.conversion.edits import rewrite
+from jr_onnx.conversion.edits import ModelEdit, rewrite
 from jr_onnx.conversion.element_types import FLOAT, FLOAT16, type_name
 from jr_onnx.conversion.forms.table import JUMP_RELU
 from jr_onnx.conversion.forms.write import body_for_all, is_for_cuda
@@ -25,13 +25,13 @@ from jr_onnx.conversion.metadata import MADE_FOR, OPTIMIZED_SITES, hardened_meta
 from jr_onnx.conversion.sites.survey import survey
 from jr_onnx.conversion.sites.surveyed import jump_relus, read_side
 from jr_onnx.errors import ModelError, OptionError, OutputError
-from jr_onnx.files.external import data_files, default_mode
+from jr_onnx.files.external import ExternalMode, data_files, default_mode
 from jr_onnx.files.source import Source, open_bytes, open_file, open_unnamed
 from jr_onnx.files.splice import Progress, write_pieces
 from jr_onnx.files.writing import data_places, new_locations, write_model
 from jr_onnx.runtime.agreement import compare
 from jr_onnx.runtime.arrays import inputs_of
-from jr_onnx.runtime.execution import BASIC, Arrays, Way, library_problem
+from jr_onnx.runtime.execution import BASIC, CPU, Arrays, Way, library_problem
 from jr_onnx.runtime.optimization.jump_back import Place, add_jump_relus, fuse_adds, places
 from jr_onnx.runtime.optimization.machine import made_for, this_machine
 from jr_onnx.runtime.optimization.relu_form import (
@@ -43,7 +43,6 @@ from jr_onnx.runtime.optimization.relu_form import (
     recoverable,
     ways_to_sites,
 )
-from jr_onnx.runtime.sessions import CPU
 
 Level = Literal["basic", "extended", "all"]
 Provider = Literal["cpu", "cuda"]
@@ -163,10 +162,7 @@ def _for_cuda(source: Source, path: Path, goal: Path, force: bool, progress: Pro
     if not fused and not left:
         raise _nothing(source)
     edit.metadata = hardened_metadata(source.skeleton)
-    mode = default_mode(path, goal)
-    data = data_places(data_files(source.skeleton, path), mode, path, goal, force)
-    pieces = rewrite(source, edit, new_locations(source, data))
-    write_model(source, pieces, goal, data, mode, force=force, progress=progress)
+    _save(source, path, edit, goal, default_mode(path, goal), force, progress)
     return OptimizationReport(path, goal, "cuda", "all", fused + len(left), 0, 0, 0, fused, left, "it is for CUDA", 0.0)
 
 
@@ -277,10 +273,17 @@ def _write(
         with open_unnamed(tried) as made:
             edit.metadata[OPTIMIZED_SITES] = str(len(jump_relus(read_side(made.skeleton))))
         unverified = verify(hardened, path, tried, inputs)
-        data = data_places(data_files(laid_out.skeleton, graph.path), "copy", graph.path, goal, force)
-        pieces = rewrite(laid_out, edit, new_locations(laid_out, data))
-        write_model(laid_out, pieces, goal, data, "copy", force=force, progress=progress)
+        _save(laid_out, graph.path, edit, goal, "copy", force, progress)
     return unverified
+
+
+def _save(
+    source: Source, path: Path, edit: ModelEdit, goal: Path, mode: ExternalMode, force: bool, progress: Progress
+) -> None:
+    """Write an edited model, with its external data."""
+    data = data_places(data_files(source.skeleton, path), mode, path, goal, force)
+    pieces = rewrite(source, edit, new_locations(source, data))
+    write_model(source, pieces, goal, data, mode, force=force, progress=progress)
 
 
 # --- An optimised model beside the hardened one that it was made from, run before it gets its name --------------------
@@ -297,10 +300,6 @@ def verify(hardened: Source, path: Path, optimised: Path, data: Arrays) -> str:
     """Compare all outputs; why that could not be done, or an empty string.
 
     The hardened model runs by its function, the optimised one by the kernels: a fault of theirs is one of both else.
-
-    Args:
-        path: of the hardened model.
-        data: real inputs by name; others are made up.
 
     Raises:
         OptionError: `data` are not what the model takes.
