@@ -195,7 +195,7 @@ class _Check:
         self._results.findings += others
         self._results.findings += compare_inline(expected.buffer, self._hardened, same=not others)
         self._results.checked += [
-            f"plan: {count(len(expected.plan.sites), 'site')}",
+            f"plan: {count(expected.planned, 'site')}",
             "nodes, edges, names, order, constants, interface, declared types, metadata, functions, imports",
         ]
         if self._compare_external(original, is_sound=external_is_sound):

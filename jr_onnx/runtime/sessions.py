@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import onnxruntime
 
 
-CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+CPU, CUDA = execution.CPU, execution.CUDA
 
 #: An execution provider as onnxruntime takes it: its name, or its name and its options.
 Provider: TypeAlias = str | tuple[str, Mapping[str, Any]]
