@@ -16,7 +16,6 @@ from jr_onnx.conversion.policy import Jump
 from jr_onnx.conversion.sites.survey import LeftAlone, Site
 from jr_onnx.conversion.sites.surveyed import numbers_of
 
-
 if TYPE_CHECKING:  # type checkers know it without the package; Python itself has the default from 3.13 on
     from typing_extensions import TypeVar
 

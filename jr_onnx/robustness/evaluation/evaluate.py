@@ -51,9 +51,36 @@ def evaluate(
 ) -> EvaluationReport:
     """Attack a hardened model and its original at equal effort, and say what the jump bought.
 
-    The arguments and errors are those of `jr_onnx.robustness.evaluation.campaign.run_campaign`; data may also be what
-    `jr_onnx.robustness.dataset.load` takes, and eps one number. In the report, the models are called "original" and
-    "hardened". What makes the comparison doubtful stands first in the evidence of the verdict.
+    In the report, the models are called "original" and "hardened". What makes the comparison doubtful stands first in
+    the evidence of the verdict. The result is the same, bit for bit, whoever does the work.
+
+    Args:
+        hardened: the model in question, a file or in memory.
+        reference: the original that it was made from.
+        data: samples of the models' shape, with labels or without (then the original's answers are the labels); also
+            what `jr_onnx.robustness.dataset.load` takes.
+        eps: the radius of the Linf ball in pixel units (pixels from 0 to 1), or several, each in (0, 1].
+        attacks: their names; they run in a fixed order, those that follow the true gradient first.
+        effort: steps, restarts and queries of every attack, by default with 3 restarts; its own eps is not used.
+        seed: of all random numbers, >= 0.
+        workers: processes on this machine, one thread each; 1 is this process.
+        dask: the address of a Dask scheduler, in place of processes here.
+        journal: a folder to keep finished parts in, and to take up again from.
+        progress: called with the number of parts that are done, and of all; a part is a model on at most 64 samples.
+
+    Raises:
+        OptionError: an argument makes no sense, or the data do not fit the models.
+        ModelError: a model is no classifier, cannot be run, or has no differentiable copy that is true to it, which
+            black-box attacks do not need.
+        RuntimeMissingError: onnxruntime, torch or adversarial-robustness-toolbox is needed and not installed.
+        OutputError: the journal cannot be written.
+        WorkerError: worker processes die again and again, or the executor loses its workers.
+
+    Example:
+        >>> _ = jr_onnx.convert("models/digits.onnx", jump=0.5, output="hard.onnx")
+        >>> report = jr_onnx.evaluate("hard.onnx", "models/digits.onnx", "few.npz", eps=[0.1], attacks=["square"])
+        >>> sorted(report.models)
+        ['hardened', 'original']
     """
     hardened, reference = as_model("hardened", hardened), as_model("reference", reference)
     classifier = read_classifier(reference)

@@ -80,6 +80,11 @@ def tune(
         ModelError: the model cannot be read, run or converted, is no classifier, or has nothing to tune.
         OptionError: the data are unfit, or an option makes no sense.
         RuntimeMissingError: onnxruntime is not installed, or for the objective "adaptive" the extra [attack].
+
+    Example:
+        >>> report = jr_onnx.tune("models/digits.onnx", "models/digits_test.npz", objective="clean", grid=[0.1, 0.5])
+        >>> len(report.candidates)
+        3
     """
     started = time.perf_counter()
     model = as_model("model", model)
