@@ -90,6 +90,11 @@ def check(
     Raises:
         ModelError: a model cannot be read.
         OptionError: the options make no sense for these models.
+
+    Example:
+        >>> _ = jr_onnx.convert("models/digits.onnx", jump=0.5, output="hard.onnx")
+        >>> jr_onnx.check("models/digits.onnx", "hard.onnx").findings
+        ()
     """
     if jump is not None and policy is not None:
         raise OptionError("give `jump` or `policy`, not both")

@@ -119,6 +119,11 @@ def optimize(
         OptionError: the provider is none of these, a level or data were given for CUDA, or the data are not what the
             model takes.
         OutputError: the output cannot be written.
+
+    Example:
+        >>> _ = jr_onnx.convert("models/digits.onnx", jump=0.5, output="hard.onnx")
+        >>> jr_onnx.optimize("hard.onnx", output="fast.onnx").sites
+        4
     """
     path = as_path("model", model)
     beside = path.with_name(path.name.removesuffix(".onnx") + ENDING)
