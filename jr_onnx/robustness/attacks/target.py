@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jr_onnx.robustness.dataset.classifier import Layout
-from jr_onnx.robustness.differentiable.backward import RELU, TRUE, Backward, Jumps, smooth
+from jr_onnx.robustness.gradients.backward import RELU, TRUE, Backward, Jumps, smooth
 
 if TYPE_CHECKING:
     from jr_onnx.robustness.differentiable.model import DifferentiableModel

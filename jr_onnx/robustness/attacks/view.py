@@ -11,7 +11,7 @@ from torch import Tensor
 
 from jr_onnx.robustness.attacks.search import normalisation
 from jr_onnx.robustness.attacks.target import Images, Target
-from jr_onnx.robustness.differentiable.backward import Backward
+from jr_onnx.robustness.gradients.backward import Backward
 
 #: Logits [N, classes] and labels [N] -> a loss for each image, which the attack makes large.
 Loss = Callable[[Tensor, Tensor], Tensor]

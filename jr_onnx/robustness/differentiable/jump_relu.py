@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
-from jr_onnx.robustness.differentiable.backward import Backward
+from jr_onnx.robustness.gradients.backward import Backward
 
 
 def jump_relu(x: torch.Tensor, jump: torch.Tensor, backward: Backward) -> torch.Tensor:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from jr_onnx.errors import ModelError, OptionError
-from jr_onnx.robustness.differentiable.backward import TRUE, Backward, Jumps
-from jr_onnx.robustness.differentiable.head import without_softmax
+from jr_onnx.robustness.gradients.backward import TRUE, Backward, Jumps
+from jr_onnx.robustness.gradients.head import without_softmax
 from jr_onnx.robustness.differentiable.jump_relu import jump_relu
 from jr_onnx.robustness.differentiable.program import Program, Step, compile_program, flatten, read_model
 from jr_onnx.robustness.differentiable.table import OPERATORS

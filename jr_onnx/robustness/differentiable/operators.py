@@ -12,7 +12,7 @@ import onnx
 import torch
 from torch import Tensor
 
-from jr_onnx.robustness.differentiable.errors import UnsupportedOperatorError
+from jr_onnx.robustness.gradients.errors import UnsupportedOperatorError
 
 #: Takes the node and its inputs, None for those that are left out; gives one output, or a tuple of them.
 Operator: TypeAlias = Callable[..., "Tensor | tuple[Tensor, ...]"]

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from jr_onnx.robustness.differentiable.backward import Jumps
-from jr_onnx.robustness.differentiable.errors import ParityError
+from jr_onnx.robustness.gradients.backward import Jumps
+from jr_onnx.robustness.gradients.errors import ParityError
 from jr_onnx.robustness.differentiable.model import DifferentiableModel
 
 Array = npt.NDArray[Any]

@@ -21,7 +21,7 @@ from jr_onnx.conversion.graph.wiring import Wiring
 from jr_onnx.conversion.sites.matchers import attribute_of, operator_name
 from jr_onnx.errors import ModelError
 from jr_onnx.files.source import open_file
-from jr_onnx.robustness.differentiable.errors import UnsupportedOperatorError
+from jr_onnx.robustness.gradients.errors import UnsupportedOperatorError
 from jr_onnx.robustness.differentiable.operators import Call, attribute_values, to_tensor
 from jr_onnx.robustness.differentiable.table import OPERATORS
 from jr_onnx.text import one_line

@@ -18,7 +18,7 @@ from jr_onnx.arguments import as_integer, as_list, as_name, as_path, unfit
 from jr_onnx.errors import ModelError, OptionError
 from jr_onnx.robustness.attacks.target import ATTACKS, Effort
 from jr_onnx.robustness.dataset import Dataset
-from jr_onnx.robustness.differentiable.errors import ParityError, UnsupportedOperatorError
+from jr_onnx.robustness.gradients.errors import ParityError, UnsupportedOperatorError
 from jr_onnx.robustness.evaluation.journal import Journal
 from jr_onnx.robustness.evaluation.judge import Shipped, judge_of, ship
 from jr_onnx.robustness.evaluation.part import (

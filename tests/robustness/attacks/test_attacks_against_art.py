@@ -17,7 +17,7 @@ from attacked import IMAGES, LABELS, digits, right  # noqa: E402
 from jr_onnx.robustness.attacks.attack import run  # noqa: E402
 from jr_onnx.robustness.attacks.target import Effort  # noqa: E402
 from jr_onnx.robustness.attacks.view import View  # noqa: E402
-from jr_onnx.robustness.differentiable.backward import TRUE  # noqa: E402
+from jr_onnx.robustness.gradients.backward import TRUE  # noqa: E402
 
 EPS, STEPS = 0.1, 10
 X, Y = IMAGES[:40], LABELS[:40]

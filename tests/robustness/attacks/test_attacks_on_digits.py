@@ -22,7 +22,7 @@ from jr_onnx.robustness.attacks.attack import run
 from jr_onnx.robustness.attacks.search import Search, margin_of
 from jr_onnx.robustness.attacks.target import ATTACKS, AttackOutcome, Effort
 from jr_onnx.robustness.attacks.view import View, cross_entropy, margin
-from jr_onnx.robustness.differentiable.backward import RELU
+from jr_onnx.robustness.gradients.backward import RELU
 
 EACH_ATTACK = pytest.mark.parametrize("name", ATTACKS)
 WHITE_BOX = [name for name, info in ATTACKS.items() if info.needs_gradient]
@@ -290,7 +290,7 @@ def test_an_attack_that_follows_gradients_needs_a_copy() -> None:
 
 def test_the_catalogue_can_be_read_without_torch_and_without_onnxruntime() -> None:
     code = (
-        "import sys, jr_onnx.robustness.attacks.attack, jr_onnx.robustness.differentiable.errors;"
+        "import sys, jr_onnx.robustness.attacks.attack, jr_onnx.robustness.gradients.errors;"
         "assert not {'torch', 'art', 'onnxruntime'} & set(sys.modules), sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -16,7 +16,7 @@ from jr_onnx.reference import jump_relu as reference
 
 torch = pytest.importorskip("torch", reason="torch is not installed: there is no differentiable copy without it")
 
-from jr_onnx.robustness.differentiable.backward import RELU, TRUE, Backward, smooth  # noqa: E402 - behind the check that torch is there
+from jr_onnx.robustness.gradients.backward import RELU, TRUE, Backward, smooth  # noqa: E402 - behind the check that torch is there
 from jr_onnx.robustness.differentiable.jump_relu import jump_relu  # noqa: E402
 from jr_onnx.robustness.differentiable.model import DifferentiableModel  # noqa: E402
 

@@ -21,7 +21,7 @@ sys.path.append(str(MODELS))
 from networks import NETWORKS  # noqa: E402 - behind the check that torch is there
 
 from jr_onnx import ModelError, convert  # noqa: E402
-from jr_onnx.robustness.differentiable.errors import UnsupportedOperatorError  # noqa: E402
+from jr_onnx.robustness.gradients.errors import UnsupportedOperatorError  # noqa: E402
 from jr_onnx.robustness.differentiable.model import DifferentiableModel, Evaluator  # noqa: E402
 from jr_onnx.robustness.differentiable.operators import to_tensor  # noqa: E402
 from jr_onnx.robustness.differentiable.program import compile_program, flatten, read_model  # noqa: E402

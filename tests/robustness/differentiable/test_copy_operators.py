@@ -19,7 +19,7 @@ from support import BFLOAT16, FLOAT16, Array, make_model, node, value
 torch = pytest.importorskip("torch", reason="torch is not installed: there is no differentiable copy without it")
 
 from jr_onnx.errors import ModelError  # noqa: E402
-from jr_onnx.robustness.differentiable.errors import UnsupportedOperatorError  # noqa: E402 - behind the check that torch is there
+from jr_onnx.robustness.gradients.errors import UnsupportedOperatorError  # noqa: E402 - behind the check that torch is there
 from jr_onnx.robustness.differentiable.model import Evaluator  # noqa: E402
 from jr_onnx.robustness.differentiable.operators import to_tensor  # noqa: E402
 from jr_onnx.robustness.differentiable.program import compile_program, flatten, read_model  # noqa: E402

@@ -9,7 +9,7 @@ from support import MODELS, Array, run
 
 torch = pytest.importorskip("torch", reason="torch is not installed: there is no differentiable copy without it")
 
-from jr_onnx.robustness.differentiable.errors import ParityError  # noqa: E402 - behind the check that torch is there
+from jr_onnx.robustness.gradients.errors import ParityError  # noqa: E402 - behind the check that torch is there
 from jr_onnx.robustness.differentiable.model import DifferentiableModel  # noqa: E402
 from jr_onnx.robustness.differentiable.parity import check_parity  # noqa: E402
 
