@@ -1,4 +1,4 @@
-"""What an attack has found so far, and whether onnxruntime agrees. Importing this needs no torch."""
+"""What an attack has found so far, and whether onnxruntime agrees."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Search:
         best: for each image, the candidate that came nearest.
         done: which images onnxruntime puts in a wrong class.
         failed: where a gradient could not be used.
-        queries: forward passes spent on each image, the copy's and onnxruntime's.
+        queries: forward passes spent on each image, those for gradients and those that judge.
         margins: of the best candidates, as onnxruntime sees them; infinite where none was judged.
     """
 

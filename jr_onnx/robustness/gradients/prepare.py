@@ -14,10 +14,11 @@ from google.protobuf.message import DecodeError
 from jr_onnx.conversion.forms.recognise import Match, recognise, step_of
 from jr_onnx.conversion.forms.table import ALL_FORMS, FUNCTIONS_IR_VERSION, HARD_SIGMOID, WHERE
 from jr_onnx.conversion.forms.write import function_proto
-from jr_onnx.conversion.graph.names import DOMAIN, FORM, OP_TYPE, PREFIX, mark_of, set_marks
+from jr_onnx.conversion.graph.names import DOMAIN, FORM, OP_TYPE, PREFIX, mark_of, set_marks, used_names
 from jr_onnx.conversion.graph.scopes import all_scopes, own_domain
 from jr_onnx.conversion.graph.soundness import check_structure
 from jr_onnx.conversion.graph.wiring import Wiring
+from jr_onnx.conversion.sites.matchers import operator_name
 from jr_onnx.errors import ModelError
 from jr_onnx.files.source import open_file
 from jr_onnx.robustness.gradients.errors import NoGradientError
@@ -83,9 +84,10 @@ def prepare(model: onnx.ModelProto, shape: Sequence[int]) -> onnx.ModelProto:
     graph.input.append(onnx.helper.make_tensor_value_info(inputs[0], _FLOAT, shape))
     graph.ClearField("output")
     graph.output.append(onnx.helper.make_tensor_value_info(logits, _FLOAT, None))
-    for number, node in enumerate(graph.node):
-        node.name = f"{number}"
+    _keep_needed(graph, logits)
     model = _with_shapes(model)
+    if len(model.graph.output[0].type.tensor_type.shape.dim) != 2:
+        raise NoGradientError("onnx cannot infer that the scores are [N, classes]")
     _write_pads(model.graph)
     if write_quantization(model.graph):
         model = _with_shapes(model)
@@ -116,6 +118,26 @@ def _upgraded(model: onnx.ModelProto) -> onnx.ModelProto:
         return onnx.version_converter.convert_version(model, OPSET)
     except (RuntimeError, onnx.version_converter.ConvertError) as error:
         raise ModelError(f"opset {opset} cannot be brought to {OPSET}: {one_line(error)}") from error
+
+
+def _keep_needed(graph: onnx.GraphProto, output: str) -> None:
+    """Leave out the nodes that the output does not need; number the others, for names need not be unique.
+
+    Raises:
+        NoGradientError: one that it needs is of a domain that is not ONNX's own.
+    """
+    needed, kept = {output}, []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            if own_domain(node.domain) not in ("", DOMAIN):
+                raise NoGradientError(f"nothing is known of {operator_name(node)}")
+            needed.update(used_names(node))
+            kept.append(onnx.NodeProto.FromString(node.SerializeToString()))
+    kept.reverse()
+    for number, node in enumerate(kept):
+        node.name = f"{number}"
+    graph.ClearField("node")
+    graph.node.extend(kept)
 
 
 # --- JumpReLU -------------------------------------------------------------------------------------------------------

@@ -9,15 +9,15 @@ from jr_onnx.conversion.graph.names import PREFIX
 from jr_onnx.robustness.gradients.errors import NoGradientError
 from jr_onnx.robustness.gradients.fragments import fragment
 
-#: Added and taken away again, it leaves the nearest integer of a float32 below 2^22, the even one of two: to onnx-ad that
-#: is a sum, whose gradient goes straight through (Bengio et al., arXiv 1308.3432). Round would have none.
+#: Added and taken away again, it leaves the nearest integer of a float32 below 2^22, the even one of two (what is larger
+#: is cut off afterwards). To onnx-ad that is a sum, whose gradient goes straight through (Bengio et al., arXiv
+#: 1308.3432). Round would have none.
 _LIFT = 1.5 * 2**23
 
 _TEXTS = {
     "QuantizeLinear": """
         exact = Div (X, SCALE)
-        bounded = Clip (exact, LEAST, MOST)
-        lifted = Add (bounded, LIFT)
+        lifted = Add (exact, LIFT)
         rounded = Sub (lifted, LIFT)
         shifted = Add (rounded, ZERO)
         Y = Clip (shifted, LOW, HIGH)
@@ -86,6 +86,6 @@ def _arithmetic(
             outside[name] = f"{prefix}{name}"
     if quantizes:
         limits = np.iinfo(dtype)
-        numbers = {"LOW": limits.min, "HIGH": limits.max, "LEAST": -(2**20), "MOST": 2**20, "LIFT": _LIFT}
+        numbers = {"LOW": limits.min, "HIGH": limits.max, "LIFT": _LIFT}
         outside |= {name: constant(name, number, np.float32) for name, number in numbers.items()}
     return [*before, *fragment(_TEXTS[node.op_type], outside, prefix)]

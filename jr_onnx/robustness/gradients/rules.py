@@ -51,12 +51,11 @@ def _jump_relu(ctx: Any, node: onnx.NodeProto, grads: list[str]) -> list[str | N
     outside = {"SMOOTH": SMOOTH, "SHARE": SHARE, "X": node.input[0], "JUMP": node.input[1], "SLOPE": slope}
     ctx.b.nodes.extend(fragment(_SLOPE, outside, f"{slope}/"))
     zero = ctx.constant(0.0, onnx.TensorProto.FLOAT)
-    flat = ctx.lift(ctx.b.op("Equal", [slope, zero]))
-    return [ctx.b.op("Where", [flat, zero, ctx.b.op("Mul", [grads[0], ctx.lift(slope)])]), None]
+    return [ctx.b.op("Mul", [grads[0], ctx.lift(slope)]), None]
 
 
 def _relu(ctx: Any, node: onnx.NodeProto, grads: list[str]) -> list[str]:
     """By the output, so that onnxruntime may still fuse the Relu into the Conv before it."""
     zero = ctx.constant(0.0, onnx.TensorProto.FLOAT)
     above = ctx.lift(ctx.b.op("Greater", [node.output[0], zero]))
-    return [ctx.b.op("Where", [above, grads[0], zero])]
+    return [ctx.b.op("Mul", [grads[0], ctx.b.op("Cast", [above], to=1)])]

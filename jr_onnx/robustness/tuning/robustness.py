@@ -24,10 +24,6 @@ if TYPE_CHECKING:
 #: Those that `jr-onnx evaluate` runs.
 ATTACKS = ("pgd", "pgd-margin", "bpda", "smooth-0.1", "smooth-0.25", "smooth-0.5", "transfer", "square")
 
-#: The packages behind the extra [attack]: as they are imported -> as they are installed.
-_PACKAGES = {"torch": "torch", "art": "adversarial-robustness-toolbox"}
-
-
 @dataclass(frozen=True)
 class AttackSettings:
     """How candidates are attacked.
@@ -67,11 +63,9 @@ def check_attack_extra() -> None:
     Raises:
         RuntimeMissingError: a package is missing.
     """
-    missing = [package for name, package in _PACKAGES.items() if importlib.util.find_spec(name) is None]
-    if missing:
+    if importlib.util.find_spec("onnx_ad") is None:
         raise RuntimeMissingError(
-            f"choosing by attacks needs {' and '.join(missing)}: pip install {' '.join(missing)}, or choose by clean "
-            "accuracy alone (--objective clean)"
+            "choosing by attacks needs onnx-ad: pip install onnx-ad, or choose by clean accuracy alone (--objective clean)"
         )
 
 
