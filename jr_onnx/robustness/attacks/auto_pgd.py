@@ -1,7 +1,7 @@
 """Auto-PGD on the difference of logits ratio: projected ascent with momentum and a step that adapts.
 
-Source: Croce and Hein, arXiv 2003.01690. Ours and not ART's, which needs PyTorch and draws the starts of all images from
-one stream; a test compares what the two break.
+Source: Croce and Hein, arXiv 2003.01690. Ours and not ART's, which needs PyTorch and draws the starts of all images
+from one stream; a test compares what the two break.
 """
 
 from __future__ import annotations
@@ -80,8 +80,7 @@ def _step(search: Search, view: View, climb: _Climb, *, first: bool) -> _Climb:
     climb.before, climb.x, climb.loss, climb.slope = climb.x, x, loss, slope
     better = loss > climb.best_loss
     climb.best, climb.best_slope = (
-        np.where(better.reshape(length.shape), new, old)
-        for new, old in ((x, climb.best), (slope, climb.best_slope))
+        np.where(better.reshape(length.shape), new, old) for new, old in ((x, climb.best), (slope, climb.best_slope))
     )
     climb.best_loss = np.maximum(loss, climb.best_loss)
     return climb.kept(~search.done[climb.index])

@@ -30,14 +30,14 @@ def ascend(search: Search, view: View, losses: Sequence[float], *, foreign: bool
         losses: the sharpness of each; see `view`.
         foreign: the gradients are another model's, whose scores do not tell when to ask onnxruntime: ask at each step.
     """
-    step = np.float32(2.5 * search.effort.eps / search.effort.steps)
+    step = np.asarray(2.5 * search.effort.eps / search.effort.steps, np.float32)
     _climb(search, view, _from_the_images(search, losses[0]), step, foreign)
     runs = [losses[run % len(losses)] for run in range(1, search.effort.restarts * len(losses))]
     while runs and len(index := search.left()):
         together = max(1, _AT_ONCE // search.images[index].size)
         now, runs = runs[:together], runs[together:]
         images = np.concatenate([random_start(search, index) for _ in now])
-        starts = _Starts(np.tile(index, len(now)), images, np.repeat(np.float32(now), len(index)))
+        starts = _Starts(np.tile(index, len(now)), images, np.repeat(np.asarray(now, np.float32), len(index)))
         _climb(search, view, starts, step, foreign)
 
 
@@ -77,7 +77,7 @@ def _from_the_images(search: Search, loss: float) -> _Starts:
 def _climb(search: Search, view: View, starts: _Starts, step: Images, foreign: bool) -> None:
     """Steps from every start; an image leaves when it is done, and a start when its gradient is no use."""
     index, sharpness, x = starts.index, starts.losses, starts.images
-    low, high, labels = (values[index] for values in (search.low, search.high, search.labels))
+    low, high, labels = search.low[index], search.high[index], search.labels[index]
     for _ in range(search.effort.steps):
         if not len(index):
             return
@@ -90,7 +90,6 @@ def _climb(search: Search, view: View, starts: _Starts, step: Images, foreign: b
         going &= ~search.done[index]
         x = np.clip(x + step * np.sign(np.nan_to_num(slope)), low, high)
         if not going.all():
-            index, sharpness, x, low, high, labels = (
-                values[going] for values in (index, sharpness, x, low, high, labels)
-            )
+            index, labels = index[going], labels[going]
+            sharpness, x, low, high = (values[going] for values in (sharpness, x, low, high))
     search.judge(index, x)

@@ -79,8 +79,10 @@ def trust_region(search: Search, view: View) -> None:
     distances = planes.distances(2)
     goal = planes.classes[np.arange(len(index)), distances.argmin(1)]
     size = np.linalg.norm(flat((x - view.mean) / view.std), axis=1)
-    index, x, (goal, size) = _drop_unusable(search, index, x, np.isfinite(distances.min(1, initial=np.inf)), (goal, size))
-    radius = size * _RADIUS
+    index, x, (goal, size) = _drop_unusable(
+        search, index, x, np.isfinite(distances.min(1, initial=np.inf)), (goal, size)
+    )
+    radius: Array = size * _RADIUS
     _, gap, slope = _towards(search, view, index, x, goal)
     for _ in range(search.effort.steps):
         norm = np.linalg.norm(slope, axis=1)
@@ -97,9 +99,8 @@ def trust_region(search: Search, view: View) -> None:
         radius = np.where(ratio > 0.9, radius * 1.2, np.where(ratio < 0.5, radius / 1.2, radius))
         radius = np.clip(radius, size * _RADIUS_MIN, size * _RADIUS_MAX)
         keep = ~_judged(search, index, x, scores)
-        index, x, goal, size, radius, gap, slope = (
-            values[keep] for values in (index, x, goal, size, radius, gap, slope)
-        )
+        index, x, goal = index[keep], x[keep], goal[keep]
+        size, radius, gap, slope = (values[keep] for values in (size, radius, gap, slope))
     search.judge(index, x)
 
 
@@ -144,12 +145,12 @@ def _drop_unusable(
     return index[good], x[good], tuple(values[good] for values in rest)
 
 
-def _unit(vectors: Floats) -> Floats:
-    lengths: Floats = np.linalg.norm(vectors, axis=1, keepdims=True)
+def _unit(vectors: Array) -> Array:
+    lengths: Array = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / lengths
 
 
-def _moved(search: Search, view: View, x: Images, step: Floats) -> Images:
+def _moved(search: Search, view: View, x: Images, step: Array) -> Images:
     """The images after a step in normalised units, within the valid range."""
     moved = x + step.reshape(x.shape) * view.std
     return np.clip(moved, search.target.low, search.target.high).astype(np.float32)

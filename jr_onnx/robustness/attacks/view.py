@@ -14,10 +14,11 @@ from jr_onnx.robustness.gradients.backward import Backward
 
 Floats = npt.NDArray[np.float32]
 
-#: A loss that an attack makes large: log(sum of exp(sharpness * score) over the classes but the right one) less the
-#: right one's. It rises with the cross-entropy, so its gradient has the same signs; but it keeps its size where the right
-#: class has a probability of 1 in floating point, and the cross-entropy's gradient is 0. At 0, the sharpness is 1, or less
-#: where the scores lie very far apart: else only one rival would count. The sharpest is the margin: the best rival alone.
+#: The sharpness of a loss that an attack makes large: log(sum of exp(sharpness * score) over the classes but the right
+#: one) less the right one's. It rises with the cross-entropy, so its gradient has the same signs; but it keeps its size
+#: where the right class has a probability of 1 in floating point, and the cross-entropy's gradient is 0. 0 stands for a
+#: sharpness of 1, or less where the scores lie very far apart: else only one rival would count. The sharpest is the
+#: margin: the best rival alone.
 CROSS_ENTROPY, MARGIN = 0.0, 1e30
 
 

@@ -18,7 +18,6 @@ from jr_onnx.arguments import as_integer, as_list, as_name, as_path, unfit
 from jr_onnx.errors import ModelError, OptionError
 from jr_onnx.robustness.attacks.target import ATTACKS, Effort
 from jr_onnx.robustness.dataset import Dataset
-from jr_onnx.robustness.gradients.errors import NoGradientError
 from jr_onnx.robustness.evaluation.journal import Journal
 from jr_onnx.robustness.evaluation.judge import Shipped, judge_of, ship
 from jr_onnx.robustness.evaluation.part import (
@@ -33,6 +32,7 @@ from jr_onnx.robustness.evaluation.part import (
 from jr_onnx.robustness.evaluation.report import EvaluationReport, examples, model_result
 from jr_onnx.robustness.evaluation.verdict import judge
 from jr_onnx.robustness.evaluation.workers import run_parts, shards
+from jr_onnx.robustness.gradients.errors import NoGradientError
 from jr_onnx.version import __version__
 
 #: What is run unless told otherwise: the strongest of each kind. ifgsm and the attacks that look for the smallest
@@ -192,8 +192,8 @@ def _check_gradients(called: str, shipped: Shipped, dataset: Dataset, pixels: np
     same = float(np.mean(scores.argmax(1) == judge_of(shipped).scores(pixels, dataset).argmax(1)))
     if same < _AGREEMENT:
         raise ModelError(
-            f"{called}: the model that gives gradients has the file's answer on {same:.0%} of the samples only, so they "
-            "would say nothing about the file; only black-box attacks can be run (--attacks square)"
+            f"{called}: the model that gives gradients has the file's answer on {same:.0%} of the samples only, so "
+            "they would say nothing about the file; only black-box attacks can be run (--attacks square)"
         )
 
 

@@ -30,9 +30,6 @@ _BATCHES = (2, 8, 32)
 #: The most numbers of input that a batch has, unless one sample has more.
 _AT_ONCE = 1 << 20
 
-#: How far apart the scores of a sample may lie in the cross-entropy.
-_SPREAD = 64.0
-
 #: Values of the gradient model.
 _LOGITS, _WEIGHTS, _RIVALS, _SHARPNESS = (f"{PREFIX}{name}" for name in ("logits", "weights", "rivals", "sharpness"))
 
@@ -64,10 +61,11 @@ _HEAD = """
 """
 
 #: [N, classes, sums]: what the scores are weighted with. A loss adds how near each rival is to the best of them.
+#: The scores of a sample that lie more than 64 apart are brought nearer, unless the sharpness is given.
 _SEED = """
     zero = Constant <value_float = 0.0> ()
     one = Constant <value_float = 1.0> ()
-    usual = Constant <value_float = %s> ()
+    usual = Constant <value_float = 64.0> ()
     most = Constant <value_float = 1.0e30> ()
     least = Constant <value_float = -1.0e30> ()
     classes = Constant <value_ints = [1]> ()
@@ -95,7 +93,7 @@ _SEED = """
     share = Div (likelihoods, divided)
     shares = Unsqueeze (share, last)
     SEED = Add (WEIGHTS, shares)
-""" % _SPREAD
+"""
 
 
 class Gradients:
@@ -161,7 +159,8 @@ class Gradients:
 
     def _cut(self, count: int) -> list[tuple[int, int, int]]:
         """Where each part begins and ends, and how many samples its session takes."""
-        parts, start, largest = [], 0, self._batches[-1]
+        parts: list[tuple[int, int, int]] = []
+        start, largest = 0, self._batches[-1]
         while start < count or not parts:
             size = next((one for one in self._batches if one >= count - start), largest)
             parts.append((start, min(start + size, count), size))
@@ -205,8 +204,7 @@ def gradient_model(model: onnx.ModelProto, shape: Sequence[int]) -> onnx.ModelPr
     register()
     prepared = prepare(model, shape)
     graph = prepared.graph
-    given, scores = graph.input[0].name, graph.output[0].name
-    graph.node.extend(fragment(_HEAD, {"SCORES": scores, "LOGITS": _LOGITS}, f"{PREFIX}head/"))
+    graph.node.extend(fragment(_HEAD, {"SCORES": graph.output[0].name, "LOGITS": _LOGITS}, f"{PREFIX}head/"))
     graph.output[0].name = _LOGITS
     try:
         made = onnx_ad.reverse(prepared, prefix=PREFIX, layout="onnx")
@@ -219,7 +217,10 @@ def _with_seed(made: onnx.ModelProto, scores: onnx.TensorShapeProto) -> onnx.Mod
     """The weights of the scores computed in the graph, for they depend on the scores."""
     graph = made.graph
     seed = graph.input.pop().name
-    outside = {"SEED": seed, **{name.rsplit(".")[-1].upper(): name for name in (_LOGITS, _WEIGHTS, _RIVALS, _SHARPNESS)}}
+    outside = {
+        "SEED": seed,
+        **{name.rsplit(".")[-1].upper(): name for name in (_LOGITS, _WEIGHTS, _RIVALS, _SHARPNESS)},
+    }
     nodes = list(graph.node)
     first = next(index for index, node in enumerate(nodes) if seed in node.input)
     nodes[first:first] = fragment(_SEED, outside, f"{PREFIX}seed/")

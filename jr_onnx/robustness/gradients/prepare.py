@@ -61,8 +61,8 @@ def prepare(model: onnx.ModelProto, shape: Sequence[int]) -> onnx.ModelProto:
         shape: of the model's input, the batch too.
 
     Returns:
-        Opset 18 or newer; no function but JumpReLU; JumpReLU as nodes `jr_onnx::JumpReLU` of x and the jump; all shapes that can be
-        inferred are written in it.
+        Opset 18 or newer, float32, no functions but `jr_onnx::JumpReLU`, which every JumpReLU is a node of, and all shapes
+        that onnx can infer.
 
     Raises:
         ModelError: it has several inputs or outputs, or is of an opset that cannot be brought to 18.
@@ -192,7 +192,7 @@ def _jump_relu(
         else:
             number = next((entry.f for entry in last.attribute if entry.name == "alpha"), 1.0)
         jump = f"{PREFIX}jump.{match.y}"
-        graph.initializer.append(onnx.numpy_helper.from_array(np.float32(number), jump))
+        graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(number, np.float32), jump))
     return onnx.helper.make_node(OP_TYPE, [match.x, jump], [match.y], domain=DOMAIN)
 
 

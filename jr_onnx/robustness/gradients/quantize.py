@@ -9,8 +9,8 @@ from jr_onnx.conversion.graph.names import PREFIX
 from jr_onnx.robustness.gradients.errors import NoGradientError
 from jr_onnx.robustness.gradients.fragments import fragment
 
-#: Added and taken away again, it leaves the nearest integer of a float32 below 2^22, the even one of two (what is larger
-#: is cut off afterwards). To onnx-ad that is a sum, whose gradient goes straight through (Bengio et al., arXiv
+#: Added and taken away again, it leaves the nearest integer of a float32 below 2^22, the even one of two (what is
+#: larger is cut off afterwards). To onnx-ad that is a sum, whose gradient goes straight through (Bengio et al., arXiv
 #: 1308.3432). Round would have none.
 _LIFT = 1.5 * 2**23
 

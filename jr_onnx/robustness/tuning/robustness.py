@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 #: Those that `jr-onnx evaluate` runs.
 ATTACKS = ("pgd", "pgd-margin", "bpda", "smooth-0.1", "smooth-0.25", "smooth-0.5", "transfer", "square")
 
+
 @dataclass(frozen=True)
 class AttackSettings:
     """How candidates are attacked.
@@ -65,7 +66,8 @@ def check_attack_extra() -> None:
     """
     if importlib.util.find_spec("onnx_ad") is None:
         raise RuntimeMissingError(
-            "choosing by attacks needs onnx-ad: pip install onnx-ad, or choose by clean accuracy alone (--objective clean)"
+            "choosing by attacks needs onnx-ad: pip install onnx-ad, or choose by clean accuracy alone "
+            "(--objective clean)"
         )
 
 

@@ -8,7 +8,6 @@ import sys
 
 import numpy as np
 import pytest
-
 from attacked import IMAGES, LABELS, digits, right, with_head, without_gradient
 from support import Array
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from attacked import IMAGES, LABELS, digits, head_model, right, target_of, with_head
 from support import make_model, node, value
 

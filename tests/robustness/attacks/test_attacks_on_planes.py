@@ -7,7 +7,6 @@ import itertools
 import numpy as np
 import onnx
 import pytest
-
 from attacked import linear, right, target_of
 from support import Array, make_model, node, value
 

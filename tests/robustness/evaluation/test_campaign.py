@@ -29,7 +29,6 @@ from jr_onnx.robustness.evaluation.part import Campaign, Part, attack_part
 from jr_onnx.robustness.evaluation.report import EvaluationReport
 from jr_onnx.robustness.evaluation.workers import sample_seeds, shards
 
-
 ATTACKS = ("pgd", "bpda", "smooth-0.25", "transfer", "square", "deepfool-l2")
 EPS = (0.05, 0.1)
 

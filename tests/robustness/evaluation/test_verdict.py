@@ -17,7 +17,6 @@ from jr_onnx.robustness.evaluation.report import AttackRow, EvaluationReport, Mo
 from jr_onnx.robustness.evaluation.verdict import LEVEL, judge
 
 
-
 def evaluated(
     hardened: onnx.ModelProto | Path, *attacks: str, eps: float = 0.1, samples: int = 128
 ) -> EvaluationReport:

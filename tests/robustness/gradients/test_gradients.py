@@ -16,10 +16,10 @@ from support import EACH_TARGET, FLOAT, MODELS, TARGETS, Array, function, make_m
 
 pytest.importorskip("onnx_ad", reason="gradients need onnx-ad, from the extra [attack]")
 
-from jr_onnx import JumpReluPolicy, ModelError, PolicyRule, convert, find_sites  # noqa: E402 - behind the check
-from jr_onnx.robustness.gradients.backward import RELU, TRUE, Backward, smooth  # noqa: E402
-from jr_onnx.robustness.gradients.errors import NoGradientError  # noqa: E402
-from jr_onnx.robustness.gradients.gradients import Gradients, gradient_model  # noqa: E402
+from jr_onnx import JumpReluPolicy, ModelError, PolicyRule, convert, find_sites
+from jr_onnx.robustness.gradients.backward import RELU, TRUE, Backward, smooth
+from jr_onnx.robustness.gradients.errors import NoGradientError
+from jr_onnx.robustness.gradients.gradients import Gradients, gradient_model
 
 DIGITS = MODELS / "digits.onnx"
 IMAGES = np.load(MODELS / "digits_test.npz")["x"][:16]
@@ -265,9 +265,7 @@ WINDOWS: list[tuple[str, str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize("op_type, inputs, attributes", WINDOWS)
-def test_windows_have_the_gradient_of_finite_differences(
-    op_type: str, inputs: str, attributes: dict[str, Any]
-) -> None:
+def test_windows_have_the_gradient_of_finite_differences(op_type: str, inputs: str, attributes: dict[str, Any]) -> None:
     x = (GENERATOR.permutation(2 * 6 * 5) / 7).reshape(1, 2, 6, 5).astype(np.float32)  # no two are near each other
     constants = {name: WEIGHTS[name] for name in inputs.split()[1:]}
     nodes = [node(op_type, inputs, "c", **attributes), node("Flatten", "c", "y")]
@@ -280,7 +278,7 @@ def test_a_pool_that_hangs_over_and_counts_its_padding_is_refused() -> None:
     attributes = {**WINDOW, "ceil_mode": 1, "pads": [1, 1, 1, 1], "count_include_pad": 1}
     nodes = [node("AveragePool", "x", "c", **attributes), node("Flatten", "c", "y")]
     model = make_model(nodes, [value("x", shape=["N", 2, 6, 6])], [value("y", shape=["N", 18])])
-    with pytest.raises(NoGradientError, match="no gradients: AveragePool .* counts its padding; only black-box"):
+    with pytest.raises(NoGradientError, match=r"no gradients: AveragePool .* counts its padding; only black-box"):
         Gradients(model, (2, 6, 6))
 
 

@@ -178,7 +178,7 @@ def test_data_that_were_loaded_for_another_model_are_refused() -> None:
 
 def test_without_the_extra_the_error_names_both_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(RuntimeMissingError, match="needs onnx-ad: pip install onnx-ad, or .*clean"):
+    with pytest.raises(RuntimeMissingError, match=r"needs onnx-ad: pip install onnx-ad, or .*clean"):
         tune(DIGITS, TEST)
 
 
