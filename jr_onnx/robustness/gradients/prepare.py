@@ -61,7 +61,7 @@ def prepare(model: onnx.ModelProto, shape: Sequence[int]) -> onnx.ModelProto:
         shape: of the model's input, the batch too.
 
     Returns:
-        Opset 18 or newer, float32, no functions but `jr_onnx::JumpReLU`, which every JumpReLU is a node of, and all shapes
+        Opset 18 or newer, float32, no functions but `jr_onnx::JumpReLU`, which every JumpReLU calls, and all shapes
         that onnx can infer.
 
     Raises:
