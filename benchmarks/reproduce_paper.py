@@ -21,7 +21,7 @@ from jr_onnx.cli.arguments import drawn, fraction, number
 from jr_onnx.cli.outputs import stages_bar
 from jr_onnx.errors import JrOnnxError, OptionError
 from jr_onnx.robustness.attacks.target import Effort
-from jr_onnx.robustness.dataset import Dataset, load, read_classifier
+from jr_onnx.robustness.dataset import Dataset, load_data, read_classifier
 from jr_onnx.robustness.evaluation.campaign import checked_eps, run_campaign
 from jr_onnx.robustness.evaluation.judge import judge_of, ship
 from jr_onnx.robustness.evaluation.report import EvaluationReport
@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(given: argparse.Namespace) -> None:
     eps = checked_eps([fraction("--eps", text) for text in given.eps.split(",")])
-    dataset = load(given.data, classifier=read_classifier(given.model))
+    dataset = load_data(given.data, classifier=read_classifier(given.model))
     attacked = drawn(dataset, given.samples, given.seed)
     models = {jump: _hardened(given.model, number("--jumps", jump)) for jump in given.jumps.split(",")}
     _print_clean(models, dataset)

@@ -24,10 +24,10 @@ import onnx
 import onnxruntime
 
 import jr_onnx
-from jr_onnx.robustness.dataset import Dataset, load, read_classifier
+from jr_onnx.robustness.dataset import Dataset, load_data, read_classifier
 from jr_onnx.robustness.dataset.dataset import batches_of
 from jr_onnx.robustness.tuning.jump_inputs import harden
-from jr_onnx.robustness.tuning.runs import open_model
+from jr_onnx.robustness.tuning.runs import jump_session
 from jr_onnx.runtime.execution import Session, Way, library_problem
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
@@ -45,16 +45,18 @@ def subject(name: str) -> tuple[onnx.ModelProto, Dataset]:
     """A model, and samples for it: the digits classifier and its test set, eight times, or ResNet-50 and noise."""
     if name == "digits":
         digits = np.load(MODELS / "digits_test.npz")
-        return onnx.load(MODELS / "digits.onnx"), load((np.tile(digits["x"], (8, 1, 1, 1)), np.tile(digits["y"], 8)))
+        return onnx.load(MODELS / "digits.onnx"), load_data(
+            (np.tile(digits["x"], (8, 1, 1, 1)), np.tile(digits["y"], 8))
+        )
     pixels = np.random.default_rng(0).random((8, 3, 224, 224), np.float32)
-    return resnet50(), load((pixels, np.arange(8)))
+    return resnet50(), load_data((pixels, np.arange(8)))
 
 
 def one_session(model: onnx.ModelProto, data: Dataset, jumps: Sequence[float]) -> Answers:
     """The way of `jr-onnx tune`."""
     prepared = harden(model, clip=False)
     paths = [path for path, _ in prepared.model.sites]
-    with open_model(prepared, read_classifier(model)) as session:
+    with jump_session(prepared, read_classifier(model)) as session:
         found = session.run(data, [dict.fromkeys(paths, jump) for jump in jumps], lambda *_: None)
     return [counts.predictions for counts in found]
 

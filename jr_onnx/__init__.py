@@ -16,10 +16,15 @@ if TYPE_CHECKING:
     from jr_onnx.conversion.policy import JumpReluPolicy, PolicyRule, read_policy
     from jr_onnx.conversion.report import ConversionReport, InspectionReport
     from jr_onnx.conversion.sites.survey import Site
-    from jr_onnx.errors import JrOnnxError, ModelError, OptionError, OutputError, RuntimeMissingError
+    from jr_onnx.errors import JrOnnxError, ModelError, OptionError, OutputError, RuntimeMissingError, WorkerError
+    from jr_onnx.robustness.attacks.target import Effort
+    from jr_onnx.robustness.dataset.dataset import Dataset
+    from jr_onnx.robustness.dataset.loading import load_data
     from jr_onnx.robustness.evaluation.evaluate import evaluate
-    from jr_onnx.robustness.evaluation.report import EvaluationReport
-    from jr_onnx.robustness.tuning.report import TuningReport
+    from jr_onnx.robustness.evaluation.report import EvaluationReport, ModelResult
+    from jr_onnx.robustness.evaluation.verdict import Verdict
+    from jr_onnx.robustness.tuning.report import Candidate, Confirmation, TuningReport
+    from jr_onnx.robustness.tuning.robustness import AttackSettings
     from jr_onnx.robustness.tuning.tune import tune
     from jr_onnx.runtime import NodePlacement, library_path, placement, register, session
     from jr_onnx.runtime.bench import bench
@@ -28,17 +33,23 @@ if TYPE_CHECKING:
     from jr_onnx.serving.deploy import DeploymentReport, deploy
 
 __all__ = [
+    "AttackSettings",
     "BenchReport",
+    "Candidate",
     "CheckReport",
+    "Confirmation",
     "ConversionReport",
+    "Dataset",
     "DeploymentReport",
     "DiffReport",
+    "Effort",
     "EvaluationReport",
     "Finding",
     "InspectionReport",
     "JrOnnxError",
     "JumpReluPolicy",
     "ModelError",
+    "ModelResult",
     "NodePlacement",
     "OptimizationReport",
     "OptionError",
@@ -47,6 +58,8 @@ __all__ = [
     "RuntimeMissingError",
     "Site",
     "TuningReport",
+    "Verdict",
+    "WorkerError",
     "__version__",
     "bench",
     "check",
@@ -57,6 +70,7 @@ __all__ = [
     "find_sites",
     "inspect",
     "library_path",
+    "load_data",
     "optimize",
     "placement",
     "read_policy",
@@ -67,6 +81,15 @@ __all__ = [
 
 #: Name -> the module it lives in. Each is imported when it is asked for: who converts does not wait for the rest.
 _HOMES = {
+    "AttackSettings": "jr_onnx.robustness.tuning.robustness",
+    "Effort": "jr_onnx.robustness.attacks.target",
+    "Dataset": "jr_onnx.robustness.dataset.dataset",
+    "load_data": "jr_onnx.robustness.dataset.loading",
+    "ModelResult": "jr_onnx.robustness.evaluation.report",
+    "Verdict": "jr_onnx.robustness.evaluation.verdict",
+    "Candidate": "jr_onnx.robustness.tuning.report",
+    "Confirmation": "jr_onnx.robustness.tuning.report",
+    "WorkerError": "jr_onnx.errors",
     "bench": "jr_onnx.runtime.bench",
     "BenchReport": "jr_onnx.runtime.measure",
     "check": "jr_onnx.checking.check",

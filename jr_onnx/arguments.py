@@ -17,7 +17,7 @@ from jr_onnx.errors import OptionError
 
 def unfit(name: str, given: object, wanted: str) -> OptionError:
     """The error of an argument of another type than what is wanted."""
-    return OptionError(f"{name}: {wanted} is needed, and this is of type {type(given).__name__}")
+    return OptionError(f"`{name}`: {wanted} is needed, and this is of type {type(given).__name__}")
 
 
 def as_list(name: str, given: object) -> tuple[Any, ...]:
@@ -27,7 +27,7 @@ def as_list(name: str, given: object) -> tuple[Any, ...]:
         OptionError: it is one value.
     """
     if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):
-        raise OptionError(f"{name}: {given!r} is one value, and a list of them is needed: {name}=[{given!r}]")
+        raise OptionError(f"`{name}`: {given!r} is one value, and a list of them is needed: {name}=[{given!r}]")
     return tuple(given)
 
 
@@ -58,7 +58,7 @@ def as_lists(name: str, given: object) -> dict[str, tuple[Any, ...]]:
         OptionError: it has no names, or one value for one of them.
     """
     if not isinstance(given, Mapping):
-        raise OptionError(f"{name}: {given!r} has no names; give {name}={{'NAME': [...]}}")
+        raise OptionError(f"`{name}`: {given!r} has no names; give {name}={{'NAME': [...]}}")
     return {key: as_list(f"{name}[{key!r}]", value) for key, value in given.items()}
 
 
@@ -71,7 +71,9 @@ def as_arrays(name: str, given: object) -> dict[str, npt.NDArray[Any]]:
     if given is None:
         return {}
     if not isinstance(given, Mapping):
-        raise OptionError(f"{name}: {type(given).__name__} has no names; give {name}={{'NAME': array}}, or an NPZ file")
+        raise OptionError(
+            f"`{name}`: {type(given).__name__} has no names; give {name}={{'NAME': array}}, or an NPZ file"
+        )
     return {key: np.asarray(value) for key, value in given.items()}
 
 
@@ -82,7 +84,7 @@ def as_name(name: str, given: object) -> str | None:
         OptionError: it is something else, such as True.
     """
     if given is not None and not isinstance(given, str):
-        raise OptionError(f"{name}: {given!r} is no name; give one as a string")
+        raise OptionError(f"`{name}`: {given!r} is no name; give one as a string")
     return given
 
 

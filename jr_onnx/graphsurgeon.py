@@ -126,42 +126,43 @@ def _new_constants(edit: ModelEdit) -> dict[str, npt.NDArray[Any]]:
 
 
 def _edit_scope(graph: gs.Graph, edit: ScopeEdit, constants: Mapping[str, npt.NDArray[Any]]) -> None:
+    graph.inputs = [tensor for tensor in graph.inputs if tensor.name not in edit.dropped_inputs]
     offset = _constants(edit.scope, graph)
     old = list(graph.nodes)
     replaced = {index - offset: new for index, new in edit.replaced.items() if index >= offset}
-    heirs = {new.heir_of - offset for news in replaced.values() for new in news if new.heir_of is not None}
+    kept = {new.replaces - offset for news in replaced.values() for new in news if new.replaces is not None}
     tensors = {tensor.name: tensor for node in old for tensor in (*node.inputs, *node.outputs) if not tensor.is_empty()}
     # The export writes a constant into every graph that uses it, so it needs a name of its own in each body.
     suffix = f".{edit.scope.path}" if edit.scope.parent is not None else ""
     tensors.update({name: gs.Constant(name + suffix, value) for name, value in constants.items()})
     for index in replaced:
         old[index].outputs.clear()
-        if index not in heirs:
+        if index not in kept:
             old[index].inputs.clear()
     nodes: list[gs.Node] = []
     for index, node in enumerate(old):
         if index not in replaced:
             nodes.append(node)
         for new in replaced.get(index, ()):
-            nodes.append(_node(new, tensors, None if new.heir_of is None else old[new.heir_of - offset]))
+            nodes.append(_node(new, tensors, None if new.replaces is None else old[new.replaces - offset]))
     graph.nodes = nodes
 
 
-def _node(new: NewNode, tensors: dict[str, gs.Tensor], heir: gs.Node | None) -> gs.Node:
-    """A new node; an heir is the old node object, so that whoever holds it holds what took its place."""
+def _node(new: NewNode, tensors: dict[str, gs.Tensor], original: gs.Node | None) -> gs.Node:
+    """A new node; the object that it replaces becomes it, so that whoever holds that holds what took its place."""
     inputs, outputs = (
         [tensors.setdefault(name, gs.Variable(name)) if name else gs.Variable.empty() for name in names]
         for names in (new.inputs, new.outputs)
     )
     attributes = {name: _attribute(value) for name, value in new.attributes.items()}
-    if heir is None:
+    if original is None:
         return gs.Node(new.op_type, new.name, attributes, inputs, outputs, domain=new.domain or None)
-    if (heir.op, heir.domain or "") != (new.op_type, new.domain):
-        heir.attrs.clear()
-    heir.op, heir.domain = new.op_type, new.domain or None
-    heir.attrs.update(attributes)
-    heir.inputs, heir.outputs = inputs, outputs
-    return heir
+    if (original.op, original.domain or "") != (new.op_type, new.domain):
+        original.attrs.clear()
+    original.op, original.domain = new.op_type, new.domain or None
+    original.attrs.update(attributes)
+    original.inputs, original.outputs = inputs, outputs
+    return original
 
 
 def _attribute(value: object) -> object:
@@ -169,7 +170,6 @@ def _attribute(value: object) -> object:
 
 
 def _edit_graph(graph: gs.Graph, edit: ModelEdit) -> None:
-    graph.inputs = [tensor for tensor in graph.inputs if tensor.name not in edit.dropped | edit.dropped_inputs]
     dropped = {(DOMAIN, name) for name in edit.dropped_functions}
     graph.functions = [f for f in graph.functions if f.unique_id not in dropped]
     if edit.function is not None:
@@ -179,32 +179,8 @@ def _edit_graph(graph: gs.Graph, edit: ModelEdit) -> None:
 
 
 def _add_function(graph: gs.Graph, proto: onnx.FunctionProto) -> None:
-    tensors: dict[str, gs.Tensor] = {}
-
-    def variables(names: Sequence[str]) -> list[gs.Tensor]:
-        return [tensors.setdefault(name, gs.Variable(name)) for name in names]
-
-    nodes = [
-        gs.Node(
-            node.op_type,
-            attrs={a.name: onnx.helper.get_attribute_value(a) for a in node.attribute},
-            inputs=variables(node.input),
-            outputs=variables(node.output),
-        )
-        for node in proto.node
-    ]
-    graph.functions.append(
-        gs.Function(
-            proto.name,
-            proto.domain,
-            nodes,
-            variables(proto.input),
-            variables(proto.output),
-            doc_string=proto.doc_string,
-            opset=proto.opset_import[0].version,
-            import_domains=list(proto.opset_import),
-        )
-    )
+    model = onnx.helper.make_model(onnx.GraphProto(), functions=[proto], opset_imports=proto.opset_import)
+    graph.functions.extend(gs.import_onnx(model).functions)
     if graph.import_domains is None:
         graph.import_domains = [onnx.helper.make_opsetid("", graph.opset)]
     if all(opset.domain != DOMAIN for opset in graph.import_domains):

@@ -30,7 +30,7 @@ def hard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("optimize", "HARD"),
         ("bench", DIGITS, "HARD"),
         ("tune", DIGITS, "--data", DATA, "--objective", "clean"),
-        ("evaluate", "HARD", "--reference", DIGITS, "--data", DATA, "--eps", "0.1", "--attacks", "square"),
+        ("evaluate", DIGITS, "HARD", "--data", DATA, "--eps", "0.1", "--attacks", "square"),
         ("deploy", "HARD", "--server", "kserve", "-o", "OUT"),
     ],
     ids=lambda arguments: arguments[0],

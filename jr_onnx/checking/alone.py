@@ -91,19 +91,19 @@ def check_record(hardened: Hardened) -> Iterator[Finding]:
         yield finding(rules.METADATA, f"metadata '{JUMP}' and '{POLICY}' are both there; a file has one of them")
     jump, target, version = (recorded.get(key, "") for key in (JUMP, TARGET, VERSION))
     if version and not _VERSION.fullmatch(version):
-        yield finding(rules.METADATA, f"metadata '{VERSION}' is '{version}', which is no version")
+        yield finding(rules.METADATA, f"metadata '{VERSION}' is '{version}', which is not a version")
     if jump and recorded_jump(recorded) is None:
-        yield finding(rules.METADATA, f"metadata '{JUMP}' is '{jump}', which is no jump")
+        yield finding(rules.METADATA, f"metadata '{JUMP}' is '{jump}', which is not a jump")
     if target and target.removesuffix(" inline") not in TARGETS:
-        yield finding(rules.METADATA, f"metadata '{TARGET}' is '{target}', which is no target")
+        yield finding(rules.METADATA, f"metadata '{TARGET}' is '{target}', which is not a target")
     for key in (SITES, OPTIMIZED_SITES):
         if recorded.get(key) and not _NUMBER.fullmatch(recorded[key]):
-            yield finding(rules.METADATA, f"metadata '{key}' is '{recorded[key]}', which is no number")
+            yield finding(rules.METADATA, f"metadata '{key}' is '{recorded[key]}', which is not a number")
     if JUMP_INPUT in recorded and all(value.name != recorded[JUMP_INPUT] for value in hardened.model.graph.input):
-        yield finding(rules.METADATA, f"metadata '{JUMP_INPUT}' is '{recorded[JUMP_INPUT]}', which is no input")
+        yield finding(rules.METADATA, f"metadata '{JUMP_INPUT}' is '{recorded[JUMP_INPUT]}', which is not an input")
     for key in (INCLUDE, EXCLUDE):
         if recorded_globs(recorded, key) is None:
-            yield finding(rules.METADATA, f"metadata '{key}' is '{recorded[key]}', which is no list of globs")
+            yield finding(rules.METADATA, f"metadata '{key}' is '{recorded[key]}', which is not a list of globs")
 
 
 def _count(hardened: Hardened) -> Iterator[Finding]:
@@ -123,7 +123,7 @@ def _jumps(hardened: Hardened, policy: JumpReluPolicy | None) -> Iterator[Findin
     asked = policy.default if policy is not None and not policy.rules else recorded
     if not isinstance(asked, float | int) or (policy is not None and policy.rules):
         if policy is not None or POLICY in hardened.metadata:
-            yield finding(rules.NOT_RUN, "jumps by policy: they are planned on ORIGINAL; give it, and --policy FILE")
+            yield finding(rules.NOT_RUN, "jumps by policy: they are planned on ORIGINAL; give it, and `policy`")
         return
     if recorded is not None and recorded != asked:
         yield finding(rules.JUMP, f"the file records the jump {recorded!r}, asked for was {asked!r}")

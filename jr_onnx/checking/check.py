@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +25,10 @@ from jr_onnx.checking.expected import (
     without_filters,
 )
 from jr_onnx.checking.pairs import uses_jump_relu
-from jr_onnx.checking.report import CheckedSite, CheckReport, Finding, Measurement, NotChecked, finding, in_order
-from jr_onnx.checking.run import CPU, Request, check_running
+from jr_onnx.checking.report import CheckedSite, CheckReport, Results
+from jr_onnx.checking.run import RunOptions, check_running
 from jr_onnx.checking.validity import check_external, check_validity, has_external
-from jr_onnx.checking.weights import compare_external, compare_inline, reader_of
+from jr_onnx.checking.weights import compare_external, compare_inline
 from jr_onnx.conversion.graph.soundness import check_structure
 from jr_onnx.conversion.metadata import MADE_FOR, POLICY, TARGET, hardened_metadata
 from jr_onnx.conversion.policy import Jump, JumpReluPolicy, as_jump, as_policy, jump_text
@@ -39,6 +38,7 @@ from jr_onnx.errors import ModelError, OptionError
 from jr_onnx.files.external import data_files, locations_of, without_locations
 from jr_onnx.files.source import Source, open_model
 from jr_onnx.runtime.arrays import inputs_of
+from jr_onnx.runtime.sessions import CPU
 from jr_onnx.text import count
 
 #: How many sites a note or a message names.
@@ -71,7 +71,7 @@ def check(
 
     Args:
         original: the model that was converted; None for what can be said without it.
-        hardened: the model that came of it.
+        hardened: the model that `convert` made of it.
         jump: the jump to check for, instead of the one that the file records.
         policy: jumps by rules, or the YAML file that has them, instead of one.
         include: globs of the sites that should be converted, instead of those that the file records.
@@ -92,22 +92,21 @@ def check(
         OptionError: the options make no sense for these models.
     """
     if jump is not None and policy is not None:
-        raise OptionError("give a jump or a policy, not both")
+        raise OptionError("give `jump` or `policy`, not both")
     hardened = as_model("hardened", hardened)
     original = None if original is None else as_model("original", original)
     if as_integer("samples", samples) < 1:
-        raise OptionError(f"samples: {samples} is too few; at least 1 is needed")
-    chosen = (
-        JumpReluPolicy(default=as_jump(jump)) if jump is not None else None if policy is None else as_policy(policy)
-    )
+        raise OptionError(f"`samples`: {samples} is too few; at least 1 is needed")
     asked = Asked(
-        chosen,
+        JumpReluPolicy(default=as_jump(jump)) if jump is not None else None if policy is None else as_policy(policy),
         None if include is None else as_names("include", include),
         None if exclude is None else as_names("exclude", exclude),
         clip,
         as_name("jump_input", jump_input),
     )
-    arrays = inputs_of(data)
+    options = RunOptions(
+        inputs_of(data), samples, as_lists("shapes", shapes or {}), as_names("providers", providers), library, latency
+    )
     started = time.perf_counter()
     with contextlib.ExitStack() as stack:
         theirs = stack.enter_context(open_model(hardened))
@@ -117,199 +116,152 @@ def check(
                 f"{hardened if isinstance(hardened, str | Path) else 'it'}: was optimised for one machine; check the "
                 "hardened model that it was made from against the original, and this one by itself"
             )
-        work = _Work(ours, theirs, asked)
-        work.check_structure()
-        if work.is_no_hardened_model:
-            return work.report(time.perf_counter() - started)
-        if run:
-            request = Request(
-                arrays, samples, as_lists("shapes", shapes or {}), as_names("providers", providers), library, latency
-            )
-            work.check_numbers(request, keep_going=keep_going)
-        else:
-            work.not_checked.append(NotChecked("numbers and running", "not asked for (--no-run)", rules.RUNNING))
+        work = _Check(ours, theirs, asked)
+        if work.check_structure():
+            work.check_numbers(options if run else None, keep_going=keep_going)
         return work.report(time.perf_counter() - started)
 
 
 def unreadable(path: Path, error: ModelError) -> CheckReport:
-    """The report on a file that cannot be read, for who checks many and wants to hear of the others as well."""
+    """The report on a file that cannot be read, where many are checked and the others go on."""
+    results = Results()
+    results.add(rules.CHECKER, str(error))
     others = tuple(rule for rule in rules.RULES if rule != rules.CHECKER)
-    return CheckReport(
-        original=None,
-        hardened=path,
-        jump="",
-        target="",
-        sites=(),
-        findings=(finding(rules.CHECKER, str(error)),),
-        notes=(),
-        checked=(),
-        not_checked=(NotChecked("all else", "the file cannot be read", others),),
-        measurements=(),
-        seconds=0.0,
-    )
+    results.skip("all else", "the file cannot be read", others)
+    return results.report(None, path)
 
 
-@dataclass
-class _Work:
+class _Check:
     """A check on its way."""
 
-    original: Source | None
-    hardened: Source
-    asked: Asked
-    read: Hardened | None = None
-    findings: list[Finding] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    checked: list[str] = field(default_factory=list)
-    not_checked: list[NotChecked] = field(default_factory=list)
-    measurements: list[Measurement] = field(default_factory=list)
-    sites: list[CheckedSite] = field(default_factory=list)
+    def __init__(self, original: Source | None, hardened: Source, asked: Asked) -> None:
+        self._original, self._hardened, self._asked = original, hardened, asked
+        self._read: Hardened | None = None
+        self._results = Results()
 
-    def check_structure(self) -> None:
+    def check_structure(self) -> bool:
+        """Whether it is a hardened model, so that there is something else to look at."""
+        results = self._results
         try:
-            self.read = read_hardened(self.hardened)
+            read = read_hardened(self._hardened)
         except ModelError as error:
-            self.findings.append(finding(rules.CHECKER, str(error)))
-            others = tuple(rule for rule in rules.RULES if rule.startswith("JR1"))
-            self.not_checked.append(NotChecked("the structure", "the model is no sound graph", others))
-            return
-        if not _is_hardened(self.hardened, self.read.side):
+            results.add(rules.CHECKER, str(error))
+            results.skip("the structure", "the model is not a sound graph", rules.STRUCTURE)
+            return True
+        if not _is_hardened(self._hardened, read.side):
             self._say_not_hardened()
-            return
-        self.sites = [_described(site) for site in jump_relus(self.read.side)]
-        _, wrong = check_external(self.hardened.skeleton, self.hardened.path)
-        self.findings += wrong
-        if self.original is None:
-            self.findings += check_alone(self.read, self.asked)
-            self.checked.append("record, jumps, function body, opset imports")
-            self.not_checked += WITHOUT_ORIGINAL
-            self.notes += filters_of_record(self.read)
+            return False
+        self._read = read
+        results.sites = {site.path: _described(site) for site in jump_relus(read.side)}
+        wrong = check_external(self._hardened.skeleton, self._hardened.path)
+        results.findings += wrong
+        if self._original is None:
+            results.findings += check_alone(read, self._asked)
+            results.checked.append("record, jumps, function body, opset imports")
+            results.not_checked += WITHOUT_ORIGINAL
+            results.notes += filters_of_record(read)
         else:
-            self._check_pair(self.original, self.read, external_is_sound=not wrong)
-        if not self._errors:
-            self.findings += check_validity(self.hardened, self.original)
-            self.checked.append("onnx.checker, strict shape inference")
+            self._check_pair(self._original, read, external_is_sound=not wrong)
+        if results.has_errors:
+            results.skip("onnx.checker, strict shape inference", "the structure has errors", rules.VALIDITY)
         else:
-            why = "the structure has errors"
-            self.not_checked.append(NotChecked("onnx.checker, strict shape inference", why, rules.VALIDITY))
+            results.findings += check_validity(self._hardened, self._original)
+            results.checked.append("onnx.checker, strict shape inference")
+        return True
 
     def _say_not_hardened(self) -> None:
         text = "has no JumpReLU, and no record that it was converted"
-        if self.original is not None:
-            check_structure(self.original.skeleton)
-            if _is_hardened(self.original, read_side(self.original.skeleton)):
+        if self._original is not None:
+            check_structure(self._original.skeleton)
+            if _is_hardened(self._original, read_side(self._original.skeleton)):
                 text += "; ORIGINAL has: the two are exchanged"
-        self.findings.append(finding(rules.NOT_HARDENED, text))
+        self._results.add(rules.NOT_HARDENED, text)
         others = tuple(rule for rule in rules.RULES if rule != rules.NOT_HARDENED)
-        self.not_checked.append(NotChecked("all else", "it is not hardened", others))
-        self.read = None
+        self._results.skip("all else", "it is not hardened", others)
 
     def _check_pair(self, original: Source, read: Hardened, *, external_is_sound: bool) -> None:
         if original.path is not None:
             data_files(original.skeleton, original.path)
-        self.findings += check_record(read)
+        self._results.findings += check_record(read)
         expected = self._expected(original, read)
         if expected is None:
             why = "there is no plan to compare with"
-            self.not_checked.append(NotChecked("the rest of the structure", why, rules.NEEDS_ORIGINAL))
+            self._results.skip("the rest of the structure", why, rules.NEEDS_ORIGINAL)
             return
         ours, theirs = expected.side, read.side
         if locations_of(ours.model) != locations_of(theirs.model):  # what their files are called is not compared
             ours, theirs = (read_side(without_locations(side.model)) for side in (ours, theirs))
         others = list(compare(ours, theirs))
-        self.findings += others
-        self.findings += compare_inline(
-            expected.buffer, expected.buffer.read, self.hardened.buffer, reader_of(self.hardened), same=not others
-        )
-        self.checked += [
+        self._results.findings += others
+        self._results.findings += compare_inline(expected.buffer, self._hardened, same=not others)
+        self._results.checked += [
             f"plan: {count(len(expected.plan.sites), 'site')}",
             "nodes, edges, names, order, constants, interface, declared types, metadata, functions, imports",
         ]
         if self._compare_external(original, is_sound=external_is_sound):
-            self.checked.append("weights, byte for byte")
+            self._results.checked.append("weights, byte for byte")
         self._say_what_the_record_decided(expected, read)
 
     def _compare_external(self, original: Source, *, is_sound: bool) -> bool:
         """Whether all external data were compared."""
-        ours, theirs = original.skeleton, self.hardened.skeleton
+        ours, theirs = original.skeleton, self._hardened.skeleton
         if not has_external(ours) and not has_external(theirs):
             return True
-        if original.path is None or self.hardened.path is None:
+        if original.path is None or self._hardened.path is None:
             text = "external data: a model in memory has no folder in which they lie; give its file"
-            self.findings.append(finding(rules.NOT_RUN, text))
+            self._results.add(rules.NOT_RUN, text)
             return False
         if is_sound:
-            self.findings += compare_external(ours, original.path.parent, theirs, self.hardened.path.parent)
+            self._results.findings += compare_external(ours, original.path.parent, theirs, self._hardened.path.parent)
         return is_sound
 
     def _expected(self, original: Source, read: Hardened) -> Expected | None:
         try:
-            return make_expected(original, read, self.asked)
+            return make_expected(original, read, self._asked)
         except OptionError as error:
-            if self.asked != Asked():
-                make_expected(original, without_filters(read), self.asked)  # raises if it is a mistake of who asks
+            if self._asked != Asked():
+                make_expected(original, without_filters(read), self._asked)  # raises if the arguments are the mistake
             # What the file records does not fit ORIGINAL.
-            self.findings.append(finding(rules.OTHER_ORIGINAL, f"what the file records does not fit ORIGINAL: {error}"))
+            self._results.add(rules.OTHER_ORIGINAL, f"what the file records does not fit ORIGINAL: {error}")
             return None
 
     def _say_what_the_record_decided(self, expected: Expected, read: Hardened) -> None:
         """The plan is held against the file, and must not quietly come from it."""
-        asked = self.asked.policy
+        asked = self._asked.policy
         if asked is None and POLICY in read.metadata and recorded_jump(read.metadata) is None:
-            text = "jumps by policy: the file records one and not what is in it; give --policy FILE"
-            self.findings.append(finding(rules.NOT_RUN, text))
-        self.notes += expected.from_record
+            text = "jumps by policy: the file records one and not what is in it; give `policy`"
+            self._results.add(rules.NOT_RUN, text)
+        self._results.notes += expected.from_record
         left = expected.left_by_record
         if left:
             named = ", ".join(left[:_NAMED]) + (f" and {len(left) - _NAMED} more" if len(left) > _NAMED else "")
             if asked is None:
-                self.notes.append(f"left alone by the record: {named}")
+                self._results.notes.append(f"left alone by the record: {named}")
             else:
                 text = f"left alone by a filter that the file records and nobody asked for: {named}"
-                self.findings.append(finding(rules.LEFT_BY_RECORD, text))
+                self._results.add(rules.LEFT_BY_RECORD, text)
         if expected.nothing_of:
             text = f"the plan converts no site, ORIGINAL has {expected.nothing_of} that could be"
-            self.findings.append(finding(rules.NOTHING_PLANNED, text))
+            self._results.add(rules.NOTHING_PLANNED, text)
 
-    def check_numbers(self, request: Request, *, keep_going: bool) -> None:
-        if self.read is None or (self._errors and not keep_going):
-            why = "the structure has errors (--keep-going)"
-            self.not_checked.append(NotChecked("numbers and running", why, rules.RUNNING))
-            return
-        result = check_running(self.original, self.read, request)
-        self.findings += result.findings
-        self.checked += result.checked
-        self.not_checked += result.not_checked
-        self.measurements += result.measurements
-        seen = result.sites
-        self.sites = [replace(site, **seen[site.path]) if site.path in seen else site for site in self.sites]
-
-    @property
-    def is_no_hardened_model(self) -> bool:
-        """Whether that was found, and there is nothing else to look at."""
-        return any(one.rule == rules.NOT_HARDENED for one in self.findings)
-
-    @property
-    def _errors(self) -> bool:
-        return any(one.severity == "error" for one in self.findings)
+    def check_numbers(self, options: RunOptions | None, *, keep_going: bool) -> None:
+        """Run the models; without options that was not asked for."""
+        if options is None:
+            self._results.skip("numbers and running", "not asked for (`run=False`)", rules.RUNNING)
+        elif self._read is None or (self._results.has_errors and not keep_going):
+            self._results.skip("numbers and running", "the structure has errors (`keep_going=True`)", rules.RUNNING)
+        else:
+            check_running(self._original, self._read, options, self._results)
 
     def report(self, seconds: float) -> CheckReport:
-        metadata = self.read.metadata if self.read is not None else {}
-        return CheckReport(
-            original=None if self.original is None else self.original.path,
-            hardened=self.hardened.path,
-            jump=self._jump_text(metadata),
-            target=metadata.get(TARGET, ""),
-            sites=tuple(self.sites),
-            findings=in_order(self.findings),
-            notes=tuple(self.notes),
-            checked=tuple(self.checked),
-            not_checked=tuple(dict.fromkeys(self.not_checked)),
-            measurements=tuple(self.measurements),
-            seconds=seconds,
-        )
+        """What was found."""
+        metadata = self._read.metadata if self._read is not None else {}
+        original = None if self._original is None else self._original.path
+        jump, target = self._jump_text(metadata), metadata.get(TARGET, "")
+        return self._results.report(original, self._hardened.path, jump, target, seconds)
 
     def _jump_text(self, metadata: Mapping[str, str]) -> str:
-        policy = self.asked.policy
+        policy = self._asked.policy
         if policy is not None and (policy.rules or policy.default is None):
             return "by policy (asked for)"
         if policy is not None and policy.default is not None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 
 import onnx
 from google.protobuf.message import Message
 
-from jr_onnx.checking import rules
 from jr_onnx.checking.compare_nodes import (
     Difference,
     Kind,
@@ -128,7 +127,8 @@ def _functions(ours: onnx.ModelProto, theirs: onnx.ModelProto) -> Iterator[Diffe
         yield from _imports(f"function {name}: opset import", one.opset_import, other.opset_import)
         for field in differing_fields(one, other, _FUNCTION_FIELDS):
             yield Difference(Kind.FUNCTION, f"function {name}: its {field}", "", "")
-        yield from _declared(f"function {name}: ", one.value_info, other.value_info)
+        subject = f"function {name}: the declared type of"
+        yield from _values_of(Kind.DECLARED_TYPE, subject, one.value_info, other.value_info)
 
 
 def _name(function: onnx.FunctionProto) -> str:
@@ -158,7 +158,7 @@ def _graph(where: str, ours: onnx.GraphProto, theirs: onnx.GraphProto, jumps: fr
     yield from _initializers(prefix, ours, theirs, jumps)
     yield from _interface(f"{prefix}input", ours.input, theirs.input)
     yield from _interface(f"{prefix}output", ours.output, theirs.output)
-    yield from _declared(prefix, ours.value_info, theirs.value_info)
+    yield from _values_of(Kind.DECLARED_TYPE, f"{prefix}the declared type of", ours.value_info, theirs.value_info)
     yield from _other(f"{prefix}the graph's", ours, theirs, _GRAPH_FIELDS)
 
 
@@ -212,58 +212,27 @@ def _place(tensor: onnx.TensorProto) -> str:
 def _interface(
     kind: str, ours: Iterable[onnx.ValueInfoProto], theirs: Iterable[onnx.ValueInfoProto]
 ) -> Iterator[Difference]:
-    wanted, found = {value.name: value for value in ours}, {value.name: value for value in theirs}
-    for name, here, there in in_one_only(wanted, found):
-        yield Difference(Kind.INTERFACE, f"{kind} '{name}'", here, there)
-    if wanted.keys() == found.keys() and list(wanted) != list(found):
+    yield from _values_of(Kind.INTERFACE, kind, ours, theirs)
+    wanted, found = [value.name for value in ours], [value.name for value in theirs]
+    if set(wanted) == set(found) and wanted != found:
         yield Difference(Kind.INTERFACE, f"the order of {kind}s", ", ".join(wanted), ", ".join(found))
-    for name in (name for name in wanted if name in found):
-        if wanted[name] != found[name]:
-            yield Difference(Kind.INTERFACE, f"{kind} '{name}'", *_types(wanted[name], found[name]))
 
 
-def _declared(
-    prefix: str, ours: Iterable[onnx.ValueInfoProto], theirs: Iterable[onnx.ValueInfoProto]
+def _values_of(
+    kind: Kind, subject: str, ours: Iterable[onnx.ValueInfoProto], theirs: Iterable[onnx.ValueInfoProto]
 ) -> Iterator[Difference]:
     wanted, found = {value.name: value for value in ours}, {value.name: value for value in theirs}
     for name, here, there in in_one_only(wanted, found):
-        yield Difference(Kind.DECLARED_TYPE, f"{prefix}the declared type of '{name}'", here, there)
-    for name in (name for name in wanted if name in found):
-        if wanted[name] != found[name]:
-            subject = f"{prefix}the declared type of '{name}'"
-            yield Difference(Kind.DECLARED_TYPE, subject, *_types(wanted[name], found[name]))
+        yield Difference(kind, f"{subject} '{name}'", here, there)
+    for name, value in wanted.items():
+        if name in found and value != found[name]:
+            yield Difference(kind, f"{subject} '{name}'", *_types(value, found[name]))
 
 
 def _types(ours: onnx.ValueInfoProto, theirs: onnx.ValueInfoProto) -> tuple[str, str]:
     """Both types; empty where the types are the same, and only doc strings or metadata differ."""
     one, other = type_text(ours), type_text(theirs)
     return (one, other) if one != other else ("", "")
-
-
-# --- Nothing but the sites changed: what HARDENED should be against what it is ----------------------------------------
-
-_RULES: Mapping[Kind, str] = {
-    Kind.SITE_NOT_CONVERTED: rules.UNCONVERTED,
-    Kind.SITE_CONVERTED: rules.UNPLANNED,
-    Kind.NODES: rules.NODES,
-    Kind.ORDER: rules.ORDER,
-    Kind.OPERATOR: rules.OPERATOR,
-    Kind.EDGE: rules.EDGE,
-    Kind.NODE_NAME: rules.NODE_NAME,
-    Kind.INITIALIZER: rules.INITIALIZER,
-    Kind.WEIGHTS: rules.WEIGHTS,
-    Kind.INTERFACE: rules.INTERFACE,
-    Kind.DECLARED_TYPE: rules.DECLARED_TYPE,
-    Kind.METADATA: rules.METADATA,
-    Kind.SOURCE: rules.OTHER_ORIGINAL,
-    Kind.FUNCTION: rules.FUNCTION,
-    Kind.BODY: rules.BODY,
-    Kind.OPSETS: rules.OPSETS,
-    Kind.IR_VERSION: rules.IR_VERSION,
-    Kind.JUMP: rules.JUMP,
-    Kind.EXTERNAL: rules.EXTERNAL,
-    Kind.OTHER: rules.OTHER,
-}
 
 
 def compare(expected: Side, hardened: Side) -> Iterator[Finding]:
@@ -274,4 +243,4 @@ def compare(expected: Side, hardened: Side) -> Iterator[Finding]:
             message = f"is a {difference.theirs} still"
         if difference.kind is Kind.SITE_CONVERTED:
             message = f"is a JumpReLU, but the plan leaves this {difference.ours} alone"
-        yield finding(_RULES[difference.kind], message, difference.node)
+        yield finding(difference.kind.rule, message, difference.node)

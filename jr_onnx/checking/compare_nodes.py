@@ -10,37 +10,41 @@ from enum import Enum
 import onnx
 from google.protobuf.message import Message
 
+from jr_onnx.checking import rules
 from jr_onnx.conversion.element_types import NUMPY_TYPES, type_name
-from jr_onnx.conversion.graph.scopes import Scope, graphs_in, own_domain
+from jr_onnx.conversion.graph.scopes import Scope, attribute_of, graphs_in, own_domain
 from jr_onnx.conversion.policy import jump_text
-from jr_onnx.conversion.sites.matchers import SiteKind, attribute_of, operator_name
+from jr_onnx.conversion.sites.matchers import SiteKind, operator_name
 from jr_onnx.conversion.sites.survey import Site
 from jr_onnx.conversion.sites.surveyed import Side
 
 
 class Kind(Enum):
-    """What a difference is about."""
+    """What a difference is about: a word for people, and the rule of `check` that it breaks."""
 
-    SITE_NOT_CONVERTED = "Relu, not JumpReLU"
-    SITE_CONVERTED = "JumpReLU, not Relu"
-    NODES = "nodes"
-    ORDER = "order of nodes"
-    OPERATOR = "operator"
-    EDGE = "edge"
-    NODE_NAME = "name of a node"
-    INITIALIZER = "initializer"
-    WEIGHTS = "weights"
-    INTERFACE = "interface"
-    DECLARED_TYPE = "declared type"
-    METADATA = "jr_onnx metadata"
-    SOURCE = "source of the conversion"
-    FUNCTION = "function"
-    BODY = "body of JumpReLU"
-    OPSETS = "opset import"
-    IR_VERSION = "IR version"
-    JUMP = "jump"
-    EXTERNAL = "external data"
-    OTHER = "other"
+    SITE_NOT_CONVERTED = "Relu, not JumpReLU", rules.UNCONVERTED
+    SITE_CONVERTED = "JumpReLU, not Relu", rules.UNPLANNED
+    NODES = "nodes", rules.NODES
+    ORDER = "order of nodes", rules.ORDER
+    OPERATOR = "operator", rules.OPERATOR
+    EDGE = "edge", rules.EDGE
+    NODE_NAME = "name of a node", rules.NODE_NAME
+    INITIALIZER = "initializer", rules.INITIALIZER
+    WEIGHTS = "weights", rules.WEIGHTS
+    INTERFACE = "interface", rules.INTERFACE
+    DECLARED_TYPE = "declared type", rules.DECLARED_TYPE
+    METADATA = "jr_onnx metadata", rules.METADATA
+    SOURCE = "source of the conversion", rules.OTHER_ORIGINAL
+    FUNCTION = "function", rules.FUNCTION
+    BODY = "body of JumpReLU", rules.BODY
+    OPSETS = "opset import", rules.OPSETS
+    IR_VERSION = "IR version", rules.IR_VERSION
+    JUMP = "jump", rules.JUMP
+    EXTERNAL = "external data", rules.EXTERNAL
+    OTHER = "other", rules.OTHER
+
+    def __init__(self, text: str, rule: str) -> None:
+        self.text, self.rule = text, rule
 
 
 @dataclass(frozen=True)

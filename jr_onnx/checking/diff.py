@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import html
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import resources
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +85,8 @@ class DiffReport:
     sites: tuple[SiteChange, ...]
     sites_unchanged: int
     others: tuple[OtherChange, ...]
-    drawing_before: Drawing = field(repr=False)
-    drawing_after: Drawing = field(repr=False)
+    drawing_before: tuple[DrawnNode, ...] = field(repr=False)
+    drawing_after: tuple[DrawnNode, ...] = field(repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the drawings, in types that JSON has."""
@@ -118,7 +119,7 @@ def _side(source: Source) -> Side:
 
 
 def _report(first: Source, second: Source, ours: Side, theirs: Side) -> DiffReport:
-    drawing_before, drawing_after = drawing_of(ours), drawing_of(theirs)
+    our_numbers, their_numbers = _numbers(ours), _numbers(theirs)
     both = [(site, theirs.sites[key]) for key, site in ours.sites.items() if key in theirs.sites]
     changed = [pair for pair in both if _described(pair[0]) != _described(pair[1])]
     sites = tuple(
@@ -130,20 +131,21 @@ def _report(first: Source, second: Source, ours: Side, theirs: Side) -> DiffRepo
             after=_described(there)[0],
             jump_before=_described(here)[1],
             jump_after=_described(there)[1],
-            nodes_before=drawing_before.numbers(here),
-            nodes_after=drawing_after.numbers(there),
+            nodes_before=tuple(our_numbers[here.scope][index] for index in here.nodes),
+            nodes_after=tuple(their_numbers[there.scope][index] for index in there.nodes),
         )
         for here, there in changed
     )
     shown = {there.path for _, there in changed}
     others = tuple(
-        OtherChange(one.kind.value, one.subject, one.ours, one.theirs, one.node)
+        OtherChange(one.kind.text, one.subject, one.ours, one.theirs, one.node)
         for one in differences(ours, theirs)
         if one.kind not in (Kind.SITE_CONVERTED, Kind.SITE_NOT_CONVERTED)
         and not (one.kind is Kind.JUMP and one.node in shown)
     )
     unchanged = len(both) - len(changed)
-    return DiffReport(first.path, second.path, sites, unchanged, others, drawing_before, drawing_after)
+    drawings = _drawing(ours, our_numbers), _drawing(theirs, their_numbers)
+    return DiffReport(first.path, second.path, sites, unchanged, others, *drawings)
 
 
 def _described(site: Site) -> tuple[str, str | None]:
@@ -156,54 +158,30 @@ def _described(site: Site) -> tuple[str, str | None]:
 
 # --- A model as nodes and edges to draw: one number a node over all scopes, edges by number ---------------------------
 
-
-@dataclass(frozen=True)
-class DrawnNode:
-    """One node.
-
-    Attributes:
-        operator: with its domain where that is not ONNX's own.
-        label: its name, or its operator and index.
-        scope: the path of the scope.
-        before: the numbers of the nodes that it reads from; graph inputs and constants have none.
-    """
-
-    operator: str
-    label: str
-    scope: str
-    before: tuple[int, ...]
+#: The operator (with its domain where that is not ONNX's own), the name (or operator and index), the path of the scope,
+#: and the numbers of the nodes that it reads from; graph inputs and constants have none.
+DrawnNode = tuple[str, str, str, tuple[int, ...]]
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """All nodes of a model, the main graph's first."""
-
-    nodes: tuple[DrawnNode, ...]
-    starts: Mapping[Scope, int] = field(repr=False)
-
-    def numbers(self, site: Site) -> tuple[int, ...]:
-        """The numbers of a site's nodes."""
-        return tuple(self.starts[site.scope] + index for index in site.nodes)
-
-
-def drawing_of(side: Side) -> Drawing:
+def _drawing(side: Side, numbers: Mapping[Scope, range]) -> tuple[DrawnNode, ...]:
     """All nodes and edges of a model, in and out of the bodies of nodes."""
-    starts: dict[Scope, int] = {}
-    total = 0
-    for scope in side.scopes:
-        starts[scope] = total
-        total += len(scope.nodes)
-    givers: dict[Scope, dict[str, int]] = {
-        scope: {name: starts[scope] + i for i, node in enumerate(scope.nodes) for name in node.output if name}
-        for scope in side.scopes
+    givers = {
+        scope: {name: number for number, node in zip(own, scope.nodes, strict=True) for name in node.output if name}
+        for scope, own in numbers.items()
     }
     nodes = []
     for scope in side.scopes:
-        for index, node in enumerate(scope.nodes):
+        for label, node in zip(scope.labels, scope.nodes, strict=True):
             found = (_giver(givers, scope, name) for name in used_names(node))
             before = tuple(dict.fromkeys(number for number in found if number is not None))
-            nodes.append(DrawnNode(operator_name(node), scope.labels[index], scope.path, before))
-    return Drawing(tuple(nodes), starts)
+            nodes.append((operator_name(node), label, scope.path, before))
+    return tuple(nodes)
+
+
+def _numbers(side: Side) -> dict[Scope, range]:
+    """The numbers of each scope's nodes."""
+    ends = [0, *accumulate(len(scope.nodes) for scope in side.scopes)]
+    return {scope: range(start, end) for scope, (start, end) in zip(side.scopes, pairwise(ends), strict=True)}
 
 
 def _giver(givers: Mapping[Scope, Mapping[str, int]], scope: Scope, name: str) -> int | None:
@@ -237,14 +215,9 @@ def to_html(report: DiffReport) -> str:
     return template.replace("@TITLE@", html.escape(f"{before} | {after}")).replace("@DATA@", text)
 
 
-def _nodes(drawing: Drawing, operators: dict[str, int], scopes: dict[str, int]) -> list[list[object]]:
-    """[operator, label, scope, numbers of the nodes before], operators and scopes as numbers in a table of names."""
+def _nodes(drawing: Iterable[DrawnNode], operators: dict[str, int], scopes: dict[str, int]) -> list[list[object]]:
+    """The nodes, with operators and scopes as numbers in a table of names."""
     return [
-        [
-            operators.setdefault(node.operator, len(operators)),
-            node.label,
-            scopes.setdefault(node.scope, len(scopes)),
-            list(node.before),
-        ]
-        for node in drawing.nodes
+        [operators.setdefault(operator, len(operators)), label, scopes.setdefault(scope, len(scopes)), list(before)]
+        for operator, label, scope, before in drawing
     ]

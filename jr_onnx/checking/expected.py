@@ -157,7 +157,7 @@ def make_expected(original: Source, hardened: Hardened, asked: Asked) -> Expecte
 
 
 def recorded_jump(metadata: Mapping[str, str]) -> float | None:
-    """The one jump that a file records; None where it records none, a policy, or what is no jump."""
+    """The one jump that a file records; None where it records none, a policy, or what is not a jump."""
     try:
         jump = float(metadata[JUMP])
         as_jump(jump)
@@ -194,7 +194,7 @@ def _is_left_by_record(site: Site, options: Options, asked: Asked) -> bool:
 def _from_record(options: Options, asked: Asked) -> tuple[str, ...]:
     notes = []
     if options.jump_input is not None and asked.jump_input is None:
-        notes.append(f"jump input by the record: '{options.jump_input}', which who runs the model can set")
+        notes.append(f"jump input by the record: '{options.jump_input}', which whoever runs the model can set")
     if options.clip and asked.clip is None:
         notes.append("by the record Clip(0, c) is converted too")
     return tuple(notes)

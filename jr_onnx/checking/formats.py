@@ -31,7 +31,7 @@ def name_of(report: CheckReport) -> str:
 
 def _one(report: CheckReport) -> str:
     against = f" against {report.original}" if report.original is not None else ""
-    lines = [f"{name_of(report)}{against}"]
+    lines = [f"{verdict(report)}: {name_of(report)}{against} ({report.seconds:.2f} s)"]
     if report.target or report.sites:
         lines.append(f"{count(len(report.sites), 'site')}, target {report.target or 'unknown'}, jump {report.jump}")
     lines += _findings(report)
@@ -39,7 +39,6 @@ def _one(report: CheckReport) -> str:
     lines += [f"measured: {measurement_text(one)}" for one in report.measurements]
     lines += [f"checked: {what}" for what in (*report.checked, *_sites(report))]
     lines += [f"not checked: {one.what}: {one.why}" for one in report.not_checked]
-    lines.append(f"{verdict(report)} ({report.seconds:.2f} s)")
     return "\n".join(map(printable, lines))
 
 
@@ -56,21 +55,15 @@ def measurement_text(one: Measurement) -> str:
 
 
 def _findings(report: CheckReport) -> list[str]:
-    by_rule: dict[str, int] = {}
-    rows: list[tuple[str, ...]] = []
-    hidden: list[str] = []
-    fixes: dict[str, None] = {}
+    by_rule: dict[str, list[Finding]] = {}
     for one in report.findings:
-        by_rule[one.rule] = by_rule.get(one.rule, 0) + 1
-        if by_rule[one.rule] <= _LISTED:
-            where = f"{one.node}: " if one.node else ""
-            rows.append((one.severity, one.rule, one.about.name, f"{where}{one.message}"))
-            fixes[f"fix {one.rule}: {one.about.fix}"] = None
-    for rule, number in by_rule.items():
-        if number > _LISTED:
-            hidden.append(f"{rule}: {number - _LISTED} more (--format json lists all)")
-    listed = table(rows[0], rows[1:]) if rows else []
-    return [*listed, *hidden, *fixes]
+        by_rule.setdefault(one.rule, []).append(one)
+    listed = [one for group in by_rule.values() for one in group[:_LISTED]]
+    rows = [(one.severity, one.rule, one.about.name, one.text) for one in listed]
+    hidden = {rule: len(group) - _LISTED for rule, group in by_rule.items()}
+    more = [f"{rule}: {number} more (--format json lists all)" for rule, number in hidden.items() if number > 0]
+    fixes = [f"fix {rule}: {RULES[rule].fix}" for rule in by_rule]
+    return [*(table(rows[0], rows[1:]) if rows else ()), *more, *fixes]
 
 
 def _sites(report: CheckReport) -> list[str]:
@@ -101,8 +94,7 @@ def to_github(reports: tuple[CheckReport, ...]) -> str:
 def _command(one: Finding, report: CheckReport) -> str:
     file = f"file={_property(str(report.hardened))}," if report.hardened is not None else ""
     title = _property(f"{one.rule} {one.about.name}")
-    where = f"{one.node}: " if one.node else ""
-    return f"::{one.severity} {file}title={title}::{_data(f'{where}{one.message} ({one.about.fix})')}"
+    return f"::{one.severity} {file}title={title}::{_data(f'{one.text} ({one.about.fix})')}"
 
 
 def _data(text: str) -> str:
@@ -162,7 +154,7 @@ def _suite(report: CheckReport) -> ET.Element:
         case = ET.SubElement(suite, "testcase", classname="jr-onnx check", name=f"{rule.id} {rule.name}", time="0")
         found = [one for one in report.findings if one.rule == rule.id]
         if found:
-            text = "\n".join(f"{one.node}: {one.message}" if one.node else one.message for one in found)
+            text = "\n".join(one.text for one in found)
             failure = ET.SubElement(case, "failure", message=_clean(text.splitlines()[0]), type=found[0].severity)
             failure.text = _clean(f"{text}\n\n{rule.means}\nfix: {rule.fix}")
         elif rule.id in skipped:
@@ -231,7 +223,7 @@ def _result(one: Finding, report: CheckReport) -> dict[str, Any]:
         "ruleId": one.rule,
         "ruleIndex": list(RULES).index(one.rule),
         "level": one.severity,
-        "message": {"text": f"{one.node}: {one.message}" if one.node else one.message},
+        "message": {"text": one.text},
         "locations": [location] if location else [],
         "partialFingerprints": {"ruleAndNode/v1": f"{one.rule}:{one.node}:{one.message}"},
     }
@@ -241,8 +233,6 @@ def _uri(path: Path) -> str:
     """Relative where the path is, which code scanning takes from the root of the repository; else file://."""
     return path.as_uri() if path.is_absolute() else quote(path.as_posix())
 
-
-# --- One report, written for people and for machines; each format is one function from the report to text -------------
 
 Format = Literal["text", "json", "junit", "sarif", "github"]
 FORMATS: tuple[Format, ...] = get_args(Format)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from math import inf, isfinite
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from jr_onnx.checking import rules
 from jr_onnx.checking.expected import Hardened, JumpsByPath
-from jr_onnx.checking.report import Finding, Measurement, NotChecked, finding
+from jr_onnx.checking.report import Results
 from jr_onnx.conversion.convert import convert
 from jr_onnx.conversion.element_types import BFLOAT16, DOUBLE, FLOAT, FLOAT16
 from jr_onnx.conversion.forms.table import TARGETS
@@ -36,7 +36,7 @@ from jr_onnx.files.splice import Piece
 from jr_onnx.runtime.agreement import why_random
 from jr_onnx.runtime.execution import ALL, DISABLED, CannotRunError, Session, Way
 from jr_onnx.runtime.inputs import Sample
-from jr_onnx.runtime.instrumented import Workspace, nudged, set_apart
+from jr_onnx.runtime.instrumented import Workspace, scaled, set_apart
 
 #: One unit in the last place, relative, of the types that a CPU computes in float.
 _HALF = {FLOAT16: 2.0**-10, BFLOAT16: 2.0**-7}
@@ -47,33 +47,23 @@ _COPIED = (FLOAT, DOUBLE)
 #: NumPy's kinds of what is compared: floating-point numbers, integers and booleans.
 _COMPARED = "fiub"
 
-Runs = list[dict[str, npt.NDArray[Any]]]
-Values = Sequence[npt.NDArray[Any]]
+Array = npt.NDArray[Any]
+Runs = list[dict[str, Array]]
+Values = Sequence[Array]
 
 
-@dataclass
-class ModelNumbers:
-    """What came of it; `checked` says at which jumps an output was compared."""
-
-    findings: list[Finding] = field(default_factory=list)
-    measurements: list[Measurement] = field(default_factory=list)
-    not_checked: list[NotChecked] = field(default_factory=list)
-    checked: dict[str, str] = field(default_factory=dict)
-
-
-def check_model(
-    original: Source, hardened: Hardened, samples: Sequence[Sample], way: Way, space: Workspace
-) -> ModelNumbers:
+def check_outputs(
+    original: Source, hardened: Hardened, samples: Sequence[Sample], way: Way, space: Workspace, results: Results
+) -> None:
     """Run both models on the same samples.
 
     Raises:
         CannotRunError: ORIGINAL or HARDENED does not run.
     """
-    result = ModelNumbers()
     random = why_random(original.skeleton) or why_random(hardened.model)
     if random:
-        result.not_checked.append(NotChecked("outputs against the original's", random, rules.WHOLE))
-        return result
+        results.skip("outputs against the original's", random, rules.WHOLE)
+        return
     before, after = space.plain(original, "original"), space.plain(hardened.source, "hardened")
     ours, theirs = _runs(before, samples, way), _runs(after, samples, way)
     names = []
@@ -81,11 +71,16 @@ def check_model(
         if name in ours[0] and name in theirs[0] and ours[0][name].dtype.kind in _COMPARED:
             names.append(name)
         else:
-            result.not_checked.append(NotChecked(f"output '{name}'", "only numbers and booleans are compared"))
-    if names:
-        _compare(names, ours, theirs, result)
-        _at_zero(names, original, hardened, samples, way, space, result)
-    return result
+            results.skip(f"output '{name}'", "only numbers and booleans are compared")
+    if not names:
+        return
+    _compare(names, ours, theirs, way, results)
+    results.covered.add(rules.NEW_NAN)
+    at_zero = _at_zero(names, original, hardened, samples, way, space, results)
+    if at_zero:
+        results.covered.add(rules.JUMP_ZERO)
+    jumps = "at the jump and at jump 0" if at_zero else "at the jump"
+    results.checked.append(f"outputs against the original's, {jumps} ({way})")
 
 
 def _runs(path: Path, samples: Sequence[Sample], way: Way) -> Runs:
@@ -93,9 +88,9 @@ def _runs(path: Path, samples: Sequence[Sample], way: Way) -> Runs:
     return [session.run(sample.feeds) for sample in samples]
 
 
-def _compare(names: Sequence[str], ours: Runs, theirs: Runs, result: ModelNumbers) -> None:
+def _compare(names: Sequence[str], ours: Runs, theirs: Runs, way: Way, results: Results) -> None:
     """At the jump: how far the outputs moved."""
-    agreed: list[npt.NDArray[Any]] = []
+    agreed: list[Array] = []
     for name in names:
         moved, size, equal = 0.0, 0.0, []
         for one, other in ((run[name], theirs[number][name]) for number, run in enumerate(ours)):
@@ -108,21 +103,19 @@ def _compare(names: Sequence[str], ours: Runs, theirs: Runs, result: ModelNumber
                 continue
             fresh = np.isnan(b) & ~np.isnan(a)
             if fresh.any():
-                result.findings.append(finding(rules.NEW_NAN, f"output '{name}': {int(fresh.sum())} new NaN"))
+                results.add(rules.NEW_NAN, f"output '{name}': {int(fresh.sum())} new NaN")
             if a.ndim == 2 and a.shape[0] and a.shape[1] > 1 and not np.isnan(a).any() and not np.isnan(b).any():
                 agreed.append(a.argmax(1) == b.argmax(1))
         if equal:
-            result.measurements.append(Measurement(f"output '{name}', share of equal values", float(np.mean(equal))))
+            results.measure(f"output '{name}', share of equal values ({way})", float(np.mean(equal)))
         else:
-            result.measurements.append(Measurement(f"output '{name}' moved by at most", moved))
-            result.measurements.append(Measurement(f"output '{name}' of the original, largest", size))
+            results.measure(f"output '{name}' moved by at most ({way})", moved)
+            results.measure(f"output '{name}' of the original, largest ({way})", size)
     if agreed:
-        share = float(np.concatenate(agreed).mean())
-        result.measurements.append(Measurement("top-1 agreement on these inputs", share))
-    result.checked[rules.NEW_NAN] = "at the jump"
+        results.measure(f"top-1 agreement on these inputs ({way})", float(np.concatenate(agreed).mean()))
 
 
-def _spread(runs: Sequence[npt.NDArray[Any]]) -> float:
+def _spread(runs: Sequence[Array]) -> float:
     """The largest difference between any two of these outputs, in float64.
 
     It is infinite where their shapes differ, where one but not all are NaN, and where infinities differ.
@@ -136,7 +129,7 @@ def _spread(runs: Sequence[npt.NDArray[Any]]) -> float:
     return float(np.max(np.where(some & ~every, inf, apart), initial=0.0))
 
 
-def _largest(array: npt.NDArray[Any]) -> float:
+def _largest(array: Array) -> float:
     return float(np.max(np.abs(array[np.isfinite(array)]), initial=0.0))
 
 
@@ -147,28 +140,41 @@ def _at_zero(
     samples: Sequence[Sample],
     way: Way,
     space: Workspace,
-    result: ModelNumbers,
-) -> None:
-    """At jump 0, where no output may move further than ORIGINAL's own do; JumpReLUs of its own are at 0 as well."""
-    # A jump that is an input is 0 by its default then, and what --data has for it would set it again.
+    results: Results,
+) -> bool:
+    """At jump 0, where no output may move further than ORIGINAL's own do; JumpReLUs of its own are at 0 as well.
+
+    Returns:
+        Whether an output could be compared.
+    """
+    # A jump that is an input is 0 by its default then, and what `data` has for it would set it again.
     jump_input = hardened.metadata.get(JUMP_INPUT, "")
     samples = [replace(sample, feeds={k: v for k, v in sample.feeds.items() if k != jump_input}) for sample in samples]
-    goal = space.path("hardened", "zero")
+    path = space.path("hardened", "zero")
     try:
-        _convert_to_zero(hardened, goal, space)
-        zero = {level: _runs(goal, samples, Way(way.provider, way.library, level)) for level in (DISABLED, ALL)}
+        _convert_to_zero(hardened, path, space)
+        zero = {level: _runs(path, samples, replace(way, level=level)) for level in (DISABLED, ALL)}
     except (JrOnnxError, CannotRunError) as error:
-        result.findings.append(finding(rules.NOT_RUN, f"outputs at jump 0: {error}"))
-        return
+        results.not_run("outputs at jump 0", error)
+        return False
     finally:
-        space.drop(goal)
+        space.drop(path)
     with _without_jumps(original, space) as plain:
         runs = _runs_of_original(plain, samples, way, space)
+    compared = False
     for name in names:
         ours = [[outputs[name] for outputs in run] for run in runs]
         theirs = {level: [outputs[name] for outputs in run] for level, run in zero.items()}
-        judge = _judge_floats if ours[0][0].dtype.kind == "f" else _judge_exact
-        judge(name, ours, theirs, result)
+        bounded = all(run.shape == each[0].shape for each in zip(*ours, strict=True) for run in each)
+        if bounded and ours[0][0].dtype.kind == "f":
+            bounded = _judge_floats(name, ours, theirs, way, results)
+        elif bounded:
+            _judge_exact(name, ours, theirs, results)
+        if not bounded:
+            why = "the original's own runs differ without bound, so there is no tolerance"
+            results.not_run(f"output '{name}' at jump 0", why)
+        compared |= bounded
+    return compared
 
 
 @contextmanager
@@ -191,7 +197,7 @@ def _runs_of_original(original: Source, samples: Sequence[Sample], way: Way, spa
     sites = read_side(original.skeleton).sites.values()
     apart = [site for site in sites if not site.scope.path and site.element_type in _COPIED]
     half = [site for site in sites if site.element_type in _HALF]
-    copies = {"apart": set_apart(original, apart), **_nudged(original, half)}
+    copies = {"apart": set_apart(original, apart), **_scaled(original, half)}
     ways = [Way(way.provider, False, level) for level in (ALL, DISABLED)]
     runs = [_runs(space.plain(original, "original"), samples, one) for one in ways]
     for name, pieces in copies.items():
@@ -201,13 +207,13 @@ def _runs_of_original(original: Source, samples: Sequence[Sample], way: Way, spa
     return runs
 
 
-def _nudged(original: Source, sites: Sequence[Site]) -> dict[str, list[Piece]]:
+def _scaled(original: Source, sites: Sequence[Site]) -> dict[str, list[Piece]]:
     """Copies of ORIGINAL in which the half-precision Relus of the main graph give a little more, and a little less."""
     main = [site for site in sites if not site.scope.path and site.kind is not SiteKind.RECURRENT]
     if not main:
         return {}
     unit = max(_HALF[site.element_type] for site in main)
-    return {"more": nudged(original, main, 1 + unit), "less": nudged(original, main, 1 - unit)}
+    return {"more": scaled(original, main, 1 + unit), "less": scaled(original, main, 1 - unit)}
 
 
 def _convert_to_zero(hardened: Hardened, goal: Path, space: Workspace) -> None:
@@ -225,42 +231,30 @@ def _convert_to_zero(hardened: Hardened, goal: Path, space: Workspace) -> None:
     )
 
 
-def _judge_floats(name: str, ours: Sequence[Values], theirs: Mapping[str, Values], result: ModelNumbers) -> None:
-    """`ours` by way and sample, `theirs` by optimisation level and sample."""
+def _judge_floats(name: str, ours: Sequence[Values], theirs: Mapping[str, Values], way: Way, results: Results) -> bool:
+    """`ours` by way and sample, `theirs` by optimisation level and sample; false where there is no tolerance."""
     worst, allowed = 0.0, 0.0
     for index, reference in enumerate(ours[0]):
         wide = [run[index].astype(np.float64) for run in ours]
         tolerance = _spread(wide) + float(np.finfo(reference.dtype).eps) * _largest(wide[0])
         if not isfinite(tolerance):
-            result.findings.append(_unstable(name))
-            return
+            return False
         for level, outputs in theirs.items():
             found = _spread([wide[0], outputs[index].astype(np.float64)])
             worst, allowed = max(worst, found), max(allowed, tolerance)
             if found > tolerance:
                 text = f"output '{name}' differs by {found:.3g} at {level}, the tolerance is {tolerance:.3g}"
-                result.findings.append(finding(rules.JUMP_ZERO, text))
-    result.measurements.append(Measurement(f"output '{name}' at jump 0 differs by at most", worst))
-    result.measurements.append(Measurement(f"output '{name}' at jump 0, tolerance", allowed))
-    result.checked[rules.JUMP_ZERO] = "at jump 0"
+                results.add(rules.JUMP_ZERO, text)
+    results.measure(f"output '{name}' at jump 0 differs by at most ({way})", worst)
+    results.measure(f"output '{name}' at jump 0, tolerance ({way})", allowed)
+    return True
 
 
-def _judge_exact(name: str, ours: Sequence[Values], theirs: Mapping[str, Values], result: ModelNumbers) -> None:
+def _judge_exact(name: str, ours: Sequence[Values], theirs: Mapping[str, Values], results: Results) -> None:
     """Integers and booleans: each value must lie among those that ORIGINAL itself gives."""
-    for index in range(len(ours[0])):
-        runs = [run[index] for run in ours]
-        if any(run.shape != runs[0].shape for run in runs):
-            result.findings.append(_unstable(name))
-            return
+    for index, runs in enumerate(zip(*ours, strict=True)):
         low, high = np.minimum.reduce(runs), np.maximum.reduce(runs)
         for level, outputs in theirs.items():
             found = outputs[index]
-            same = found.shape == low.shape and bool(((low <= found) & (found <= high)).all())
-            if not same:
-                result.findings.append(finding(rules.JUMP_ZERO, f"output '{name}' is not the original's at {level}"))
-    result.checked[rules.JUMP_ZERO] = "at jump 0"
-
-
-def _unstable(name: str) -> Finding:
-    text = f"output '{name}' at jump 0: the original's own runs differ without bound, so there is no tolerance"
-    return finding(rules.NOT_RUN, text)
+            if found.shape != low.shape or not ((low <= found) & (found <= high)).all():
+                results.add(rules.JUMP_ZERO, f"output '{name}' is not the original's at {level}")

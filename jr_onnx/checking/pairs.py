@@ -21,7 +21,7 @@ Pair = tuple[Path | None, Path]
 def pairs_of(models: Sequence[Path]) -> list[Pair]:
     """A pair for each hardened model; models that are not hardened are left out.
 
-    A model is hardened if its name, its record or a node of it says so: who strips one of them must not escape.
+    A model is hardened if its name, its record or a node of it says so: removing one of them must not hide it.
     `NAME.onnx` beside `NAME.jumprelu.onnx` is its original, and stands for it: if only the original is given, the pair
     is checked. A file that cannot be read is taken for hardened; to open it tells why.
     """

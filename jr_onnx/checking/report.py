@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from jr_onnx.checking.rules import RULES, Rule, Severity
+from jr_onnx.checking.rules import NOT_RUN, RULES, Rule, Severity
 
 #: From which severity on a finding makes the exit code 1.
 FailOn = Literal["error", "warning"]
@@ -35,6 +34,11 @@ class Finding:
     def about(self) -> Rule:
         """The rule: what it means, why it matters, how to fix it."""
         return RULES[self.rule]
+
+    @property
+    def text(self) -> str:
+        """The message, with the node that it is about in front."""
+        return f"{self.node}: {self.message}" if self.node else self.message
 
 
 def finding(rule: str, message: str, node: str = "") -> Finding:
@@ -79,7 +83,7 @@ class CheckedSite:
     Attributes:
         path: the scope path of its node.
         form: what it is written as.
-        jump: as the file has it: a number, or a range for one jump a channel; "unknown" if it is no constant.
+        jump: as the file has it: a number, or a range for one jump a channel; "unknown" if it is not a constant.
         how: how its numbers were checked: "in place", "in place, functions inlined", "lifted", or "" for not at all.
         values: how many values were compared.
         exercised: whether a value in the model's own runs was above the jump; None where nothing was run in place.
@@ -104,7 +108,7 @@ class CheckReport:
         target: what JumpReLU is written as, as recorded.
         sites: every JumpReLU of the hardened model.
         findings: what is wrong, errors first.
-        notes: what the plan has from the hardened file's own record, and who reads the report should know.
+        notes: what the plan took from the hardened file's own record.
         checked: what was looked at, in order.
         not_checked: what was not, and why.
         measurements: how far the outputs moved, latencies.
@@ -150,7 +154,58 @@ class CheckReport:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
-def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Errors before warnings, by rule, each once; within a rule in the order in which they were found."""
-    unique = dict.fromkeys(findings)
-    return tuple(sorted(unique, key=lambda one: (one.severity != "error", one.rule)))
+@dataclass
+class Results:
+    """What a check has found so far; each part of the check adds to it.
+
+    Attributes:
+        sites: by path.
+        covered: the rules that the runs of the model have looked at.
+    """
+
+    findings: list[Finding] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    checked: list[str] = field(default_factory=list)
+    not_checked: list[NotChecked] = field(default_factory=list)
+    measurements: list[Measurement] = field(default_factory=list)
+    sites: dict[str, CheckedSite] = field(default_factory=dict)
+    covered: set[str] = field(default_factory=set)
+
+    def add(self, rule: str, message: str, node: str = "") -> None:
+        """A finding."""
+        self.findings.append(finding(rule, message, node))
+
+    def not_run(self, what: str, why: object) -> None:
+        """A check that was asked for and could not run."""
+        self.add(NOT_RUN, f"{what}: {why}")
+
+    def skip(self, what: str, why: str, rules: tuple[str, ...] = ()) -> None:
+        """Something that is not looked at."""
+        self.not_checked.append(NotChecked(what, why, rules))
+
+    def measure(self, name: str, value: float, unit: str = "") -> None:
+        """A number."""
+        self.measurements.append(Measurement(name, value, unit))
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether a finding is an error."""
+        return any(one.severity == "error" for one in self.findings)
+
+    def report(
+        self, original: Path | None, hardened: Path | None, jump: str = "", target: str = "", seconds: float = 0.0
+    ) -> CheckReport:
+        """All of it: errors before warnings, by rule, each once, and within a rule in the order of finding."""
+        return CheckReport(
+            original=original,
+            hardened=hardened,
+            jump=jump,
+            target=target,
+            sites=tuple(self.sites.values()),
+            findings=tuple(sorted(dict.fromkeys(self.findings), key=lambda one: (one.severity != "error", one.rule))),
+            notes=tuple(self.notes),
+            checked=tuple(self.checked),
+            not_checked=tuple(dict.fromkeys(self.not_checked)),
+            measurements=tuple(self.measurements),
+            seconds=seconds,
+        )

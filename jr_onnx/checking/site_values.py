@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnx
 
 from jr_onnx.checking import rules
-from jr_onnx.checking.report import Finding, NotChecked, finding
+from jr_onnx.checking.report import Results
 from jr_onnx.conversion.element_types import BFLOAT16, FLOAT16, NUMPY_TYPES
 from jr_onnx.conversion.forms.table import BODIES, HARD_SIGMOID, JUMP_RELU, RELU_GREATER, THRESHOLDED_RELU, Form
 from jr_onnx.conversion.graph.names import DOMAIN
@@ -26,68 +26,34 @@ from jr_onnx.runtime.instrumented import Runnable, Workspace, as_float, count_of
 _EDGES = (0.0, -0.0, 1.0, -1.0, 0.5, 1e-3, -1e4, 1e4, np.inf, -np.inf, np.nan)
 
 
-#: What the values of so many sites may take in memory, in bytes; and how many sites are looked at in one session, whose
-#: start takes onnxruntime a time that grows with the square of its outputs.
+#: How many bytes the values of the sites of one session may take, and how many sites it may have: the time in which
+#: onnxruntime starts one grows with the square of its outputs.
 _ROOM, _SITES = 1 << 27, 256
 
 #: Sites by the path in the hardened model.
 Sites = Sequence[tuple[str, Site]]
 
 
-@dataclass
-class SiteNumbers:
-    """What came of it.
-
-    Attributes:
-        values: path -> how many values were compared.
-        exercised: paths at which a value was above the jump.
-        how: path -> how the site was checked.
-    """
-
-    findings: list[Finding] = field(default_factory=list)
-    not_checked: list[NotChecked] = field(default_factory=list)
-    values: dict[str, int] = field(default_factory=dict)
-    exercised: set[str] = field(default_factory=set)
-    how: dict[str, str] = field(default_factory=dict)
-
-    def note(self, path: str, wrong: str, compared: int, where: str, how: str) -> None:
-        """Take note of what came of one comparison: the first value that is wrong, of so many."""
-        if not compared:
-            return
-        self.how[path] = how
-        if wrong:
-            self.findings.append(finding(rules.SITE_VALUES, f"{wrong}; {where}", path))
-        self.values[path] = self.values.get(path, 0) + compared
-
-    def exercise(self, path: str, x: Array, jump: Array) -> None:
-        """Take note of whether a value of a run that could exercise the site is above its jump."""
-        with np.errstate(invalid="ignore"):
-            if bool((x.astype(np.float64) > np.asarray(jump, np.float64)).any()):
-                self.exercised.add(path)
-
-
-def check_sites(model: Runnable, sampler: Sampler, samples: int, ways: Sequence[Way], space: Workspace) -> SiteNumbers:
+def check_sites(
+    model: Runnable, sampler: Sampler, samples: int, ways: Sequence[Way], space: Workspace, results: Results
+) -> None:
     """Run every site in every way.
 
     Raises:
         CannotRunError: the copies that are run cannot be written.
     """
-    result = SiteNumbers()
     known: list[tuple[str, Site]] = []
-    for name, site in model.sites:
+    for path, site in model.sites:
         why = _unknown(site)
         if why:
-            result.findings.append(finding(rules.NOT_RUN, f"its values cannot be compared: {why}", name))
+            results.add(rules.NOT_RUN, f"its values cannot be compared: {why}", path)
         else:
-            known.append((name, site))
+            known.append((path, site))
     if not known:
-        return result
-    model = replace(model, sites=tuple(known))
-    body = _body_of(model.source.skeleton)
-    _check_alone(model, ways, space, result, body)
-    if model.in_place:
-        _check_in_place(model, sampler, samples, ways, space, result, body)
-    return result
+        return
+    runs = _SiteRuns(replace(model, sites=tuple(known)), sampler, samples, ways, space, results)
+    runs.run_alone()
+    runs.run_in_place()
 
 
 def _unknown(site: Site) -> str:
@@ -115,101 +81,135 @@ def _body_of(model: onnx.ModelProto) -> Form | None:
     return next((form for form in BODIES if [op.op_type for op in form.ops] == operators), None)
 
 
-def _check_alone(
-    model: Runnable, ways: Iterable[Way], space: Workspace, result: SiteNumbers, body: Form | None
-) -> None:
-    """Each site alone in a model, on edge values."""
-    paths, sites = zip(*model.sites, strict=True)
-    single, refused = lifted(model.source.skeleton, sites)
-    for number, why in refused.items():
-        result.not_checked.append(NotChecked(f"edge values at {paths[number]}", why))
-    if len(refused) == len(sites):
-        return
-    path = space.save(single, "hardened", "lifted")
-    feeds = {
-        f"x{number}": _fed(edge_values(site, _jump_at(site, {})), site)
-        for number, site in enumerate(sites)
-        if number not in refused
-    }
-    for way in ways:
-        try:
-            outputs = Session(path, way).run(feeds)
-        except CannotRunError as error:
-            result.findings.append(finding(rules.NOT_RUN, f"sites alone, on edge values ({way}): {error}"))
-            continue
-        for number, site in enumerate(sites):
-            if f"x{number}" in feeds:
-                form = effective_form(site, body, library=way.library)
-                x, y = feeds[f"x{number}"], outputs[f"y{number}"]
-                where, how = f"alone, on edge values, {way}", "lifted into a model of its own"
-                result.note(paths[number], wrong_value(site, form, x, y, _jump_at(site, {})), x.size, where, how)
-
-
 def _fed(values: Array, site: Site) -> Array:
     return values.astype(np.float32) if site.element_type == BFLOAT16 else values
 
 
-def _check_in_place(
-    model: Runnable,
-    sampler: Sampler,
-    samples: int,
-    ways: Sequence[Way],
-    space: Workspace,
-    result: SiteNumbers,
-    body: Form | None,
-) -> None:
-    """The values of sites of the main graph, as outputs of a copy of the whole model."""
-    how = "in place, functions inlined" if model.inlined else "in place"
-    for sites in _groups(model, sampler, ways[0], space):
-        values = values_of([site for _, site in sites], model.source.skeleton)
-        path = space.write(model.source, exposed(model.source, values), "hardened", "exposed")
-        for number, way in enumerate(ways):
+class _SiteRuns:
+    """The runs in which the values of sites are seen."""
+
+    def __init__(
+        self,
+        model: Runnable,
+        sampler: Sampler,
+        samples: int,
+        ways: Sequence[Way],
+        space: Workspace,
+        results: Results,
+    ) -> None:
+        self._model, self._sampler, self._samples = model, sampler, samples
+        self._ways, self._space, self._results = ways, space, results
+        self._body = _body_of(model.source.skeleton)
+        self._in_place = "in place, functions inlined" if model.inlined else "in place"
+        self._exercised: set[str] = set()
+
+    def run_alone(self) -> None:
+        """Each site alone in a model, on edge values."""
+        paths, sites = zip(*self._model.sites, strict=True)
+        single, refused = lifted(self._model.source.skeleton, sites)
+        for number, why in refused.items():
+            self._results.skip(f"edge values at {paths[number]}", why)
+        if len(refused) == len(sites):
+            return
+        path = self._space.save(single, "hardened", "lifted")
+        left = [(number, site) for number, site in enumerate(sites) if number not in refused]
+        feeds = {f"x{number}": _fed(edge_values(site, _jump_at(site, {})), site) for number, site in left}
+        for way in self._ways:
             try:
-                session = Session(path, way)
-                for sample in _samples(sampler, samples, {name for name, _ in sites}, result, first=not number):
-                    _compare(session.run(sample.feeds), sites, sample, way, result, body, how)
+                outputs = Session(path, way).run(feeds)
             except CannotRunError as error:
-                result.findings.append(finding(rules.NOT_RUN, f"values of the sites in place ({way}): {error}"))
-        space.drop(path)
-    for name in dict.fromkeys(name for name, _ in model.in_place):
-        if result.how.get(name) == how and name not in result.exercised:
-            result.findings.append(finding(rules.NOT_EXERCISED, "no sample has a value above its jump", name))
+                self._results.not_run(f"sites alone, on edge values ({way})", error)
+                continue
+            for number, site in left:
+                x, y = feeds[f"x{number}"], outputs[f"y{number}"]
+                form = effective_form(site, self._body, library=way.library)
+                wrong = wrong_value(site, form, x, y, _jump_at(site, {}))
+                where = f"alone, on edge values, {way}"
+                self._note(paths[number], wrong, x.size, where, "lifted into a model of its own")
 
+    def run_in_place(self) -> None:
+        """The values of sites of the main graph, as outputs of a copy of the whole model."""
+        if not self._model.in_place:
+            return
+        source = self._model.source
+        for sites in self._groups():
+            values = values_of([site for _, site in sites], source.skeleton)
+            path = self._space.write(source, exposed(source, values), "hardened", "exposed")
+            for number, way in enumerate(self._ways):
+                try:
+                    session = Session(path, way)
+                    for sample in self._samples_for({name for name, _ in sites}, more=not number):
+                        self._compare(session.run(sample.feeds), sites, sample, way)
+                except CannotRunError as error:
+                    self._results.not_run(f"values of the sites in place ({way})", error)
+            self._space.drop(path)
+        for name in dict.fromkeys(name for name, _ in self._model.in_place):
+            site = self._results.sites.get(name)
+            if site is not None and site.how == self._in_place:
+                self._results.sites[name] = replace(site, exercised=name in self._exercised)
+                self._results.covered.add(rules.NOT_EXERCISED)
+                if name not in self._exercised:
+                    self._results.add(rules.NOT_EXERCISED, "no sample has a value above its jump", name)
 
-def _groups(model: Runnable, sampler: Sampler, way: Way, space: Workspace) -> Iterator[Sites]:
-    """The sites of the main graph, so many at a time as have room in memory with all that they take and give."""
-    source, sites = model.source, model.in_place
-    values = values_of([site for _, site in sites], source.skeleton)
-    path = space.write(source, counted(source, values), "hardened", "counted")
-    sizes = Session(path, replace(way, level=DISABLED), in_order=True).run(sampler.random(0, SCALES[0]).feeds)
-    space.drop(path)
-    group: list[tuple[str, Site]] = []
-    room = _ROOM
-    for name, site in sites:
-        known = (sizes.get(count_of(value)) for value in (site.input, site.output))
-        needed = sum(int(size) * NUMPY_TYPES[site.element_type].itemsize for size in known if size is not None)
-        if group and (needed > room or len(group) >= _SITES):
+    def _groups(self) -> Iterator[Sites]:
+        """The sites of the main graph, as many at a time as have room in memory with all that they take and give."""
+        source, sites = self._model.source, self._model.in_place
+        values = values_of([site for _, site in sites], source.skeleton)
+        path = self._space.write(source, counted(source, values), "hardened", "counted")
+        session = Session(path, replace(self._ways[0], level=DISABLED), in_order=True)
+        sizes = session.run(self._sampler.random(0, SCALES[0]).feeds)
+        self._space.drop(path)
+        group: list[tuple[str, Site]] = []
+        room = _ROOM
+        for name, site in sites:
+            known = (sizes.get(count_of(value)) for value in (site.input, site.output))
+            needed = sum(int(size) * NUMPY_TYPES[site.element_type].itemsize for size in known if size is not None)
+            if group and (needed > room or len(group) >= _SITES):
+                yield tuple(group)
+                group, room = [], _ROOM
+            group.append((name, site))
+            room -= needed
+        if group:
             yield tuple(group)
-            group, room = [], _ROOM
-        group.append((name, site))
-        room -= needed
-    if group:
-        yield tuple(group)
 
+    def _samples_for(self, sites: set[str], *, more: bool) -> Iterable[Sample]:
+        """The user's data, random inputs, edge values; `more` and larger ones until every site is exercised."""
+        sampler = self._sampler
+        yield from sampler.given()
+        if not sampler.makes_inputs:
+            return
+        for number in range(self._samples):
+            yield sampler.random(number, SCALES[0])
+        yield sampler.edges(_EDGES)
+        for scale in SCALES[1:] if more else ():
+            if sites <= self._exercised:
+                return
+            yield sampler.random(0, scale)
+            yield sampler.random(1, scale)
 
-def _compare(
-    outputs: Arrays, sites: Sites, sample: Sample, way: Way, result: SiteNumbers, body: Form | None, how: str
-) -> None:
-    for name, site in sites:
-        form = effective_form(site, body, library=way.library)
-        x, y = (_value(outputs, sample.feeds, value, site) for value in (site.input, site.output))
-        if x is None or y is None:
-            continue
-        jump = _jump_at(site, sample.feeds)
-        wrong = wrong_value(site, form, x, y, jump, unrounded=_may_be_unrounded(site, way))
-        result.note(name, wrong, x.size, f"{sample.name}, {way}", how)
-        if sample.real:
-            result.exercise(name, x, jump)
+    def _compare(self, outputs: Arrays, sites: Sites, sample: Sample, way: Way) -> None:
+        for path, site in sites:
+            x, y = (_value(outputs, sample.feeds, value, site) for value in (site.input, site.output))
+            if x is None or y is None:
+                continue
+            form, jump = effective_form(site, self._body, library=way.library), _jump_at(site, sample.feeds)
+            wrong = wrong_value(site, form, x, y, jump, unrounded=_may_be_unrounded(site, way))
+            self._note(path, wrong, x.size, f"{sample.name}, {way}", self._in_place)
+            if sample.real:
+                with np.errstate(invalid="ignore"):
+                    if bool((x.astype(np.float64) > np.asarray(jump, np.float64)).any()):
+                        self._exercised.add(path)
+
+    def _note(self, path: str, wrong: str, compared: int, where: str, how: str) -> None:
+        """Take note of one comparison: the first value that is wrong, of how many."""
+        if not compared:
+            return
+        if wrong:
+            self._results.add(rules.SITE_VALUES, f"{wrong}; {where}", path)
+        self._results.covered.add(rules.SITE_VALUES)
+        site = self._results.sites.get(path)
+        if site is not None:
+            self._results.sites[path] = replace(site, how=how, values=site.values + compared)
 
 
 def _may_be_unrounded(site: Site, way: Way) -> bool:
@@ -219,21 +219,6 @@ def _may_be_unrounded(site: Site, way: Way) -> bool:
     what it is, so that a site alone has no such doubt.
     """
     return site.element_type in (FLOAT16, BFLOAT16) and not way.library
-
-
-def _samples(sampler: Sampler, samples: int, sites: set[str], result: SiteNumbers, *, first: bool) -> Iterable[Sample]:
-    """The user's data, random inputs, edge values; then larger and larger inputs until every site is exercised."""
-    yield from sampler.given()
-    if not sampler.makes_inputs:
-        return
-    for number in range(samples):
-        yield sampler.random(number, SCALES[0])
-    yield sampler.edges(_EDGES)
-    for scale in SCALES[1:] if first else ():
-        if sites <= result.exercised:
-            return
-        yield sampler.random(0, scale)
-        yield sampler.random(1, scale)
 
 
 def _value(outputs: Arrays, feeds: Arrays, name: str, site: Site) -> Array | None:

@@ -16,7 +16,7 @@ from jr_onnx.conversion.graph.scopes import all_scopes
 from jr_onnx.conversion.graph.stand_ins import put_stand_ins
 from jr_onnx.conversion.graph.value_types import infer_shapes
 from jr_onnx.errors import ModelError
-from jr_onnx.files.external import DataFile, all_tensors, data_files
+from jr_onnx.files.external import all_tensors, data_files
 from jr_onnx.files.skeleton import PAYLOAD_LIMIT
 from jr_onnx.files.source import Source
 from jr_onnx.files.wire import CHILDREN, LENGTH_DELIMITED, PAYLOADS, Buffer, encode_field, encode_header, read_fields
@@ -81,15 +81,16 @@ def has_external(model: onnx.ModelProto) -> bool:
     return any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in all_tensors(model))
 
 
-def check_external(model: onnx.ModelProto, path: Path | None) -> tuple[tuple[DataFile, ...], list[Finding]]:
-    """The external data files of a model, or what is wrong with them."""
+def check_external(model: onnx.ModelProto, path: Path | None) -> list[Finding]:
+    """What is wrong with the external data files of a model."""
     if path is None:
         text = "external data: the hardened model is in memory, so its data files are not known; give its file"
-        return (), [finding(rules.NOT_RUN, text)] if has_external(model) else []
+        return [finding(rules.NOT_RUN, text)] if has_external(model) else []
     try:
-        return data_files(model, path), []
+        data_files(model, path)
     except ModelError as error:
-        return (), [finding(rules.EXTERNAL, str(error))]
+        return [finding(rules.EXTERNAL, str(error))]
+    return []
 
 
 # --- A model that ONNX's own tools can judge without its large payloads: what is left out has a placeholder -----------

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from itertools import accumulate
 from pathlib import Path
-from typing import overload
+from typing import IO, overload
 
 import onnx
 
@@ -19,48 +19,38 @@ from jr_onnx.files.external import all_tensors, without_locations
 from jr_onnx.files.skeleton import PAYLOAD_LIMIT, Payload, payloads_of, with_labels
 from jr_onnx.files.source import Source
 from jr_onnx.files.splice import Piece, Span
-from jr_onnx.files.wire import Buffer
 
 
-def compare_inline(
-    ours: Buffer, read_ours: Reader, theirs: Buffer, read_theirs: Reader, *, same: bool
-) -> Iterator[Finding]:
+def compare_inline(expected: Spliced, hardened: Source, *, same: bool) -> Iterator[Finding]:
     """Compare the payloads of two serialized models, in the order of the file.
 
     Args:
         same: whether the skeletons are equal. If they are and nothing is found, every payload is where it belongs.
     """
-    wanted, found = payloads_of(ours), payloads_of(theirs)
-    differences = list(_differences(wanted, read_ours, found, read_theirs))
-    yield from differences
-    if same and not differences and not same_but_for_order(_with_labels(ours, wanted), _with_labels(theirs, found)):
-        yield finding(rules.WEIGHTS, "large tensors or strings are in other places than in the original")
-
-
-def _with_labels(buffer: Buffer, payloads: Mapping[str, Payload]) -> onnx.ModelProto:
-    return without_locations(with_labels(buffer, payloads))
-
-
-def _differences(
-    wanted: Mapping[str, Payload], read_ours: Reader, found: Mapping[str, Payload], read_theirs: Reader
-) -> Iterator[Finding]:
+    wanted, found = payloads_of(expected), payloads_of(hardened.buffer)
+    read = reader_of(hardened)
+    equal = True
     for label in dict.fromkeys((*wanted, *found)):
-        if label not in found or label not in wanted:
-            where = "the original" if label in wanted else "HARDENED"
-            yield finding(rules.WEIGHTS, f"'{label}': only {where} has its bytes in the model file")
-            continue
-        one, other = wanted[label], found[label]
-        if one.number != other.number:
-            text = f"'{label}': its bytes are in field {other.number}, in the original in field {one.number}"
-            yield finding(rules.WEIGHTS, text)
-            continue
-        length = one.end - one.start
-        if length != other.end - other.start:
-            yield finding(rules.WEIGHTS, f"'{label}': {other.end - other.start} bytes, the original has {length}")
-            continue
-        place = first_difference(read_ours, one.start, read_theirs, other.start, length)
-        if place is not None:
-            yield finding(rules.WEIGHTS, f"'{label}': its bytes differ from the original's from byte {place} on")
+        text = _payload_difference(wanted.get(label), expected.read, found.get(label), read)
+        if text:
+            equal = False
+            yield finding(rules.WEIGHTS, f"'{label}': {text}")
+    if same and equal:
+        labelled = (with_labels(expected, wanted), with_labels(hardened.buffer, found))
+        if not same_but_for_order(*map(without_locations, labelled)):
+            yield finding(rules.WEIGHTS, "large tensors or strings are in other places than in the original")
+
+
+def _payload_difference(ours: Payload | None, read_ours: Reader, theirs: Payload | None, read_theirs: Reader) -> str:
+    if ours is None or theirs is None:
+        return f"only {'HARDENED' if ours is None else 'the original'} has its bytes in the model file"
+    if ours.number != theirs.number:
+        return f"its bytes are in field {theirs.number}, in the original in field {ours.number}"
+    length = ours.end - ours.start
+    if length != theirs.end - theirs.start:
+        return f"{theirs.end - theirs.start} bytes, the original has {length}"
+    place = first_difference(read_ours, ours.start, read_theirs, theirs.start, length)
+    return "" if place is None else f"its bytes differ from the original's from byte {place} on"
 
 
 def compare_external(
@@ -95,8 +85,8 @@ def _external(model: onnx.ModelProto) -> dict[str, dict[str, str]]:
 
 def _difference(one: Path, entries: Mapping[str, str], other: Path, others: Mapping[str, str]) -> int | None:
     (start, length), (other_start, other_length) = _range(one, entries), _range(other, others)
-    with FileReader(one) as ours, FileReader(other) as theirs:
-        place = first_difference(ours, start, theirs, other_start, min(length, other_length))
+    with one.open("rb") as ours, other.open("rb") as theirs:
+        place = first_difference(_reader(ours), start, _reader(theirs), other_start, min(length, other_length))
     return min(length, other_length) if place is None and length != other_length else place
 
 
@@ -118,24 +108,11 @@ def reader_of(source: Source) -> Reader:
     """Read a model's bytes: from its file, past the memory map, whose pages would count as this process's memory."""
     if source.file is None:
         return lambda position, length: source.buffer[position : position + length]
-    descriptor = source.file.fileno()
-    return lambda position, length: os.pread(descriptor, length, position)
+    return _reader(source.file)
 
 
-class FileReader:
-    """Read a file that is not a model: external data."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("rb")
-
-    def __call__(self, position: int, length: int) -> bytes:
-        return os.pread(self._file.fileno(), length, position)
-
-    def __enter__(self) -> FileReader:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
+def _reader(file: IO[bytes]) -> Reader:
+    return lambda position, length: os.pread(file.fileno(), length, position)
 
 
 class Spliced:

@@ -10,12 +10,10 @@ from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from jr_onnx.cli.outputs import try_to_write
 from jr_onnx.errors import OptionError, OutputError, RuntimeMissingError
 from jr_onnx.files.atomic import cache_folder
-from jr_onnx.robustness.dataset import Classifier, Dataset, load
+from jr_onnx.robustness.dataset import Classifier, Dataset, load_data
 from jr_onnx.text import count, printable
 
 
@@ -94,7 +92,16 @@ def add_inputs_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="NPZ", type=Path, help="real inputs, an array for each input of the model")
 
 
-def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+#: The radius of attacks, where none is given.
+EPS = "8/255"
+
+
+def add_seldom_group(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """The group of the options that few need, after all others in --help."""
+    return parser.add_argument_group("seldom needed")
+
+
+def add_data_arguments(parser: argparse.ArgumentParser, seldom: argparse._ArgumentGroup) -> None:
     """Where samples come from, and how they become the model's input."""
     parser.add_argument(
         "--data",
@@ -103,10 +110,10 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
         help="an NPZ file (x, y, mean, std), an NPY file, a folder with one folder of images a class, or a Python "
         "MODULE:FUNCTION that returns (x, y); pixels are uint8, or float from 0 to 1",
     )
-    parser.add_argument("--mean", metavar="M,M", help="of each channel, in pixels from 0 to 1 (default: DATA's, or 0)")
-    parser.add_argument("--std", metavar="S,S", help="the model takes (pixels - mean) / std (default: DATA's, or 1)")
-    parser.add_argument("--size", metavar="H,W", help="of images from a folder (default: the model's)")
-    parser.add_argument("--layout", choices=("NCHW", "NHWC"), help="default: as the model's input shape tells")
+    seldom.add_argument("--mean", metavar="M,M", help="of each channel, in pixels from 0 to 1 (default: DATA's, or 0)")
+    seldom.add_argument("--std", metavar="S,S", help="the model takes (pixels - mean) / std (default: DATA's, or 1)")
+    seldom.add_argument("--size", metavar="H,W", help="of images from a folder (default: the model's)")
+    seldom.add_argument("--layout", choices=("NCHW", "NHWC"), help="default: as the model's input shape tells")
 
 
 def read_data(arguments: argparse.Namespace, classifier: Classifier) -> Dataset:
@@ -115,7 +122,7 @@ def read_data(arguments: argparse.Namespace, classifier: Classifier) -> Dataset:
     Raises:
         OptionError: they are unfit; the message says why.
     """
-    dataset = load(
+    dataset = load_data(
         arguments.data,
         classifier=classifier,
         mean=None if arguments.mean is None else numbers("--mean", arguments.mean),
@@ -137,8 +144,7 @@ def drawn(dataset: Dataset, samples: int | None, seed: int) -> Dataset:
         return dataset
     if samples < 1 or seed < 0:
         raise OptionError(f"--samples {samples} --seed {seed}: at least one sample, and a seed of at least 0")
-    rows = np.random.default_rng(seed).permutation(len(dataset))[:samples].astype(np.int64)
-    return dataset.take(np.sort(rows))
+    return dataset.sample(samples, seed)
 
 
 def _warn_of_layout(given: str | None, dataset: Dataset) -> None:
@@ -164,13 +170,13 @@ def _size(text: str) -> tuple[int, int]:
 _INTERRUPTED = 130
 
 
-def add_scale_arguments(group: argparse._ArgumentGroup) -> None:
+def add_scale_arguments(parser: argparse.ArgumentParser, seldom: argparse._ArgumentGroup) -> None:
     """Who does the work, and where finished parts are kept."""
-    group.add_argument("--workers", metavar="N", type=int, default=1, help="processes on this machine (default: 1)")
-    group.add_argument(
+    parser.add_argument("--workers", metavar="N", type=int, default=1, help="processes on this machine (default: 1)")
+    seldom.add_argument(
         "--dask", metavar="SCHEDULER", help="the address of a Dask scheduler, in place of processes here"
     )
-    group.add_argument(
+    seldom.add_argument(
         "--journal",
         metavar="DIR",
         type=named,
@@ -179,10 +185,10 @@ def add_scale_arguments(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def add_report_arguments(parser: argparse.ArgumentParser) -> None:
+def add_report_arguments(parser: argparse.ArgumentParser, seldom: argparse._ArgumentGroup) -> None:
     """What is written for people and programs to read."""
     parser.add_argument("--report", metavar="FILE.html", type=named, help="write the report as one HTML page")
-    parser.add_argument("--plots", metavar="DIR", type=named, help="write the charts as PNG and SVG (needs matplotlib)")
+    seldom.add_argument("--plots", metavar="DIR", type=named, help="write the charts as PNG and SVG (needs matplotlib)")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 

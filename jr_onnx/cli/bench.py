@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jr_onnx.cli.arguments import add_inputs_argument, counts, shapes
-from jr_onnx.cli.outputs import steps_bar
+from jr_onnx.cli.outputs import print_report, steps_bar
 from jr_onnx.runtime.bench import bench, steps
 from jr_onnx.runtime.measure import BenchReport, Ratio
 from jr_onnx.text import bytes_text, table
@@ -28,36 +27,40 @@ def add_parser(commands: Commands) -> None:
         description="Run every model in turn in one process, on the same inputs, and compare each with the "
         "first: the median over the rounds of the ratio within a round, and the middle half of these ratios.",
     )
-    parser.add_argument("models", metavar="MODEL", type=Path, nargs="+", help="the original, then what to compare")
+    parser.add_argument("models", metavar="MODEL", type=Path, nargs="+", help="ORIGINAL, then HARDENED and others")
     parser.add_argument("--provider", metavar="P", default="cpu", help="the execution provider (default: cpu)")
-    parser.add_argument("--batch", metavar="N,N", help="batch sizes, where the model leaves it open (default: 1)")
+    parser.add_argument("--batch", dest="batches", metavar="N,N", help="batch sizes (default: 1, or the model's)")
     parser.add_argument("--threads", metavar="N,N", default="1", help="numbers of threads (default: 1)")
     parser.add_argument("--rounds", metavar="N", type=int, default=15, help="runs of each model (default: 15)")
     parser.add_argument(
-        "--shape", metavar="NAME=D,D", action="append", default=[], help="the shape of an input: x=1,3,224,224"
+        "--shape",
+        dest="shapes",
+        metavar="NAME=D,D",
+        action="append",
+        default=[],
+        help="the shape of an input: x=1,3,224,224",
     )
     add_inputs_argument(parser)
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure and print."""
-    batches = () if arguments.batch is None else counts("--batch", arguments.batch)
+    batches = () if arguments.batches is None else counts("--batch", arguments.batches)
     threads = counts("--threads", arguments.threads)
     total = steps(len(arguments.models), max(len(batches), 1), len(threads), arguments.rounds)
-    with steps_bar("measure", total) as progress:
+    with steps_bar("measure", total, quiet=arguments.quiet) as progress:
         report = bench(
             arguments.models,
             provider=arguments.provider,
             batches=batches,
             threads=threads,
             rounds=arguments.rounds,
-            shapes=shapes("--shape", arguments.shape),
+            shapes=shapes("--shape", arguments.shapes),
             data=arguments.data,
             progress=progress,
         )
-    print(json.dumps(report.to_dict(), indent=2) if arguments.json else _text(report))
+    print_report(arguments, report, _text)
     return 0
 
 

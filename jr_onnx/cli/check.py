@@ -14,12 +14,12 @@ from jr_onnx.checking.check import check, unreadable
 from jr_onnx.checking.formats import FORMATS, WRITERS
 from jr_onnx.checking.pairs import Pair, pairs_of
 from jr_onnx.checking.report import FAIL_ON, CheckReport
-from jr_onnx.checking.run import CPU
 from jr_onnx.cli.arguments import add_inputs_argument, number, shapes
-from jr_onnx.cli.outputs import check_output
+from jr_onnx.cli.outputs import check_output, in_options
 from jr_onnx.conversion.policy import read_policy
 from jr_onnx.errors import JrOnnxError, ModelError, OptionError
 from jr_onnx.files.atomic import atomic_file
+from jr_onnx.runtime.sessions import CPU
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -57,12 +57,17 @@ def add_parser(commands: Commands) -> None:
         help="text (default), json, junit, sarif or github; several, each with an --output of its own but one",
     )
     parser.add_argument(
-        "--output", metavar="FILE", type=Path, action="append", default=[], help="where the formats go, in order"
+        "-o",
+        "--output",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        default=[],
+        help="where the formats go, in order",
     )
     parser.add_argument(
         "--fail-on", choices=FAIL_ON, default="warning", help="from which severity on the exit code is 1"
     )
-    parser.set_defaults(run=run)
 
 
 def _add_plan_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,15 +88,26 @@ def _add_plan_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
     add_inputs_argument(parser)
-    parser.add_argument("--samples", metavar="N", type=int, help=f"runs on random inputs (default: {_SAMPLES})")
     parser.add_argument(
-        "--shape", metavar="NAME=D,D", action="append", default=[], help="the shape of an input: x=1,3,224,224"
+        "--random-inputs", dest="samples", metavar="N", type=int, help=f"runs on random inputs (default: {_SAMPLES})"
     )
     parser.add_argument(
-        "--provider", metavar="P", action="append", help=f"check on this execution provider (default: {CPU})"
+        "--shape",
+        dest="shapes",
+        metavar="NAME=D,D",
+        action="append",
+        default=[],
+        help="the shape of an input: x=1,3,224,224",
     )
-    parser.add_argument("--no-library", action="store_true", help="do not run with the kernel library")
-    parser.add_argument("--no-run", action="store_true", help="structure only: run nothing")
+    parser.add_argument(
+        "--provider",
+        dest="providers",
+        metavar="P",
+        action="append",
+        help=f"check on this execution provider (default: {CPU})",
+    )
+    parser.add_argument("--no-library", dest="library", action="store_false", help="do not run with the kernel library")
+    parser.add_argument("--no-run", dest="run", action="store_false", help="structure only: run nothing")
     parser.add_argument("--latency", action="store_true", help="measure the time of both models, in turn")
     parser.add_argument("--keep-going", action="store_true", help="run the model even if its structure has errors")
 
@@ -116,7 +132,10 @@ def run(arguments: argparse.Namespace) -> int:
         print("jr-onnx check: internal error; please report it with the lines above", file=sys.stderr)
         return INTERNAL_ERROR
     for name, output in zip(formats, outputs, strict=True):
-        _write(WRITERS[name](reports), output)
+        text = WRITERS[name](reports)
+        text = text if name == "json" else in_options(text, arguments.parser)
+        if output is not None or not arguments.quiet or name == "json":
+            _write(text, output, coloured=name == "text")
     return FINDINGS if any(report.fails(arguments.fail_on) for report in reports) else CLEAN
 
 
@@ -143,11 +162,11 @@ def _check_outputs(arguments: argparse.Namespace, pairs: Sequence[Pair]) -> None
 
 def _check_no_run(arguments: argparse.Namespace) -> None:
     """What only a run heeds is a mistake where nothing is run."""
-    if not arguments.no_run:
+    if arguments.run:
         return
-    for name in ("data", "samples", "shape", "provider", "latency", "keep_going"):
+    for name in ("data", "samples", "shapes", "providers", "latency", "keep_going"):
         if getattr(arguments, name):
-            raise OptionError(f"--{name.replace('_', '-')} is for running the model; leave it out, or --no-run")
+            raise OptionError(f"`{name}` is for running the model; leave it out, or --no-run")
 
 
 def _reports(arguments: argparse.Namespace, pairs: Sequence[Pair]) -> tuple[CheckReport, ...]:
@@ -160,10 +179,10 @@ def _reports(arguments: argparse.Namespace, pairs: Sequence[Pair]) -> tuple[Chec
         "jump_input": arguments.jump_input,
         "data": arguments.data,
         "samples": _SAMPLES if arguments.samples is None else arguments.samples,
-        "shapes": shapes("--shape", arguments.shape),
-        "providers": tuple(arguments.provider or [CPU]),
-        "library": not arguments.no_library,
-        "run": not arguments.no_run,
+        "shapes": shapes("--shape", arguments.shapes),
+        "providers": tuple(arguments.providers or [CPU]),
+        "library": arguments.library,
+        "run": arguments.run,
         "latency": arguments.latency,
         "keep_going": arguments.keep_going,
     }
@@ -179,9 +198,35 @@ def _one_of_many(original: Path | None, hardened: Path, **options: Any) -> Check
         return unreadable(hardened, error)
 
 
-def _write(text: str, output: Path | None) -> None:
+def _write(text: str, output: Path | None, *, coloured: bool) -> None:
     if output is None:
-        print(text)
+        if coloured and sys.stdout is not None and sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
+            _print_coloured(text)
+        else:
+            print(text)
         return
     with atomic_file(output) as file:
         file.write(f"{text}\n".encode("utf-8", "replace"))
+
+
+#: What begins a line of the report -> its colour.
+_STYLES = {
+    r"(?m)^clean(?=:)": "bold green",
+    r"(?m)^[1-9]\d* errors?, \d+ warnings?(?=:)": "bold red",
+    r"(?m)^0 errors, \d+ warnings?(?=:)": "bold yellow",
+    r"(?m)^error\b": "red",
+    r"(?m)^warning\b": "yellow",
+    r"(?m)^not checked(?=:)": "yellow",
+    r"(?m)^fix JR\d+(?=:)": "cyan",
+    r"(?m)^(note|measured|checked)(?=:)": "dim",
+}
+
+
+def _print_coloured(text: str) -> None:
+    from rich.console import Console  # a fifth of a run's time to import, and most runs are in CI
+    from rich.text import Text
+
+    coloured = Text(text)
+    for start, style in _STYLES.items():
+        coloured.highlight_regex(start, style)
+    Console(highlight=False).print(coloured, soft_wrap=True)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jr_onnx.cli.arguments import number
-from jr_onnx.cli.outputs import progress_bar
+from jr_onnx.cli.outputs import print_report, progress_bar
 from jr_onnx.conversion.convert import ENDING, convert
 from jr_onnx.conversion.forms.table import TARGETS, Target
 from jr_onnx.conversion.policy import jump_text, read_policy
@@ -83,7 +82,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "--external",
         choices=EXTERNAL_MODES,
-        help="how external data gets beside OUT; default: share in the same folder, else copy (onnx loads no links)",
+        help="how external data gets beside OUT; default: share in the same folder, else copy",
     )
     parser.add_argument("--allow-empty", action="store_true", help="a model without a ReLU is no error")
     parser.add_argument("--dry-run", action="store_true", help="print the plan, write nothing")
@@ -93,14 +92,13 @@ def add_parser(commands: Commands) -> None:
         action="store_true",
         help="OUT may be MODEL itself, and its data may stand beside others of their name",
     )
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Convert and print the report."""
     policy = read_policy(arguments.policy) if arguments.policy is not None else None
     target, inline = _target(arguments)
-    with progress_bar(arguments.model) as progress:
+    with progress_bar(arguments.model, quiet=arguments.quiet) as progress:
         report = convert(
             arguments.model,
             jump=None if arguments.jump is None else number("--jump", arguments.jump),
@@ -118,8 +116,8 @@ def run(arguments: argparse.Namespace) -> int:
             force=arguments.force,
             progress=progress,
         )
-    print(json.dumps(report.to_dict(), indent=2) if arguments.json else _text(report))
-    if arguments.runtime is not None and not arguments.json:
+    print_report(arguments, report, _text)
+    if arguments.runtime is not None and not (arguments.json or arguments.quiet):
         runtime = RUNTIMES[arguments.runtime]
         print(f"for {runtime.name}: {runtime.options}; it runs JumpReLU {runtime.why}")
     return 0

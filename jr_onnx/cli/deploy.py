@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jr_onnx.cli.outputs import progress_bar
+from jr_onnx.cli.outputs import print_report, progress_bar
 from jr_onnx.errors import JrOnnxError
 from jr_onnx.files.external import data_files
 from jr_onnx.files.source import open_file
@@ -40,7 +39,10 @@ def add_parser(commands: Commands) -> None:
         help="with --gpu: let onnxruntime keep images in the layout NHWC; without kernels, which are slower there",
     )
     parser.add_argument(
-        "--no-library", action="store_true", help="leave out the kernels: the function in the model serves, slower"
+        "--no-library",
+        dest="library",
+        action="store_false",
+        help="leave out the kernels: the function in the model serves, slower",
     )
     parser.add_argument(
         "--mount", metavar="PATH", help=f"triton: the absolute path that DIR will have on the server (default: {MOUNT})"
@@ -53,16 +55,18 @@ def add_parser(commands: Commands) -> None:
         help="triton: let the server put up to N rows of several requests together (default: 0, none)",
     )
     parser.add_argument(
-        "--no-check", action="store_true", help="do not load the model here: for one that only the server can load"
+        "--no-check",
+        dest="check",
+        action="store_false",
+        help="do not load the model here: for one that only the server can load",
     )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--force", action="store_true", help="replace DIR if this command wrote it")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the folder and print the report."""
-    with progress_bar(arguments.model, _data_size(arguments.model)) as progress:
+    with progress_bar(arguments.model, _data_size(arguments.model), quiet=arguments.quiet) as progress:
         report = deploy(
             arguments.model,
             arguments.server,
@@ -70,14 +74,14 @@ def run(arguments: argparse.Namespace) -> int:
             name=arguments.name,
             gpu=arguments.gpu,
             prefer_nhwc=arguments.prefer_nhwc,
-            library=not arguments.no_library,
+            library=arguments.library,
             mount=arguments.mount,
             max_batch_size=arguments.max_batch_size,
-            check=not arguments.no_check,
+            check=arguments.check,
             force=arguments.force,
             progress=progress,
         )
-    print(json.dumps(report.to_dict(), indent=2) if arguments.json else _text(report))
+    print_report(arguments, report, _text)
     return 0
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jr_onnx.checking.diff import DiffReport, OtherChange, diff
-from jr_onnx.cli.outputs import check_output
+from jr_onnx.cli.outputs import check_output, print_report
 from jr_onnx.files.atomic import atomic_file
 from jr_onnx.text import count, printable, table
 
@@ -27,24 +26,23 @@ def add_parser(commands: Commands) -> None:
         description="Show what differs between two models: the sites that changed with their jumps, and everything "
         "else but the bytes of the weights, which `jr-onnx check` compares. Exit code: 0 whether they differ or not.",
     )
-    parser.add_argument("before", metavar="A", type=Path, help="the first model")
-    parser.add_argument("after", metavar="B", type=Path, help="the second model")
+    parser.add_argument("before", metavar="ORIGINAL", type=Path, help="the first model")
+    parser.add_argument("after", metavar="HARDENED", type=Path, help="the second model")
     parser.add_argument("--html", metavar="FILE", type=Path, help="write a page: the graph around each changed site")
     parser.add_argument("--json", action="store_true", help="print the difference as JSON")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare, write the page if it is asked for, and print."""
     check_output(arguments.html, "--html", (arguments.before, arguments.after))
     report = diff(arguments.before, arguments.after)
-    print(json.dumps(report.to_dict(), indent=2) if arguments.json else _text(report))
+    print_report(arguments, report, _text)
     if arguments.html is not None:
         from jr_onnx.checking.diff import to_html
 
         with atomic_file(arguments.html) as file:
             file.write(to_html(report).encode("utf-8", "replace"))
-        if not arguments.json:
+        if not (arguments.json or arguments.quiet):
             print(printable(f"wrote {arguments.html}"))
     return 0
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jr_onnx.cli.arguments import (
+    EPS,
     add_data_arguments,
     add_report_arguments,
     add_scale_arguments,
+    add_seldom_group,
     check_plots,
     command_line,
     drawn,
@@ -19,12 +20,15 @@ from jr_onnx.cli.arguments import (
     interrupted,
     read_data,
 )
-from jr_onnx.cli.outputs import check_output, stages_bar
+from jr_onnx.cli.dask import dask_executor
+from jr_onnx.cli.outputs import check_output, print_report, stages_bar
 from jr_onnx.robustness.attacks.target import ATTACKS, Effort
 from jr_onnx.robustness.dataset import read_classifier
 from jr_onnx.robustness.evaluation.campaign import DEFAULT_ATTACKS, DEFAULT_EFFORT
 from jr_onnx.robustness.evaluation.evaluate import evaluate
 from jr_onnx.robustness.evaluation.report import EvaluationReport
+from jr_onnx.robustness.reporting.from_reports import evaluation_contents
+from jr_onnx.robustness.reporting.page import write_page, write_plots
 from jr_onnx.text import eps_text, printable, table
 
 if TYPE_CHECKING:
@@ -43,21 +47,24 @@ def add_parser(commands: Commands) -> None:
         "that adapt to JumpReLU, and say whether what the jump seems to buy is real. Every success is confirmed by "
         "onnxruntime on the file. Exit code: 0 whatever the verdict. docs/robustness.md says how to read it.",
     )
-    parser.add_argument("hardened", metavar="HARDENED", type=Path, help="the model in question")
-    parser.add_argument("--reference", metavar="ORIGINAL", type=Path, required=True, help="the model it was made from")
-    add_data_arguments(parser)
-    _add_attack_arguments(parser)
-    add_scale_arguments(parser.add_argument_group("scale"))
-    add_report_arguments(parser)
-    parser.set_defaults(run=run)
-
-
-def _add_attack_arguments(parser: argparse.ArgumentParser) -> None:
-    effort = DEFAULT_EFFORT
-    group = parser.add_argument_group("attacks")
-    group.add_argument(
-        "--eps", metavar="E,E", required=True, help="radii in the maximum norm, in pixels from 0 to 1: 8/255 or 0.1,0.2"
+    parser.add_argument("reference", metavar="ORIGINAL", type=Path, help="the model that was hardened")
+    parser.add_argument("hardened", metavar="HARDENED", type=Path, help="what came of it")
+    seldom = add_seldom_group(parser)
+    add_data_arguments(parser, seldom)
+    parser.add_argument(
+        "--eps",
+        metavar="E,E",
+        default=EPS,
+        help=f"radii in the maximum norm, in pixels from 0 to 1: 8/255 or 0.1,0.2 (default: {EPS})",
     )
+    parser.add_argument("--samples", metavar="N", type=int, help="attack at most so many samples (default: all)")
+    add_scale_arguments(parser, seldom)
+    add_report_arguments(parser, seldom)
+    _add_attack_arguments(seldom)
+
+
+def _add_attack_arguments(group: argparse._ArgumentGroup) -> None:
+    effort = DEFAULT_EFFORT
     group.add_argument(
         "--attacks",
         metavar="A,A",
@@ -71,7 +78,6 @@ def _add_attack_arguments(parser: argparse.ArgumentParser) -> None:
     ):
         default = getattr(effort, name)
         group.add_argument(f"--{name}", metavar="N", type=int, default=default, help=f"{meaning} (default: {default})")
-    group.add_argument("--samples", metavar="N", type=int, help="attack so many, drawn by the seed (default: all)")
     group.add_argument("--seed", metavar="N", type=int, default=0, help="of all random numbers (default: 0)")
 
 
@@ -83,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
     effort = Effort(steps=arguments.steps, restarts=arguments.restarts, queries=arguments.queries)
     finished = 0
     try:
-        with stages_bar() as bar:
+        with stages_bar(quiet=arguments.quiet) as bar, dask_executor(arguments.dask) as executor:
 
             def progress(done: int, total: int) -> None:
                 nonlocal finished
@@ -99,13 +105,13 @@ def run(arguments: argparse.Namespace) -> int:
                 effort=effort,
                 seed=arguments.seed,
                 workers=arguments.workers,
-                dask=arguments.dask,
+                executor=executor,
                 journal=arguments.journal,
                 progress=progress,
             )
     except KeyboardInterrupt:
         return interrupted("evaluate", finished, arguments.journal)
-    print(json.dumps(report.to_dict(), indent=2) if arguments.json else "\n".join(_text(report)), flush=True)
+    print_report(arguments, report, _text)
     _write(report, arguments)
     return 0
 
@@ -118,20 +124,15 @@ def _attacks(text: str) -> tuple[str, ...]:
 def _write(report: EvaluationReport, arguments: argparse.Namespace) -> None:
     written: list[Path] = []
     if arguments.report is not None:
-        from jr_onnx.robustness.reporting.page import write_evaluation
-
-        write_evaluation(report, arguments.report, command_line())
+        write_page(evaluation_contents(report, command_line()), arguments.report)
         written.append(arguments.report)
     if arguments.plots is not None:
-        from jr_onnx.robustness.reporting.from_reports import evaluation_contents
-        from jr_onnx.robustness.reporting.page import write_plots
-
         written += write_plots(evaluation_contents(report), arguments.plots)
-    for path in written:
+    for path in () if arguments.quiet else written:
         print(printable(f"wrote {path}"), file=sys.stderr if arguments.json else sys.stdout)
 
 
-def _text(report: EvaluationReport) -> list[str]:
+def _text(report: EvaluationReport) -> str:
     reference, hardened = report.models.values()
     verdict = report.verdicts[hardened.name]
     rows = [("0", "clean", f"{reference.clean_accuracy:.1%}", f"{hardened.clean_accuracy:.1%}", "")]
@@ -146,4 +147,4 @@ def _text(report: EvaluationReport) -> list[str]:
         ]
         lines += ["", *table(("smallest noise, mean", reference.name, hardened.name), noise)]
     lines += ["", *verdict.evidence, "", f"{verdict.words}: {verdict.headline}"]
-    return [printable(line) for line in lines]
+    return "\n".join(map(printable, lines))

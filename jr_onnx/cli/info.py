@@ -29,13 +29,15 @@ def add_parser(commands: Commands) -> None:
         "self-test on each execution provider. The exit code is 1 where a self-test fails.",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print what `gather` finds; the exit code."""
     facts = gather()
-    print(json.dumps(facts, indent=2) if args.json else "\n".join(_lines(facts)))
+    if args.json:
+        print(json.dumps(facts, indent=2))
+    elif not args.quiet:
+        print("\n".join(_lines(facts)))
     return int(any(result.startswith("FAILED") for result in facts["self_test"].values()))
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jr_onnx.cli.outputs import print_report
 from jr_onnx.conversion.inspect import inspect
 from jr_onnx.conversion.policy import jump_text
 from jr_onnx.conversion.report import InspectedNode, InspectionReport
@@ -26,13 +26,12 @@ def add_parser(commands: Commands) -> None:
     )
     parser.add_argument("model", metavar="MODEL", type=Path, help="the ONNX file")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Inspect and print the report."""
     report = inspect(arguments.model)
-    print(json.dumps(report.to_dict(), indent=2) if arguments.json else _text(report))
+    print_report(arguments, report, _text)
     return 0
 
 

@@ -7,6 +7,7 @@ stderr; 3 internal error (`check`); 130 interrupted, 143 by SIGTERM. A bug keeps
 from __future__ import annotations
 
 import argparse
+import difflib
 import errno
 import importlib
 import io
@@ -16,8 +17,10 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NoReturn
 
+from jr_onnx.cli.outputs import in_options
 from jr_onnx.errors import JrOnnxError
 from jr_onnx.text import printable
 from jr_onnx.version import __version__
@@ -39,42 +42,95 @@ class _Parser(argparse.ArgumentParser):
         self.exit(USAGE_ERROR, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
+class _PrintCompletion(argparse.Action):
+    """Prints the completion script of a shell."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, _: object, shell: object, option: str | None = None
+    ) -> NoReturn:
+        from jr_onnx.cli.arguments import named
+
+        try:
+            import shtab
+        except ImportError:
+            parser.error(f"{option} needs shtab; pip install 'jr-onnx[completion]'")
+        commands = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+        for command in commands.choices.values():
+            for action in command._actions:
+                if action.type in (Path, named):
+                    action.complete = shtab.DIRECTORY if action.metavar == "DIR" else shtab.FILE
+        print(shtab.complete(parser, str(shell)), flush=True)
+        parser.exit()
+
+
 def build_parser(command: str | None = None) -> argparse.ArgumentParser:
-    """The parser of the whole command line, or of one command; each command sets `run`."""
+    """The parser of the whole command line, or of one command."""
     parser = _Parser(
         prog="jr-onnx",
         description="Put JumpReLU in place of ReLU in exported ONNX models. What that buys against attacks, and "
         "what it does not, is in the README; measure before you rely on it.",
     )
+    parser.add_argument(
+        "--print-completion",
+        choices=("bash", "zsh", "tcsh"),
+        action=_PrintCompletion,
+        help="print what completes commands, options and files in this shell (needs shtab)",
+    )
     parser.add_argument("--version", action="version", version=f"jr-onnx {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
     for name in COMMANDS if command is None else (command,):
-        importlib.import_module(f"jr_onnx.cli.{name}").add_parser(commands)
+        module = importlib.import_module(f"jr_onnx.cli.{name}")
+        module.add_parser(commands)
+        added = commands.choices[name]
+        added.add_argument("-q", "--quiet", action="store_true", help="print no progress, and no report but as JSON")
+        added.set_defaults(handler=module.run, parser=added)
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code."""
-    given = sys.argv[1:] if arguments is None else arguments
+def _near(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def _parse(given: Sequence[str]) -> argparse.Namespace | None:
+    """What was asked for; None where help was all that could be given."""
     # The modules of the other commands are not imported, which would take longer than many a conversion.
     parser = build_parser(given[0] if given and given[0] in COMMANDS else None)
     if not given:
         parser.print_help()
-        return 0
+        return None
+    if not given[0].startswith("-") and given[0] not in COMMANDS:
+        parser.error(f"there is no command {given[0]!r}{_near(given[0], COMMANDS)}")
     parsed, unknown = parser.parse_known_args(given)
     if unknown:
-        command = f"jr-onnx {parsed.command}"  # whose help has its arguments
-        parser.exit(USAGE_ERROR, f"{command}: unrecognized arguments: {' '.join(unknown)} (see {command} --help)\n")
+        command = parsed.parser  # whose help has its arguments
+        options = [one for action in command._actions for one in action.option_strings]
+        near = _near(unknown[0], options) if unknown[0].startswith("--") else ""
+        command.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
+    return parsed
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    try:
+        parsed = _parse(sys.argv[1:] if arguments is None else arguments)
+    except BrokenPipeError:
+        _close_stdout()
+        return 0
+    return 0 if parsed is None else _run(parsed)
+
+
+def _run(parsed: argparse.Namespace) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names may have characters that the terminal has not
     received: list[int] = []
     try:
         with _ended_by_signals(received):
-            code: int = parsed.run(parsed)
+            code: int = parsed.handler(parsed)
             if sys.stdout is not None:  # it may be closed: >&-
                 sys.stdout.flush()
     except JrOnnxError as error:
-        print(printable(f"jr-onnx {parsed.command}: {error}"), file=sys.stderr)
+        print(printable(f"jr-onnx {parsed.command}: {in_options(str(error), parsed.parser)}"), file=sys.stderr)
         return USAGE_ERROR
     except KeyboardInterrupt:
         print(f"jr-onnx {parsed.command}: interrupted, nothing was written", file=sys.stderr)

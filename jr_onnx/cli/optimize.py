@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jr_onnx.cli.arguments import add_inputs_argument
-from jr_onnx.cli.outputs import progress_bar
+from jr_onnx.cli.outputs import print_report, progress_bar
 from jr_onnx.runtime.optimization.optimize import ENDING, PROVIDERS, OptimizationReport, optimize
 from jr_onnx.runtime.optimization.relu_form import LEVELS
 from jr_onnx.text import count, printable
@@ -39,12 +38,11 @@ def add_parser(commands: Commands) -> None:
         action="store_true",
         help="OUT may be MODEL itself, and its data may stand beside others of their name",
     )
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Optimise and print the report."""
-    with progress_bar(arguments.model) as progress:
+    with progress_bar(arguments.model, quiet=arguments.quiet) as progress:
         report = optimize(
             arguments.model,
             output=arguments.output,
@@ -54,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
             force=arguments.force,
             progress=progress,
         )
-    print(json.dumps(report.to_dict(), indent=2) if arguments.json else _text(report))
+    print_report(arguments, report, _text)
     return 0
 
 

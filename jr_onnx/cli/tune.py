@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jr_onnx.cli.arguments import (
+    EPS,
     add_data_arguments,
     add_report_arguments,
     add_scale_arguments,
+    add_seldom_group,
     check_plots,
     command_line,
     fraction,
@@ -22,11 +23,14 @@ from jr_onnx.cli.arguments import (
     numbers,
     read_data,
 )
-from jr_onnx.cli.outputs import check_output, stages_bar
+from jr_onnx.cli.dask import dask_executor
+from jr_onnx.cli.outputs import check_output, print_report, stages_bar
 from jr_onnx.conversion.convert import convert
 from jr_onnx.conversion.policy import policy_text
 from jr_onnx.files.atomic import atomic_file
 from jr_onnx.robustness.dataset import read_classifier
+from jr_onnx.robustness.reporting.from_reports import tuning_contents
+from jr_onnx.robustness.reporting.page import write_page, write_plots
 from jr_onnx.robustness.statistics import Interval
 from jr_onnx.robustness.tuning.grid import QUANTILES
 from jr_onnx.robustness.tuning.report import OBJECTIVES, Candidate, TuningReport
@@ -49,7 +53,8 @@ def add_parser(commands: Commands) -> None:
         "choice. Where nothing is gained it says so, writes nothing, and the exit code is 0.",
     )
     parser.add_argument("model", metavar="MODEL", type=Path, help="the ONNX file: one float input, one score a class")
-    add_data_arguments(parser)
+    seldom = add_seldom_group(parser)
+    add_data_arguments(parser, seldom)
     parser.add_argument(
         "--max-drop", metavar="POINTS", default="1.0", help="clean accuracy that may be lost, in percent (default: 1.0)"
     )
@@ -60,8 +65,8 @@ def add_parser(commands: Commands) -> None:
         metavar="Q,Q",
         help=f"the jumps to try, as quantiles of the positive activations (default: {','.join(map(str, QUANTILES))})",
     )
-    parser.add_argument("--per-layer", action="store_true", help="quantiles of each site's own activations")
-    parser.add_argument(
+    seldom.add_argument("--per-layer", action="store_true", help="quantiles of each site's own activations")
+    seldom.add_argument(
         "--objective",
         choices=OBJECTIVES,
         default="adaptive",
@@ -69,25 +74,31 @@ def add_parser(commands: Commands) -> None:
         "clean: the largest jump within the budget, without a word on robustness",
     )
     parser.add_argument("--clip", action="store_true", help="tune Clip(0, c), such as ReLU6, too")
-    parser.add_argument(
+    seldom.add_argument(
         "--test-share", metavar="S", default="0.5", help="share of the samples that confirm the choice (default: 0.5)"
     )
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the split and the attacks (default: 0)")
-    _add_attack_arguments(parser)
+    seldom.add_argument("--seed", metavar="N", type=int, default=0, help="of the split and the attacks (default: 0)")
+    parser.add_argument(
+        "--eps", metavar="E", default=EPS, help=f"radius in the maximum norm, in pixels from 0 to 1 (default: {EPS})"
+    )
+    parser.add_argument(
+        "--samples",
+        metavar="N",
+        type=int,
+        default=AttackSettings.samples,
+        help=f"attack at most so many samples of each part of the data (default: {AttackSettings.samples})",
+    )
+    add_scale_arguments(parser, seldom)
+    _add_attack_arguments(seldom)
     parser.add_argument(
         "-o", "--output", metavar="OUT", type=named, help="write the hardened model, if a jump is chosen"
     )
     parser.add_argument("--policy-out", metavar="FILE", type=named, help="write the jumps, for convert --policy")
-    add_report_arguments(parser)
-    parser.set_defaults(run=run)
+    add_report_arguments(parser, seldom)
 
 
-def _add_attack_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("attacks, for the objective adaptive")
+def _add_attack_arguments(group: argparse._ArgumentGroup) -> None:
     settings = AttackSettings()
-    group.add_argument(
-        "--eps", metavar="E", default="8/255", help="radius in the maximum norm, in pixels from 0 to 1 (default: 8/255)"
-    )
     group.add_argument(
         "--steps", metavar="N", type=int, default=settings.steps, help=f"gradient steps (default: {settings.steps})"
     )
@@ -98,14 +109,6 @@ def _add_attack_arguments(parser: argparse.ArgumentParser) -> None:
         default=settings.restarts,
         help=f"of each attack that starts at random (default: {settings.restarts}; evaluate takes 3)",
     )
-    group.add_argument(
-        "--attacked",
-        metavar="N",
-        type=int,
-        default=settings.samples,
-        help=f"samples of each part that are attacked, at most (default: {settings.samples})",
-    )
-    add_scale_arguments(group)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -119,14 +122,11 @@ def run(arguments: argparse.Namespace) -> int:
         eps=fraction("--eps", arguments.eps),
         steps=arguments.steps,
         restarts=arguments.restarts,
-        samples=arguments.attacked,
-        workers=arguments.workers,
-        dask=arguments.dask,
-        journal=arguments.journal,
+        samples=arguments.samples,
     )
     finished = 0
     try:
-        with stages_bar() as bar:
+        with stages_bar(quiet=arguments.quiet) as bar, dask_executor(arguments.dask) as executor:
 
             def progress(stage: str, done: int, total: int) -> None:
                 nonlocal finished
@@ -134,13 +134,23 @@ def run(arguments: argparse.Namespace) -> int:
                     finished = max(finished, done)
                 bar(stage, done, total)
 
-            report = tune(arguments.model, dataset, attacks=attacks, progress=progress, **_options(arguments))
+            report = tune(
+                arguments.model,
+                dataset,
+                attacks=attacks,
+                workers=arguments.workers,
+                executor=executor,
+                journal=arguments.journal,
+                progress=progress,
+                **_options(arguments),
+            )
     except KeyboardInterrupt:
         return interrupted("tune", finished, arguments.journal)
     # Printed before anything is written: should that fail, hours of work are not lost.
-    print(json.dumps(report.to_dict(), indent=2) if arguments.json else "\n".join(_text(report)), flush=True)
+    print_report(arguments, report, _text)
     for line in _written(report, arguments):
-        print(line, file=sys.stderr if arguments.json else sys.stdout)
+        if not arguments.quiet:
+            print(line, file=sys.stderr if arguments.json else sys.stdout)
     return 0
 
 
@@ -160,14 +170,9 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
 def _written(report: TuningReport, arguments: argparse.Namespace) -> Iterator[str]:
     """Write the files that were asked for; a line for each."""
     if arguments.report is not None:
-        from jr_onnx.robustness.reporting.page import write_tuning  # only who wants the page pays for its plots
-
-        write_tuning(report, arguments.report, command_line())
+        write_page(tuning_contents(report, command_line()), arguments.report)
         yield f"wrote {arguments.report}"
     if arguments.plots is not None:
-        from jr_onnx.robustness.reporting.from_reports import tuning_contents
-        from jr_onnx.robustness.reporting.page import write_plots
-
         yield from (f"wrote {path}" for path in write_plots(tuning_contents(report), arguments.plots))
     if report.policy is None:
         wanted = (path for path in (arguments.policy_out, arguments.output) if path is not None)
@@ -187,7 +192,7 @@ def _comment(report: TuningReport, clip: bool) -> str:
     return "\n".join(lines)
 
 
-def _text(report: TuningReport) -> list[str]:
+def _text(report: TuningReport) -> str:
     attacked = report.objective == "adaptive"
     right = "clean accuracy" if report.labels else "agreement with the original"
     head = ("jump", right, "drop", "zeroed", *(("true gradient", "worst case") if attacked else ()), "")
@@ -198,7 +203,7 @@ def _text(report: TuningReport) -> list[str]:
         lines.append(f"under attack: {report.attacked} samples, eps {report.eps:.4g}, {', '.join(report.attacks)}")
     lines += [f"note: {note}" for note in report.notes]
     lines.append(report.sentence)
-    return [printable(line) for line in lines]
+    return "\n".join(map(printable, lines))
 
 
 def _row(candidate: Candidate, attacked: bool, chosen: bool) -> tuple[str, ...]:

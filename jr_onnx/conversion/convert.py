@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, overload
 
 import onnx
 
@@ -17,18 +18,56 @@ from jr_onnx.conversion.graph.soundness import check_structure
 from jr_onnx.conversion.lower import Lowering
 from jr_onnx.conversion.metadata import MADE_FOR, hardened_metadata, origin_digest
 from jr_onnx.conversion.options import Options, make_options, provenance
-from jr_onnx.conversion.plan import Plan, make_plan, options_to_record
+from jr_onnx.conversion.plan import make_plan, options_to_record
 from jr_onnx.conversion.policy import Jump, JumpReluPolicy
 from jr_onnx.conversion.report import ConversionReport, converted_site
 from jr_onnx.errors import ModelError, OptionError, OutputError
 from jr_onnx.files.atomic import place_of
-from jr_onnx.files.external import DataFile, ExternalMode, data_files, default_mode
+from jr_onnx.files.external import DataFile, ExternalMode, data_files, external_mode
 from jr_onnx.files.source import Source, open_file, open_proto
 from jr_onnx.files.splice import Piece, Progress, join, size_of
 from jr_onnx.files.writing import DataPlace, data_places, new_locations, write_model
 
 #: What the name of an output ends with if none is given.
 ENDING = ".jumprelu.onnx"
+
+
+@overload
+def convert(
+    model: onnx.ModelProto,
+    *,
+    jump: Jump | None = None,
+    policy: JumpReluPolicy | str | Path | None = None,
+    target: Target = "custom-op",
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    jump_input: str | None = None,
+    clip: bool = False,
+    inline: bool = False,
+    allow_empty: bool = False,
+    dry_run: Literal[False] = False,
+) -> ConversionReport[onnx.ModelProto]: ...
+
+
+@overload
+def convert(
+    model: str | Path | onnx.ModelProto,
+    *,
+    jump: Jump | None = None,
+    policy: JumpReluPolicy | str | Path | None = None,
+    output: str | Path | None = None,
+    target: Target = "custom-op",
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    jump_input: str | None = None,
+    clip: bool = False,
+    inline: bool = False,
+    external: ExternalMode | None = None,
+    allow_empty: bool = False,
+    dry_run: bool = False,
+    force: bool = False,
+    progress: Progress = lambda _: None,
+) -> ConversionReport: ...
 
 
 def convert(
@@ -68,8 +107,8 @@ def convert(
         jump_input: make the jump a graph input of this name, with the given jump as its default.
         clip: put JumpReLU behind Clip with minimum 0 (ReLU6) as well.
         inline: with the target custom-op, write the function's body into the graph instead of calling it.
-        external: how external data gets beside the output: share, link or copy. By default shared in the same folder,
-            and copied into another one; onnx 1.21 and newer refuse to load data that are linked.
+        external: how external data gets beside the output: share or copy. By default shared in the same folder, and
+            copied into another one.
         allow_empty: a model without a site is no error.
         dry_run: plan only.
         force: the output may be the input itself, and its external data may stand beside other data of their name:
@@ -80,6 +119,13 @@ def convert(
         ModelError: the input cannot be read, or is not a model that can be converted.
         OptionError: an option makes no sense, for any model or for this one.
         OutputError: the output cannot be written.
+
+    Example:
+        >>> report = jr_onnx.convert("models/digits.onnx", jump=0.5, output="hard.onnx")
+        >>> [site.op_type for site in report.sites]
+        ['Relu', 'Relu', 'Relu', 'Relu']
+        >>> type(jr_onnx.convert(onnx.load("models/digits.onnx"), jump=0.5).model).__name__
+        'ModelProto'
     """
     started = time.perf_counter()
     model = as_model("model", model)
@@ -87,41 +133,41 @@ def convert(
     options = make_options(jump, policy, target, include, exclude, jump_input, clip, inline, allow_empty)
     if isinstance(model, onnx.ModelProto):
         if goal is not None or external is not None:
-            raise OptionError("output and external are for files; the hardened model is in the report")
+            raise OptionError("`output` and `external` are for files; the hardened model is in the report")
         work = _prepare(open_proto(model), options)
         hardened = None if dry_run else onnx.ModelProto.FromString(join(work.source.buffer, work.pieces))
-        return _report(work, options, None, started, written=False, model=hardened, mode=None)
-    path = model
-    with open_file(path) as source:
-        goal = goal or path.with_name(path.name.removesuffix(".onnx") + ENDING)
+        return replace(work.report, model=hardened, seconds=time.perf_counter() - started)
+    with open_file(model) as source:
+        goal = goal or model.with_name(model.name.removesuffix(".onnx") + ENDING)
         work = _prepare(source, options)
-        place = goal if dry_run else check_output(goal, path, work.data, force)
-        mode = (external or default_mode(path, place)) if work.data else None
+        place = goal if dry_run else check_output(goal, model, work.data, force)
+        mode = external_mode(model, place) if work.data else None
+        if external == "share" and mode == "copy":
+            raise OptionError(f"`external='share'`: {place.parent} is not the model's folder; use copy")
+        report = replace(work.report, output=goal, external_mode=(external or mode) if work.data else None)
         if not dry_run:
-            brought = data_places(work.data, mode, path, place, force)
-            pieces = rewrite(source, work.edit, new_locations(source, brought))
-            write_model(source, pieces, place, brought, mode, force=force, progress=progress)
-            work = replace(work, pieces=pieces, places=brought)
-        return _report(work, options, goal, started, written=not dry_run, model=None, mode=mode)
+            places = data_places(work.data, place, force)
+            pieces = rewrite(source, work.edit, new_locations(source, places))
+            write_model(source, pieces, place, places, force=force, progress=progress)
+            report = replace(
+                report,
+                written=True,
+                notes=(*report.notes, *_renamed(places)),
+                external_data=tuple(one.location for one in places),
+                size=size_of(pieces),
+            )
+        return replace(report, seconds=time.perf_counter() - started)
 
 
 @dataclass(frozen=True)
 class _Work:
-    """A conversion that only waits to be written; `places` says where its data were put."""
+    """A conversion that only waits to be written, and the report of a dry run."""
 
     source: Source
     data: tuple[DataFile, ...]
-    plan: Plan
     edit: ModelEdit
     pieces: list[Piece]
-    places: tuple[DataPlace, ...] = ()
-
-    @property
-    def renamed(self) -> Iterator[str]:
-        """What to say of data that could not keep their name."""
-        for one in self.places:
-            if one.location != one.file.location:
-                yield f"other data have the name {one.file.location} there: the model names {one.location}"
+    report: ConversionReport
 
 
 def _prepare(source: Source, options: Options) -> _Work:
@@ -136,7 +182,31 @@ def _prepare(source: Source, options: Options) -> _Work:
     edit = Lowering(skeleton, plan, options).edit()
     recorded, origin = options_to_record(plan, options), origin_digest(skeleton, source.digest)
     edit.metadata = provenance(recorded, len(plan.sites), origin, edit.jump_input)
-    return _Work(source, data, plan, edit, rewrite(source, edit))
+    pieces = rewrite(source, edit)
+    report = ConversionReport(
+        source=source.path,
+        output=None,
+        written=False,
+        model=None,
+        target=options.target,
+        sites=tuple(map(converted_site, plan.sites)),
+        left_alone=plan.left_alone,
+        notes=plan.notes,
+        ir_version=edit.ir_version or skeleton.ir_version,
+        ir_version_before=skeleton.ir_version,
+        external_data=tuple(one.location for one in data),
+        external_mode=None,
+        size=size_of(pieces),
+        seconds=0.0,
+    )
+    return _Work(source, data, edit, pieces, report)
+
+
+def _renamed(places: tuple[DataPlace, ...]) -> Iterator[str]:
+    """What to say of data that could not keep their name."""
+    for one in places:
+        if one.location != one.file.location:
+            yield f"other data have the name {one.file.location} there: the model names {one.location}"
 
 
 def check_output(output: Path, source: Path, data: tuple[DataFile, ...], force: bool) -> Path:
@@ -150,53 +220,24 @@ def check_output(output: Path, source: Path, data: tuple[DataFile, ...], force: 
     """
     try:
         if not output.parent.is_dir():
-            raise OutputError(f"{output.parent}: no such folder; make it, or choose another output with -o")
+            raise OutputError(f"{output.parent}: no such folder; make it, or choose another `output`")
         if output.is_dir():
-            raise OutputError(f"{output}: is a folder; name a file in it with -o")
+            raise OutputError(f"{output}: is a folder; name a file in it as `output`")
         place = place_of(output)
         if place is None:
-            raise OutputError(f"{output}: is no regular file; choose another output with -o")
+            raise OutputError(f"{output}: is no regular file; choose another `output`")
         if output.exists() and output.samefile(source) and not force:
-            raise OutputError(f"{output}: is the input itself; choose another output with -o, or add --force")
+            raise OutputError(f"{output}: is the input itself; choose another `output`, or add `force=True`")
         if any(file.outside for file in data) and place.parent.samefile(source.parent):
             raise OutputError(
                 f"{output}: the model's external data are links out of this folder, as in Hugging Face's cache; "
-                "choose another folder with -o"
+                "choose an `output` in another folder"
             )
         for file in data:
             if place == place.parent / file.location or (place.exists() and place.samefile(file.path)):
-                raise OutputError(f"{output}: is where the model's external data lies; choose another output with -o")
+                raise OutputError(f"{output}: is where the model's external data lies; choose another `output`")
     except OSError as error:
         raise OutputError(f"{output}: cannot be written: {error.strerror}") from error
     except ValueError as error:  # a null character
         raise OutputError(f"{str(output)!r}: is no name for a file: {error}") from error
     return place
-
-
-def _report(
-    work: _Work,
-    options: Options,
-    output: Path | None,
-    started: float,
-    *,
-    written: bool,
-    model: onnx.ModelProto | None,
-    mode: ExternalMode | None,
-) -> ConversionReport:
-    before = work.source.skeleton.ir_version
-    return ConversionReport(
-        source=work.source.path,
-        output=output,
-        written=written,
-        model=model,
-        target=options.target,
-        sites=tuple(map(converted_site, work.plan.sites)),
-        left_alone=work.plan.left_alone,
-        notes=(*work.plan.notes, *work.renamed),
-        ir_version=work.edit.ir_version or before,
-        ir_version_before=before,
-        external_data=tuple(one.location for one in work.places or work.data),
-        external_mode=mode,
-        size=size_of(work.pieces),
-        seconds=time.perf_counter() - started,
-    )

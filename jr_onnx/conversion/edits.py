@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -12,8 +12,8 @@ import numpy.typing as npt
 import onnx
 
 from jr_onnx.conversion.forms.write import NewNode, tensor_of, to_proto
-from jr_onnx.conversion.graph.names import DOMAIN, DOMAIN_VERSION, PREFIX
-from jr_onnx.conversion.graph.scopes import Scope
+from jr_onnx.conversion.graph.names import DOMAIN, DOMAIN_VERSION, PREFIX, initializer_names
+from jr_onnx.conversion.graph.scopes import FREE_INITIALIZERS, Scope
 from jr_onnx.files import wire
 from jr_onnx.files.external import record_locations, relocated
 from jr_onnx.files.source import Source
@@ -28,6 +28,7 @@ class ScopeEdit:
     Attributes:
         replaced: index of a node -> what stands there instead; nothing at all for a node that goes.
         first: nodes in front of all others: the constants of a function, casts of a jump input.
+        dropped_inputs: names of inputs of a graph that go.
         imports: for the main graph, whether the model's opset imports gain (True) or lose (False) the jr_onnx domain,
             for a function, whether the function's do; None if they stay.
     """
@@ -35,6 +36,7 @@ class ScopeEdit:
     scope: Scope
     replaced: dict[int, tuple[NewNode, ...]] = dataclasses.field(default_factory=dict)
     first: list[NewNode] = dataclasses.field(default_factory=list)
+    dropped_inputs: set[str] = dataclasses.field(default_factory=set)
     imports: bool | None = None
 
 
@@ -47,8 +49,7 @@ class ModelEdit:
         initializers: new initializers of the main graph, by name.
         new_input: a new input of the main graph; its default is the initializer of the same name.
         jump_input: the graph input that is a jump afterwards; None where there is none.
-        dropped: names of initializers of the main graph, and of inputs, that go.
-        dropped_inputs: names of inputs of the main graph that go while the initializers stay.
+        dropped: names of initializers of the main graph that go.
         dropped_functions: names of functions of the jr_onnx domain that go.
         function: the function jr_onnx::JumpReLU to add.
         ir_version: the new IR version; None if it stays.
@@ -60,7 +61,6 @@ class ModelEdit:
     new_input: onnx.ValueInfoProto | None = None
     jump_input: str | None = None
     dropped: set[str] = dataclasses.field(default_factory=set)
-    dropped_inputs: set[str] = dataclasses.field(default_factory=set)
     dropped_functions: set[str] = dataclasses.field(default_factory=set)
     function: onnx.FunctionProto | None = None
     ir_version: int | None = None
@@ -69,6 +69,17 @@ class ModelEdit:
     def at(self, scope: Scope) -> ScopeEdit:
         """The edit of a scope, to add to."""
         return self.scopes.setdefault(scope, ScopeEdit(scope))
+
+    def raise_ir_version(self, version: int, scopes: Iterable[Scope]) -> None:
+        """Raise the model to an IR version.
+
+        Inputs that an older version wants of every initializer go: from here on they would be overridable in the main
+        graph, which costs constant folding and fusions, and passed in by nobody in a body.
+        """
+        self.ir_version = version
+        for scope in scopes:
+            if scope.graph is not None and scope.ir_version < FREE_INITIALIZERS:
+                self.at(scope).dropped_inputs.update(initializer_names(scope.graph))
 
 
 # --- Edits of a model, recorded on its bytes: only what an edit names is written anew ---------------------------------
@@ -122,13 +133,15 @@ def _edit_scope(root: Message, edit: ScopeEdit, locations: Mapping[str, str]) ->
     nodes = message.fields(number)
 
     def encoded(new: tuple[NewNode, ...] | list[NewNode]) -> bytes:
-        protos = (to_proto(n, None if n.heir_of is None else _parsed(message, nodes[n.heir_of])) for n in new)
+        protos = (to_proto(n, None if n.replaces is None else _parsed(message, nodes[n.replaces])) for n in new)
         return b"".join(encode_field(number, relocated(proto, locations).SerializeToString()) for proto in protos)
 
     for index, new in edit.replaced.items():
         message.replace(nodes[index], encoded(new))
     if edit.first:
         message.insert(nodes[0].start, encoded(edit.first))
+    if edit.scope.graph is not None and edit.dropped_inputs:
+        _drop(message, wire.GRAPH_INPUT, edit.scope.graph.input, edit.dropped_inputs)
     if edit.imports is None:
         return
     main = edit.scope.function is None
@@ -149,16 +162,19 @@ def _parsed(message: Message, field: Field) -> onnx.NodeProto:
 
 
 def _edit_values(graph: Message, skeleton: onnx.GraphProto, edit: ModelEdit) -> None:
-    for field, tensor in zip(graph.fields(wire.GRAPH_INITIALIZER), skeleton.initializer, strict=True):
-        if tensor.name in edit.dropped:
-            graph.replace(field, b"")
-    for field, value in zip(graph.fields(wire.GRAPH_INPUT), skeleton.input, strict=True):
-        if value.name in edit.dropped | edit.dropped_inputs:
-            graph.replace(field, b"")
+    _drop(graph, wire.GRAPH_INITIALIZER, skeleton.initializer, edit.dropped)
     for name, array in edit.initializers.items():
         graph.append(encode_field(wire.GRAPH_INITIALIZER, tensor_of(name, array).SerializeToString()))
     if edit.new_input is not None:
         graph.append(encode_field(wire.GRAPH_INPUT, edit.new_input.SerializeToString()))
+
+
+def _drop(
+    graph: Message, number: int, parsed: Iterable[onnx.ValueInfoProto | onnx.TensorProto], names: set[str]
+) -> None:
+    for field, one in zip(graph.fields(number), parsed, strict=True):
+        if one.name in names:
+            graph.replace(field, b"")
 
 
 def _edit_metadata(root: Message, skeleton: onnx.ModelProto, edit: ModelEdit) -> None:

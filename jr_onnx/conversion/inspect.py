@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import onnx
 
 from jr_onnx.arguments import as_model
+from jr_onnx.conversion.element_types import type_name
 from jr_onnx.conversion.graph.scopes import all_scopes
 from jr_onnx.conversion.graph.soundness import check_structure
 from jr_onnx.conversion.metadata import hardened_metadata
 from jr_onnx.conversion.plan import lost_sites
-from jr_onnx.conversion.report import InspectionReport, inspected_nodes
+from jr_onnx.conversion.report import InspectedNode, InspectionReport
 from jr_onnx.conversion.sites.matchers import SiteKind
-from jr_onnx.conversion.sites.survey import Site, Survey, survey
+from jr_onnx.conversion.sites.survey import LeftAlone, Site, Survey, survey
+from jr_onnx.conversion.sites.surveyed import numbers_of
 from jr_onnx.files.source import Source, open_model
 
 _HOW = {
     SiteKind.RELU: "JumpReLU in its place",
     SiteKind.HARDENED: "is a JumpReLU; its jump is replaced",
     SiteKind.FUSED: "JumpReLU behind it",
-    SiteKind.CLIP: "JumpReLU behind it, with --clip",
+    SiteKind.CLIP: "JumpReLU behind it, with `clip=True`",
     SiteKind.RECURRENT: "ThresholdedRelu as its activation",
 }
 
@@ -54,15 +55,35 @@ def _survey(source: Source) -> Survey:
 
 
 def _report(source: Source) -> InspectionReport:
-    model = source.skeleton
-    found = _survey(source)
+    model, found = source.skeleton, _survey(source)
     lost = lost_sites(model, found)
-    sites = [replace(site, problem=lost or site.problem) for site in found.sites]
     return InspectionReport(
         source=source.path,
         ir_version=model.ir_version,
         opsets={opset.domain: opset.version for opset in model.opset_import},
         functions=len(model.functions),
         hardened=hardened_metadata(model),
-        nodes=inspected_nodes([(site, _HOW[site.kind]) for site in sites], (*found.left_alone, *found.others)),
+        nodes=(
+            *(_site(site, lost or site.problem) for site in found.sites),
+            *(_left_alone(left) for left in (*found.left_alone, *found.others)),
+        ),
     )
+
+
+def _site(site: Site, problem: str) -> InspectedNode:
+    return InspectedNode(
+        path=site.path,
+        scope=site.scope.path,
+        name=site.name,
+        op_type=site.op_type,
+        element_type=type_name(site.element_type) if site.element_type else None,
+        shape=site.shape,
+        opset=site.opset,
+        converted=not problem,
+        how=problem or _HOW[site.kind],
+        jump=numbers_of(site),
+    )
+
+
+def _left_alone(left: LeftAlone) -> InspectedNode:
+    return InspectedNode(left.path, left.scope, left.name, left.op_type, None, None, None, False, left.reason)

@@ -17,23 +17,20 @@ from jr_onnx.conversion.forms.write import (
     Binding,
     NewNode,
     function_proto,
-    heir_position,
     is_jump_relu,
+    main_position,
     without_relu,
     write_ops,
 )
 from jr_onnx.conversion.graph.names import DOMAIN, OP_TYPE, PREFIX, Namer, initializer_names, outputs_of, taken_names
-from jr_onnx.conversion.graph.scopes import Scope
+from jr_onnx.conversion.graph.scopes import FREE_INITIALIZERS, Scope
 from jr_onnx.conversion.metadata import jump_input_of
 from jr_onnx.conversion.options import Options
 from jr_onnx.conversion.plan import Plan, PlannedSite, jump_shape
 from jr_onnx.errors import OptionError
 
-#: From this IR version on an initializer need not be a graph input, and one that is can be overridden.
-_FREE_INITIALIZERS = 4
-
 #: The IR versions that a conversion may raise a model to.
-RAISED_TO = (_FREE_INITIALIZERS, FUNCTIONS_IR_VERSION)
+RAISED_TO = (FREE_INITIALIZERS, FUNCTIONS_IR_VERSION)
 
 
 class Lowering:
@@ -49,11 +46,11 @@ class Lowering:
         self._options = options
         self._main = plan.scopes[0]
         self._edit = ModelEdit()
-        self._orphans = _orphans(model, plan)
+        self._unused = _unused(model, plan)
         # The names inside jr_onnx::JumpReLU are its own: its input is called "jump" too.
-        taken = taken_names((scope for scope in plan.scopes if not _is_ours(scope)), _outgoing(plan))
+        taken = taken_names((scope for scope in plan.scopes if not _is_ours(scope)), _rewritten(plan))
         taken |= {name for planned in plan.sites for name in (planned.site.name, planned.site.output)}
-        self._namer = Namer(taken - self._orphans)
+        self._namer = Namer(taken - self._unused)
         self._shared: dict[object, str] = {}
         self._ir_version = model.ir_version
         self._least_ir_version = least_ir_version
@@ -65,7 +62,7 @@ class Lowering:
             OptionError: the name for the jump input is taken.
         """
         self._raise_ir_version()
-        self._drop_orphans()
+        self._drop_unused()
         if self._options.jump_input is not None and self._plan.sites:
             self._add_jump_input(self._options.jump_input)
         for planned in self._plan.sites:
@@ -78,32 +75,29 @@ class Lowering:
         if any(p.form is JUMP_RELU for p in self._plan.sites):
             needed = max(needed, FUNCTIONS_IR_VERSION)
         if self._options.jump_input is not None and self._plan.sites:
-            needed = max(needed, _FREE_INITIALIZERS)
-        if needed <= self._ir_version:
-            return
-        if self._ir_version < _FREE_INITIALIZERS:
-            # There every initializer is an input too, and constant all the same; from here on it would be overridable,
-            # which costs constant folding and fusions.
-            self._edit.dropped_inputs = set(initializer_names(self._model.graph))
-        self._edit.ir_version = self._ir_version = needed
+            needed = max(needed, FREE_INITIALIZERS)
+        if needed > self._ir_version:
+            self._edit.raise_ir_version(needed, self._plan.scopes)
+            self._ir_version = needed
 
-    def _drop_orphans(self) -> None:
-        self._edit.dropped = self._orphans
+    def _drop_unused(self) -> None:
+        self._edit.dropped = self._unused
+        self._edit.at(self._main).dropped_inputs |= self._unused
         before = jump_input_of(self._model)
-        self._edit.jump_input = None if before in self._orphans else before
+        self._edit.jump_input = None if before in self._unused else before
         for scope in self._plan.scopes:
             for index, node in enumerate(scope.nodes):
-                if node.output and set(node.output) <= self._orphans:
+                if node.output and set(node.output) <= self._unused:
                     self._edit.at(scope).replaced[index] = ()
 
     def _add_jump_input(self, name: str) -> None:
         reached = [p for p in self._plan.sites if p.form is not RECURRENT]
         if not reached:
-            raise OptionError("--jump-input: there is no site that a graph input can reach; leave it out")
+            raise OptionError("`jump_input`: there is no site that a graph input can reach; leave it out")
         if not name.isprintable():
-            raise OptionError(f"--jump-input: {name!r} is no name for an input; give another")
+            raise OptionError(f"`jump_input`: {name!r} is no name for an input; give another")
         if not name or self._namer.fresh(name) != name:
-            raise OptionError(f"--jump-input: the model has a value '{name}' already; give another name")
+            raise OptionError(f"`jump_input`: the model has a value '{name}' already; give another name")
         types = {p.site.element_type for p in reached}
         widest = DOUBLE if DOUBLE in types else FLOAT
         element_type = types.pop() if len(types) == 1 else widest
@@ -121,27 +115,27 @@ class Lowering:
         node = site.scope.nodes[last]
         if planned.form is RECURRENT:
             attributes, marks = with_threshold(node, _scalar(planned))
-            replaced[last] = (_heir(node, last, attributes=attributes, marks=marks),)
+            replaced[last] = (_changed(node, last, attributes=attributes, marks=marks),)
             return
         ops = without_relu(planned.form.ops) if site.rectified or site.behind else planned.form.ops
         values = self._values(planned, {symbol for op in ops for symbol in op.inputs})
         carrier = site.hardened.carrier if site.hardened else last
-        heirs = {heir_position(ops): carrier}
+        replaces = {main_position(ops): carrier}
         front: tuple[NewNode, ...] = ()
         again = site.hardened is not None and site.hardened.form is planned.form
         if site.hardened is not None and again:
             # The same form: only its jump changes, so every node and every inner value keeps its name.
-            heirs = dict(enumerate(site.nodes))
+            replaces = dict(enumerate(site.nodes))
             values = {**site.hardened.values, **values}
         elif site.behind is not None:
-            heirs = {}  # the node in front has kept the name
+            replaces = {}  # the node in front has kept the name
         elif site.kind.stays:
-            heirs = {}
+            replaces = {}
             values["x"] = self._namer.fresh(f"{site.output}/rectified")
             outputs = tuple(values["x"] if name == site.output else name for name in node.output)
-            front = (_heir(node, last, outputs=outputs),)
+            front = (_changed(node, last, outputs=outputs),)
         mark = "" if planned.form is JUMP_RELU else planned.form.name
-        binding = Binding(values, site.element_type, _scalar(planned), site.name, mark, heirs)
+        binding = Binding(values, site.element_type, _scalar(planned), site.name, mark, replaces)
         nodes = write_ops(ops, binding, self._namer.fresh)
         if again:
             replaced.update({index: (new,) for index, new in zip(site.nodes, nodes, strict=True)})
@@ -169,7 +163,7 @@ class Lowering:
         key = (owner, kind, value.dtype, value.shape, value.tobytes())
         if key not in self._shared:
             name = self._shared[key] = self._namer.fresh(f"{PREFIX}{kind}")
-            if owner.function is not None or self._ir_version < _FREE_INITIALIZERS:
+            if owner.function is not None or self._ir_version < FREE_INITIALIZERS:
                 self._edit.at(owner).first.append(NewNode("Constant", (), (name,), attributes={"value": value}))
             else:
                 self._edit.initializers[name] = value
@@ -208,7 +202,7 @@ class Lowering:
                 self._edit.at(scope).imports = wanted
 
 
-def _orphans(model: onnx.ModelProto, plan: Plan) -> set[str]:
+def _unused(model: onnx.ModelProto, plan: Plan) -> set[str]:
     """The values that jr-onnx added before and that nothing takes any more once the plan is carried out."""
     names = {*_all_outputs(plan.scopes), *initializer_names(model.graph)}
     zeros = {p.site.hardened.values.get("zero") for p in plan.sites if p.site.hardened is not None}
@@ -233,7 +227,7 @@ def _orphans(model: onnx.ModelProto, plan: Plan) -> set[str]:
     return ours
 
 
-def _outgoing(plan: Plan) -> set[tuple[Scope, int]]:
+def _rewritten(plan: Plan) -> set[tuple[Scope, int]]:
     """The nodes of forms that another form takes the place of: the names inside are free again."""
     sites = [p.site for p in plan.sites if p.site.hardened is not None and p.site.hardened.form is not p.form]
     return {(site.scope, index) for site in sites for index in site.nodes}
@@ -252,7 +246,7 @@ def _scalar(planned: PlannedSite) -> float:
     return 0.0 if isinstance(planned.jump, tuple) else planned.jump
 
 
-def _heir(
+def _changed(
     node: onnx.NodeProto, index: int, *, outputs: tuple[str, ...] = (), attributes: Any = None, marks: Any = None
 ) -> NewNode:
     """A node that stays what it is, but for its outputs, or for some attributes and marks."""

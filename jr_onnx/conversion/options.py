@@ -81,11 +81,11 @@ def make_options(
         OptionError: they contradict each other, or the target is unknown.
     """
     if (jump is None) == (policy is None):
-        raise OptionError("give either a jump or a policy (which has a default jump of its own)")
+        raise OptionError("give either `jump` or `policy` (which has a default jump of its own)")
     if target not in TARGETS:
         raise OptionError(f"unknown target {target!r}; it is one of {', '.join(TARGETS)}")
     if inline and target != "custom-op":
-        raise OptionError(f"--inline is for the target custom-op; {target} calls no function anyway")
+        raise OptionError(f"`inline` is for the target custom-op; {target} calls no function anyway")
     chosen = as_policy(policy) if policy is not None else JumpReluPolicy(default=as_jump(jump))
     included, excluded = as_names("include", include), as_names("exclude", exclude)
     return Options(chosen, target, included, excluded, as_name("jump_input", jump_input), clip, inline, allow_empty)

@@ -117,13 +117,18 @@ def options_to_record(plan: Plan, options: Options) -> Options:
 
 
 def lost_sites(model: onnx.ModelProto, found: Survey) -> str:
-    """Why a model that was hardened before cannot be converted: none of its JumpReLUs is known. Empty if it can."""
-    sites = record_of(model).sites
-    if not sites or any(site.hardened is not None or jump_of(site) is not None for site in found.sites):
+    """Why a model that was hardened before cannot be converted: not all its JumpReLUs are found. Empty if it can.
+
+    One that is not found would keep its old jump, or get a second one where its Relu is taken for the model's own.
+    """
+    recorded = record_of(model).sites
+    known = sum(site.hardened is not None or jump_of(site) is not None for site in found.sites)
+    if known >= recorded:
         return ""
+    left = f"only {known} of the JumpReLUs can be" if known else "no JumpReLU is"
     return (
-        f"records that it was hardened ({count(sites, 'site')}), but no JumpReLU is found in it: another tool rewrote "
-        "it; convert the original model, after that tool"
+        f"records that it was hardened ({count(recorded, 'site')}), but {left} found in it: another tool rewrote it; "
+        "convert the original model, after that tool"
     )
 
 
@@ -148,7 +153,7 @@ def _check_opset(scope: Scope) -> None:
 
 def _check_patterns(options: Options, known: list[Site | LeftAlone]) -> None:
     rules = [("policy rule", rule.match) for rule in options.policy.rules]
-    globs = [("--include", glob) for glob in options.include] + [("--exclude", glob) for glob in options.exclude]
+    globs = [("`include`", glob) for glob in options.include] + [("`exclude`", glob) for glob in options.exclude]
     for origin, pattern in (*globs, *rules):
         if not any(matches(pattern, item.path, item.name) for item in known):
             near = did_you_mean(pattern, [item.path for item in known])
@@ -170,10 +175,10 @@ def _select(sites: Iterable[Site], options: Options) -> tuple[list[tuple[Site, J
 def _decide(site: Site, options: Options) -> tuple[Jump | None, str]:
     """The jump of a site; None, and why, if it is left alone."""
     if options.include and not any(matches(glob, site.path, site.name) for glob in options.include):
-        return None, "not among --include"
+        return None, "not among `include`"
     for glob in options.exclude:
         if matches(glob, site.path, site.name):
-            return None, f"--exclude '{glob}'"
+            return None, f"`exclude` '{glob}'"
     rule = options.policy.rule_for(site.path, site.name)
     if rule is not None:
         return rule.jump, f"policy rule '{rule.match}' skips it"
@@ -184,22 +189,22 @@ def _nothing_to_do(found: Survey, left_alone: tuple[LeftAlone, ...]) -> str:
     if not left_alone:
         counted = Counter(other.op_type for other in found.others)
         others = ", ".join(f"{number} {op_type}" for op_type, number in counted.items())
-        return f"no Relu in this model{f', but {others}' if others else ''}; --allow-empty makes that no error"
+        return f"no Relu in this model{f', but {others}' if others else ''}; `allow_empty=True` makes that no error"
     first = left_alone[0]
     what = "none of the selected nodes can be converted" if found.sites else "no Relu that can be converted"
     others = f", and {len(left_alone) - 1} more" if len(left_alone) > 1 else ""
-    return f"{what} ('{first.path}' ({first.op_type}): {first.reason}{others}); --allow-empty makes that no error"
+    return f"{what} ('{first.path}' ({first.op_type}): {first.reason}{others}); `allow_empty=True` makes that no error"
 
 
 def _check_jump_input(chosen: list[tuple[Site, Jump]]) -> None:
     for site, jump in chosen:
         if isinstance(jump, tuple) or jump != chosen[0][1]:
             raise OptionError(
-                f"--jump-input gives all sites one jump, but '{site.path}' has its own; use one jump, or --exclude it"
+                f"`jump_input` gives all sites one jump, but '{site.path}' has its own; use one jump, or `exclude` it"
             )
         if site.scope.outermost.function is not None:
             raise OptionError(
-                f"--jump-input: node '{site.path}' is in a model-local function, which sees no graph input; "
+                f"`jump_input`: node '{site.path}' is in a model-local function, which sees no graph input; "
                 "write the functions into the graph first (onnx.inliner.inline_local_functions)"
             )
 
@@ -288,7 +293,7 @@ def _notes(model: onnx.ModelProto, sites: tuple[PlannedSite, ...], options: Opti
         yield "the model was hardened before: its jumps are replaced"
     before = jump_input_of(model)
     if before is not None and before != options.jump_input:
-        yield f"the model has a jump input, '{before}'; it goes with its last site (--jump-input keeps it)"
+        yield f"the model has a jump input, '{before}'; it goes with its last site (`jump_input` keeps it)"
     if options.jump_input is not None and sites:
         yield f"the jump is the input '{options.jump_input}', with the given value as its default"
     for planned in sites:

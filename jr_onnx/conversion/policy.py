@@ -57,7 +57,7 @@ class PolicyRule:
 
     def __post_init__(self) -> None:
         if not isinstance(self.match, str) or not self.match:
-            raise OptionError(f"match: {self.match!r} is no glob; give a name or a glob as a string")
+            raise OptionError(f"`match`: {self.match!r} is no glob; give a name or a glob as a string")
         if self.jump is not None:
             object.__setattr__(self, "jump", as_jump(self.jump))
 
@@ -81,7 +81,7 @@ class JumpReluPolicy:
         object.__setattr__(self, "rules", as_list("rules", self.rules))
         for rule in self.rules:
             if not isinstance(rule, PolicyRule):
-                raise OptionError(f"rules: {rule!r} is no jr_onnx.PolicyRule")
+                raise OptionError(f"`rules`: {rule!r} is no jr_onnx.PolicyRule")
         if self.default is not None:
             object.__setattr__(self, "default", as_jump(self.default))
 
@@ -131,7 +131,7 @@ def as_policy(given: object) -> JumpReluPolicy:
     if isinstance(given, (str, Path)):
         return read_policy(given)
     if not isinstance(given, JumpReluPolicy):
-        raise OptionError(f"policy: {given!r} is neither a jr_onnx.JumpReluPolicy nor the name of a YAML file")
+        raise OptionError(f"`policy`: {given!r} is neither a jr_onnx.JumpReluPolicy nor the name of a YAML file")
     return given
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+import json
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, cast
 
 import onnx
 
@@ -13,8 +13,16 @@ from jr_onnx.conversion.element_types import type_name
 from jr_onnx.conversion.graph.value_types import Dimension
 from jr_onnx.conversion.plan import PlannedSite
 from jr_onnx.conversion.policy import Jump
-from jr_onnx.conversion.sites.survey import LeftAlone, Site
-from jr_onnx.conversion.sites.surveyed import numbers_of
+from jr_onnx.conversion.sites.survey import LeftAlone
+
+if TYPE_CHECKING:  # type checkers know it without the package; Python itself has the default from 3.13 on
+    from typing_extensions import TypeVar
+
+    Model = TypeVar("Model", covariant=True, default=onnx.ModelProto | None)
+else:
+    from typing import TypeVar
+
+    Model = TypeVar("Model", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -48,7 +56,7 @@ class ConvertedSite:
 
 
 @dataclass(frozen=True)
-class ConversionReport:
+class ConversionReport(Generic[Model]):
     """The result of `jr_onnx.convert`.
 
     Attributes:
@@ -71,7 +79,7 @@ class ConversionReport:
     source: Path | None
     output: Path | None
     written: bool
-    model: onnx.ModelProto | None = field(repr=False)
+    model: Model = field(repr=False)
     target: str
     sites: tuple[ConvertedSite, ...]
     left_alone: tuple[LeftAlone, ...]
@@ -85,7 +93,9 @@ class ConversionReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the model itself, in types that JSON has."""
-        return _plain(self, leave_out=("model",))
+        plain = _plain(replace(cast("ConversionReport[Any]", self), model=None))
+        del plain["model"]
+        return plain
 
 
 @dataclass(frozen=True)
@@ -150,40 +160,7 @@ def converted_site(planned: PlannedSite) -> ConvertedSite:
     )
 
 
-def inspected_nodes(sites: Iterable[tuple[Site, str]], left_alone: Iterable[LeftAlone]) -> tuple[InspectedNode, ...]:
-    """Sites, each with how it is converted, and what is left alone."""
-    nodes = [
-        InspectedNode(
-            path=site.path,
-            scope=site.scope.path,
-            name=site.name,
-            op_type=site.op_type,
-            element_type=type_name(site.element_type) if site.element_type else None,
-            shape=site.shape,
-            opset=site.opset,
-            converted=not site.problem,
-            how=site.problem or how,
-            jump=numbers_of(site),
-        )
-        for site, how in sites
-    ]
-    for left in left_alone:
-        nodes.append(
-            InspectedNode(left.path, left.scope, left.name, left.op_type, None, None, None, False, left.reason)
-        )
-    return tuple(nodes)
-
-
-def _plain(report: Any, leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
-    values = {name: value for name, value in vars(report).items() if name not in leave_out}
-    return {name: _plain_value(value) for name, value in values.items()}
-
-
-def _plain_value(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, tuple):
-        return [_plain_value(item) for item in value]
-    if isinstance(value, ConvertedSite | InspectedNode | LeftAlone):
-        return asdict(value)
-    return value
+def _plain(report: Any) -> dict[str, Any]:
+    """A report in types that JSON has."""
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(report), default=str))
+    return plain

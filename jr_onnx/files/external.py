@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Literal, get_args
 
 import onnx
+from google.protobuf.message import Message as ProtoMessage
 
 from jr_onnx.errors import ModelError
+from jr_onnx.files.skeleton import Part, parts_of
 from jr_onnx.files.source import Source
 from jr_onnx.files.splice import Message, Piece
 from jr_onnx.files.wire import CHILDREN, TENSOR_EXTERNAL_DATA, encode_field
 
-#: How a data file gets beside the output: it is there already, gets a second name (a hard link), or is copied.
-ExternalMode = Literal["share", "link", "copy"]
+#: How a data file gets beside the output: it is there already, or is copied. Never as a hard link, though that costs
+#: nothing: from version 1.21 on, onnx refuses to load a data file with several names, and so the original model too.
+ExternalMode = Literal["share", "copy"]
 EXTERNAL_MODES: tuple[ExternalMode, ...] = get_args(ExternalMode)
 
 
@@ -113,65 +116,31 @@ def _check_range(tensor: str, entries: dict[str, str], file: DataFile) -> None:
         )
 
 
-def default_mode(source: Path, output: Path) -> ExternalMode:
-    """`share` within a folder, else `copy`.
-
-    Never `link`, though it costs nothing: from version 1.21 on, onnx refuses to load a data file with several names,
-    and so the original model as well.
-    """
-    return "share" if same_folder(source, output) else "copy"
-
-
-def same_folder(source: Path, output: Path) -> bool:
+def external_mode(source: Path, output: Path) -> ExternalMode:
+    """How the data of the model `source` get beside `output`: `share` within a folder, else `copy`."""
     with contextlib.suppress(OSError):
-        return source.parent.samefile(output.parent)
-    return False
+        if source.parent.samefile(output.parent):
+            return "share"
+    return "copy"
 
 
 # --- Every TensorProto of a model, wherever it stands -----------------------------------------------------------------
 
 
-def all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Initializers, sparse initializers and attributes, in all graphs, functions and training information."""
-    yield from _of_graph(model.graph)
-    for function in model.functions:
-        yield from tensors_of(function.node)
-        yield from _of_attributes(function.attribute_proto)
-    for training in model.training_info:
-        yield from _of_graph(training.initialization)
-        yield from _of_graph(training.algorithm)
+def all_tensors(message: ProtoMessage) -> Iterator[onnx.TensorProto]:
+    """Initializers, sparse initializers and attributes, in all graphs, functions and training information.
 
-
-def _of_graph(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    yield from graph.initializer
-    yield from _of_sparse(graph.sparse_initializer)
-    yield from tensors_of(graph.node)
-
-
-def tensors_of(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
-    """Those in the attributes of nodes, and in the graphs there."""
-    for node in nodes:
-        yield from _of_attributes(node.attribute)
-
-
-def _of_attributes(attributes: Iterable[onnx.AttributeProto]) -> Iterator[onnx.TensorProto]:
-    for attribute in attributes:
-        if attribute.HasField("t"):
-            yield attribute.t
-        if attribute.HasField("g"):
-            yield from _of_graph(attribute.g)
-        if attribute.HasField("sparse_tensor"):
-            yield from _of_sparse([attribute.sparse_tensor])
-        yield from attribute.tensors
-        yield from _of_sparse(attribute.sparse_tensors)
-        for graph in attribute.graphs:
-            yield from _of_graph(graph)
-
-
-def _of_sparse(tensors: Iterable[onnx.SparseTensorProto]) -> Iterator[onnx.TensorProto]:
-    for tensor in tensors:
-        yield tensor.values
-        yield tensor.indices
+    Args:
+        message: the model, or a part of one.
+    """
+    if isinstance(message, onnx.TensorProto):
+        yield message
+        return
+    children = CHILDREN[message.DESCRIPTOR.name.removesuffix("Proto")]
+    for field, value in message.ListFields():
+        if field.number in children:
+            for child in (value,) if isinstance(value, ProtoMessage) else value:
+                yield from all_tensors(child)
 
 
 # --- A model whose external data get other names: only the `location` entries are written anew ------------------------
@@ -205,25 +174,18 @@ def record_locations(source: Source, root: Message, names: Mapping[str, str]) ->
         external = tensor.data_location == onnx.TensorProto.EXTERNAL
         if external and sum(entry.key == _LOCATION for entry in tensor.external_data) > 1:
             raise ModelError(f"tensor '{tensor.name}' names several files for its external data; save the model again")
-    if names:
-        _record(root, "Model", names)
+    for kind, message, _ in parts_of(Part("Model", root, "")) if names else ():
+        for field in message.fields(TENSOR_EXTERNAL_DATA) if kind == "Tensor" else ():
+            entry = onnx.StringStringEntryProto.FromString(source.buffer[field.value : field.end])
+            if entry.key == _LOCATION and entry.value in names:
+                entry.value = names[entry.value]
+                message.replace(field, encode_field(TENSOR_EXTERNAL_DATA, entry.SerializeToString()))
 
 
 def relocated(node: onnx.NodeProto, names: Mapping[str, str]) -> onnx.NodeProto:
     """The node itself, with the other locations in its tensors."""
-    for tensor in tensors_of([node]) if names else ():
+    for tensor in all_tensors(node) if names else ():
         for entry in tensor.external_data:
             if entry.key == _LOCATION:
                 entry.value = names.get(entry.value, entry.value)
     return node
-
-
-def _record(message: Message, kind: str, names: Mapping[str, str]) -> None:
-    for number, child in CHILDREN[kind].items():
-        for index in range(len(message.fields(number))):
-            _record(message.child(number, index), child, names)
-    for field in message.fields(TENSOR_EXTERNAL_DATA) if kind == "Tensor" else ():
-        entry = onnx.StringStringEntryProto.FromString(message.buffer[field.value : field.end])
-        if entry.key == _LOCATION and entry.value in names:
-            entry.value = names[entry.value]
-            message.replace(field, encode_field(TENSOR_EXTERNAL_DATA, entry.SerializeToString()))

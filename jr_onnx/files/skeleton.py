@@ -6,19 +6,12 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import onnx
 
-from jr_onnx.files.wire import (
-    CHILDREN,
-    LENGTH_DELIMITED,
-    PAYLOADS,
-    Buffer,
-    WireError,
-    encode_field,
-    encode_header,
-    read_fields,
-)
+from jr_onnx.files.splice import Message, join
+from jr_onnx.files.wire import CHILDREN, PAYLOADS, Buffer, Field, WireError, encode_field
 
 #: Payloads up to this many bytes stay in: shapes, axes, the bounds of a Clip.
 PAYLOAD_LIMIT = 4096
@@ -26,6 +19,9 @@ PAYLOAD_LIMIT = 4096
 #: protobuf's own limit: what is nested deeper is not parsed by any ONNX tool.
 NESTING_LIMIT = 100
 
+
+#: Message -> the field that tells it from its neighbours: the name, or of a node the first output.
+_NAMES = {"Tensor": 8, "Node": 2, "Attribute": 1, "Function": 1}
 
 #: What stands in a field in place of the payload that starts at this byte.
 StandIn = Callable[[int], bytes]
@@ -40,37 +36,58 @@ def skeleton_of(buffer: Buffer, stand_in: StandIn | None = None) -> bytes:
     Raises:
         WireError: the bytes are not protobuf's wire format.
     """
-    return b"".join(_strip(buffer, 0, len(buffer), "Model", NESTING_LIMIT, stand_in))
+    root, payloads = _large_payloads(buffer)
+    for part, field in payloads:
+        part.message.replace(field, b"" if stand_in is None else encode_field(field.number, stand_in(field.value)))
+    return join(buffer, root.pieces())
 
 
-def _strip(buffer: Buffer, start: int, end: int, message: str, depth: int, stand_in: StandIn | None) -> list[bytes]:
-    """The message in [start, end) as chunks; runs of fields that stay as they are become one chunk."""
+class Part(NamedTuple):
+    """A message in a model: its kind in `CHILDREN`, and a label that says where it stands."""
+
+    kind: str
+    message: Message
+    label: str
+
+
+def parts_of(part: Part, least: int = -1, depth: int = NESTING_LIMIT) -> Iterator[Part]:
+    """A message, and those in it at any depth that may hold a tensor.
+
+    Args:
+        least: of those in it, only the ones with more bytes than this.
+
+    Raises:
+        WireError: the bytes are not protobuf's wire format, or are nested too deeply.
+    """
+    kind, message, label = part
     if not depth:
-        raise WireError(f"nested deeper than {NESTING_LIMIT} messages at byte {start}")
-    children, payloads = CHILDREN[message], PAYLOADS.get(message, frozenset())
-    chunks: list[bytes] = []
-    kept = start
-    for field in read_fields(buffer, start, end):
-        if field.wire_type != LENGTH_DELIMITED or field.end - field.value <= PAYLOAD_LIMIT:
-            continue
-        child = children.get(field.number)
-        if child is None and field.number not in payloads:
-            continue
-        chunks.append(bytes(buffer[kept : field.start]))
-        kept = field.end
-        if child is not None:
-            inner = _strip(buffer, field.value, field.end, child, depth - 1, stand_in)
-            chunks += [encode_header(field.number, sum(map(len, inner))), *inner]
-        elif stand_in is not None:
-            chunks.append(encode_field(field.number, stand_in(field.value)))
-    chunks.append(bytes(buffer[kept:end]))
-    return chunks
+        raise WireError(f"nested deeper than {NESTING_LIMIT} messages at byte {message.start}")
+    named = message.fields(_NAMES[kind]) if kind in _NAMES else ()
+    if named:
+        naming = named[0] if kind == "Node" else named[-1]  # a node has several outputs, the others one name
+        name = bytes(message.buffer[naming.value : naming.end]).decode(errors="replace")
+        label = f"{label}/{name}" if label else name
+    yield Part(kind, message, label)
+    for number, child in CHILDREN[kind].items():
+        for index, field in enumerate(message.fields(number)):
+            if field.end - field.value > least:
+                yield from parts_of(Part(child, message.child(number, index), label), least, depth - 1)
+
+
+def _large_payloads(buffer: Buffer) -> tuple[Message, list[tuple[Part, Field]]]:
+    """A model, and its payloads that are not in the skeleton."""
+    root = Message(buffer, 0, len(buffer))
+    found = [
+        (part, field)
+        for part in parts_of(Part("Model", root, ""), PAYLOAD_LIMIT)
+        for number in PAYLOADS.get(part.kind, ())
+        for field in part.message.fields(number)
+        if field.end - field.value > PAYLOAD_LIMIT
+    ]
+    return root, found
 
 
 # --- Where the payloads of a serialized model stand: the tensors that are too large for the skeleton ------------------
-
-#: Message -> the field that tells it from its neighbours: the name, or of a node the first output.
-_NAMES = {"Tensor": 8, "Node": 2, "Attribute": 1, "Function": 1}
 
 
 @dataclass(frozen=True)
@@ -86,9 +103,11 @@ def payloads_of(buffer: Buffer) -> dict[str, Payload]:
     """Every payload that is not in the skeleton, by a label that says where it stands."""
     found: dict[str, Payload] = {}
     repeated: Counter[str] = Counter()
-    for label, payload in _walk(buffer, 0, len(buffer), "Model", ""):
-        repeated[label] += 1
-        found[label if repeated[label] == 1 else f"{label} ({repeated[label]})"] = payload
+    for part, field in _large_payloads(buffer)[1]:
+        repeated[part.label] += 1
+        number = repeated[part.label]
+        label = part.label if number == 1 else f"{part.label} ({number})"
+        found[label] = Payload(field.number, field.value, field.end)
     return found
 
 
@@ -103,20 +122,3 @@ def with_labels(buffer: Buffer, payloads: Mapping[str, Payload]) -> onnx.ModelPr
     model = onnx.ModelProto()
     model.ParseFromString(skeleton_of(buffer, digests.__getitem__))
     return model
-
-
-def _walk(buffer: Buffer, start: int, end: int, message: str, label: str) -> Iterator[tuple[str, Payload]]:
-    fields = list(read_fields(buffer, start, end))
-    named = [f for f in fields if f.number == _NAMES.get(message) and f.wire_type == LENGTH_DELIMITED]
-    if named:
-        naming = named[0] if message == "Node" else named[-1]  # a node has several outputs, the others one name
-        name = bytes(buffer[naming.value : naming.end]).decode(errors="replace")
-        label = f"{label}/{name}" if label else name
-    for field in fields:
-        if field.wire_type != LENGTH_DELIMITED or field.end - field.value <= PAYLOAD_LIMIT:
-            continue
-        child = CHILDREN[message].get(field.number)
-        if child is not None:
-            yield from _walk(buffer, field.value, field.end, child, label)
-        elif field.number in PAYLOADS.get(message, frozenset()):
-            yield label, Payload(field.number, field.value, field.end)

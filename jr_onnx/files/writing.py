@@ -19,9 +19,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from jr_onnx.errors import ModelError, OptionError, OutputError
+from jr_onnx.errors import ModelError, OutputError
 from jr_onnx.files.atomic import atomic_file
-from jr_onnx.files.external import DataFile, ExternalMode, locations_of, same_folder
+from jr_onnx.files.external import DataFile, locations_of
 from jr_onnx.files.source import Source, open_unnamed
 from jr_onnx.files.splice import Piece, Progress, copy_file, join, write_pieces
 
@@ -41,19 +41,12 @@ class DataPlace:
     brought: bool
 
 
-def data_places(
-    files: tuple[DataFile, ...], mode: ExternalMode | None, source: Path, output: Path, force: bool
-) -> tuple[DataPlace, ...]:
+def data_places(files: tuple[DataFile, ...], output: Path, force: bool) -> tuple[DataPlace, ...]:
     """Where the data files come to lie beside `output`. Nothing is written.
 
     Raises:
-        OptionError: `share` was asked for, but `output` lies in another folder.
         OutputError: another file of that name stands there and `force` is not set, or it cannot be read.
     """
-    if mode == "share" and files and not same_folder(source, output):
-        raise OptionError(f"--external share: {output.parent} is not the model's folder; use link or copy")
-    if mode == "share":
-        return tuple(DataPlace(file, file.location, False) for file in files)
     taken = {PurePosixPath(file.location) for file in files}
     return tuple(_place(file, output.parent, force, taken) for file in files)
 
@@ -70,7 +63,6 @@ def write_model(
     pieces: list[Piece],
     output: Path,
     data: tuple[DataPlace, ...],
-    mode: ExternalMode | None,
     *,
     force: bool,
     progress: Progress,
@@ -81,7 +73,6 @@ def write_model(
         pieces: with `new_locations` in them.
         output: the file; no symbolic link, for what the model names lies beside it.
         data: what `data_places` gave.
-        mode: how the data are brought.
         force: data of the model that is replaced are removed, if new data took their place.
         progress: called with the number of bytes written since its last call.
 
@@ -89,7 +80,7 @@ def write_model(
         OutputError: a file cannot be written.
     """
     old = _replaced_data(data, output) if force else set()
-    with _brought(data, mode, output, progress), atomic_file(output) as target:
+    with _brought(data, output, progress), atomic_file(output) as target:
         if source.file is None:
             target.write(join(source.buffer, pieces))
         else:
@@ -106,7 +97,7 @@ def _place(file: DataFile, folder: Path, force: bool, taken: set[PurePosixPath])
         if there is None or there:
             break
         if not force:
-            text = "another file stands here; write to another folder, or add --force"
+            text = "another file stands here; write to another folder, or add `force=True`"
             raise OutputError(f"{folder / location}: {text}")
     taken.add(PurePosixPath(location))
     return DataPlace(file, location, brought=there is None)
@@ -130,9 +121,7 @@ def _numbered(location: str, number: int) -> str:
 
 
 @contextmanager
-def _brought(
-    data: tuple[DataPlace, ...], mode: ExternalMode | None, output: Path, progress: Progress
-) -> Iterator[None]:
+def _brought(data: tuple[DataPlace, ...], output: Path, progress: Progress) -> Iterator[None]:
     """Bring the data files beside `output`; if the context ends with an exception, take away what was brought."""
     made: list[Path] = []
     before = _identity(output)
@@ -141,11 +130,11 @@ def _brought(
             target = output.parent / place.location
             try:
                 made += _missing(target, output.parent)
-                _bring(place.file, target, mode, progress)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with place.file.path.open("rb", buffering=0) as opened, atomic_file(target) as copy:
+                    copy_file(opened, copy, place.file.size, progress)
             except OSError as error:
-                raise OutputError(
-                    f"{target}: cannot be put here ({error.strerror}); try --external copy or another folder"
-                ) from error
+                raise OutputError(f"{target}: cannot be put here ({error.strerror}); try another folder") from error
         yield
     except BaseException:
         # The last that can fail is to have the model's name on the disk: then it is there, and needs its data.
@@ -173,15 +162,6 @@ def _missing(path: Path, folder: Path) -> list[Path]:
     parts = path.relative_to(folder).parts
     paths = (folder.joinpath(*parts[:number]) for number in range(1, len(parts) + 1))
     return [path for path in paths if not os.path.lexists(path)]
-
-
-def _bring(file: DataFile, target: Path, mode: ExternalMode | None, progress: Progress) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if mode == "link":
-        os.link(file.path.resolve(), target)
-        return
-    with file.path.open("rb", buffering=0) as opened, atomic_file(target) as copy:
-        copy_file(opened, copy, file.size, progress)
 
 
 def _replaced_data(data: tuple[DataPlace, ...], output: Path) -> set[Path]:

@@ -30,6 +30,11 @@ class Interval:
     def __contains__(self, value: float) -> bool:
         return self.low <= value <= self.high
 
+    @property
+    def in_points(self) -> str:
+        """A difference of shares in percentage points: "+1.5 points, -0.3 to +3.2"."""
+        return f"{100 * self.estimate:+.1f} points, {100 * self.low:+.1f} to {100 * self.high:+.1f}"
+
 
 @dataclass(frozen=True)
 class PairedResult:

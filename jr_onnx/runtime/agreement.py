@@ -37,7 +37,7 @@ _Outputs = Mapping[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True)
 class Agreement:
-    """What came of a comparison.
+    """The result of a comparison.
 
     Attributes:
         differs: how the second differs from the first, or that it does not load or run; empty if it does not.

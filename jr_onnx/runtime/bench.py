@@ -23,6 +23,7 @@ from jr_onnx.runtime.execution import (
     library_problem,
     onnxruntime,
     provider_name,
+    taken,
 )
 from jr_onnx.runtime.inputs import Sampler
 from jr_onnx.runtime.measure import (
@@ -34,7 +35,6 @@ from jr_onnx.runtime.measure import (
     open_session,
     peak_memory,
     ratio,
-    taken,
 )
 
 #: How often all sessions are made anew: where a session's memory happens to lie can make it 10% faster or slower.
@@ -92,14 +92,15 @@ def bench(
             check_is_file(path)
     try:
         name = provider_name(as_text("provider", provider))
-        feeds = _feeds(paths, name, batches, shapes, arrays)
+        run = _Bench(paths, name, rounds, clock, progress)
+        feeds = run.feeds(batches, shapes, arrays)
         timings: list[Timing] = []
         creations: list[Times] = []
         for count in dict.fromkeys(threads):
-            times, made = _blocks(paths, name, count, feeds, rounds, clock, progress)
+            times, made = run.times(count, feeds)
             creations.append(made)
             timings += _timings(paths, count, times)
-        files = _costs(paths, name, threads[0], next(iter(feeds.values())), creations[0], progress)
+        files = run.costs(threads[0], next(iter(feeds.values())), creations[0])
     except CannotRunError as error:
         raise ModelError(str(error)) from error
     return BenchReport(name, onnxruntime().__version__, rounds, tuple(timings), files)
@@ -110,44 +111,86 @@ def steps(models: int, batches: int, threads: int, rounds: int) -> int:
     return batches * threads * rounds + models
 
 
-def _feeds(
-    paths: Sequence[Path],
-    provider: str,
-    batches: Sequence[int],
-    shapes: Mapping[str, Sequence[int]],
-    data: Arrays,
-) -> dict[int, Arrays]:
-    """Inputs by batch size, on which every model ran before anything is measured."""
-    sessions = [open_session(path, provider, 1) for path in paths]
-    _check_inputs(paths, sessions)
-    # The first file may be the original, which has no input for a jump among the data.
-    takes_all = (
-        path for path, session in zip(paths, sessions, strict=True) if taken(session, data).keys() == data.keys()
-    )
-    feeds = _inputs(next(takes_all, paths[0]), provider, batches, shapes, data)
-    try:
-        for path, session in zip(paths, sessions, strict=True):
-            with blamed_on(path):
-                for inputs in feeds.values():
-                    session.run(None, taken(session, inputs))
-    except CannotRunError as error:
-        raise CannotRunError(
-            f"{str(error).rstrip('.')}; give a --batch, --shape or --data that every model takes"
-        ) from error
-    return feeds
+class _Bench:
+    """The runs of some models on one provider."""
 
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        provider: str,
+        rounds: int,
+        clock: Callable[[], float],
+        progress: Callable[[int], None],
+    ) -> None:
+        self._paths, self._provider, self._rounds = paths, provider, rounds
+        self._clock, self._progress = clock, progress
 
-def _inputs(
-    first: Path, provider: str, batches: Sequence[int], shapes: Mapping[str, Sequence[int]], data: Arrays
-) -> dict[int, Arrays]:
-    session = Session(first, Way(provider, has_use_for_kernels(provider) and not library_problem()))
-    own: dict[str, Sequence[Any]] = {one.name: one.shape for one in session.inputs()}
-    feeds = {}
-    given = {**shapes, **{name: array.shape for name, array in data.items() if name in own}}
-    for batch in _sizes(first, own, batches, given):
-        batched = {name: _with_batch(shape, batch) for name, shape in own.items()}
-        feeds[batch] = Sampler(session, {**batched, **shapes}, data).random(0, 1.0).feeds
-    return feeds
+    def feeds(self, batches: Sequence[int], shapes: Mapping[str, Sequence[int]], data: Arrays) -> dict[int, Arrays]:
+        """Inputs by batch size, on which every model ran before anything is measured."""
+        sessions = [(path, open_session(path, self._provider, 1)) for path in self._paths]
+        _check_inputs(sessions)
+        # The first file may be the original, which has no input for a jump among the data.
+        takes_all = (path for path, session in sessions if taken(session, data).keys() == data.keys())
+        feeds = self._made(next(takes_all, self._paths[0]), batches, shapes, data)
+        try:
+            for path, session in sessions:
+                with blamed_on(path):
+                    for inputs in feeds.values():
+                        session.run(None, taken(session, inputs))
+        except CannotRunError as error:
+            raise CannotRunError(
+                f"{str(error).rstrip('.')}; give `batches`, `shapes` or `data` that every model takes"
+            ) from error
+        return feeds
+
+    def _made(
+        self, first: Path, batches: Sequence[int], shapes: Mapping[str, Sequence[int]], data: Arrays
+    ) -> dict[int, Arrays]:
+        library = has_use_for_kernels(self._provider) and not library_problem()
+        session = Session(first, Way(self._provider, library))
+        own: dict[str, Sequence[Any]] = {one.name: one.shape for one in session.inputs()}
+        feeds = {}
+        given = {**shapes, **{name: array.shape for name, array in data.items() if name in own}}
+        for batch in _sizes(first, own, batches, given):
+            batched = {name: _with_batch(shape, batch) for name, shape in own.items()}
+            feeds[batch] = Sampler(session, {**batched, **shapes}, data).random(0, 1.0).feeds
+        return feeds
+
+    def times(self, threads: int, feeds: Mapping[int, Arrays]) -> tuple[dict[int, Times], Times]:
+        """Seconds of each run by batch size, and of each making of a session."""
+        paths, clock = self._paths, self._clock
+        times: dict[int, Times] = {batch: tuple([] for _ in paths) for batch in feeds}
+        creations: Times = tuple([] for _ in paths)
+        open_session(paths[0], self._provider, threads)  # warms onnxruntime up
+        blocks = min(_BLOCKS, self._rounds)
+        for block in range(blocks):
+            sessions: dict[int, Any] = {}
+            for index in _order(len(paths), block):
+                started = clock()
+                sessions[index] = open_session(paths[index], self._provider, threads)
+                creations[index].append(clock() - started)
+            for batch, inputs in feeds.items():
+                for number in range(-_WARM_UP, len(range(block, self._rounds, blocks))):
+                    for index in _order(len(paths), number):
+                        feed = taken(sessions[index], inputs)
+                        with blamed_on(paths[index]):
+                            started = clock()
+                            sessions[index].run(None, feed)
+                            seconds = clock() - started
+                        if number >= 0:
+                            times[batch][index].append(seconds)
+                    self._progress(int(number >= 0))
+        return times, creations
+
+    def costs(self, threads: int, feeds: Arrays, creations: Times) -> tuple[FileCost, ...]:
+        """What each file costs besides its runs."""
+        costs = []
+        for path, times in zip(self._paths, creations, strict=True):
+            by_type = op_type_times(path, self._provider, threads, feeds)
+            peak = peak_memory(path, self._provider, threads, feeds)
+            costs.append(FileCost(str(path), median(times), ratio(times, creations[0]), peak, by_type))
+            self._progress(1)
+        return tuple(costs)
 
 
 def _sizes(
@@ -171,56 +214,22 @@ def _sizes(
     name, size = next(iter(fixed.items()), ("", 1))
     for batch in batches:
         if batch != size:
-            by, out = (f"--shape or --data of '{name}'", "one of the two") if name in shapes else (first, "--batch")
-            raise OptionError(f"--batch {batch}: {by} has the fixed size {size} there; leave {out} out")
+            by, out = (f"`shapes` or `data` of '{name}'", "one of the two") if name in shapes else (first, "`batches`")
+            raise OptionError(f"`batches` {batch}: {by} has the fixed size {size} there; leave {out} out")
     return (size,)
 
 
-def _check_inputs(paths: Sequence[Path], sessions: Sequence[Any]) -> None:
+def _check_inputs(sessions: Sequence[tuple[Path, Any]]) -> None:
     """All models take what the first one takes."""
-    taken = [{one.name: one.type for one in session.get_inputs()} for session in sessions]
-    for path, inputs in zip(paths, taken, strict=True):
-        if inputs != taken[0]:
-            own, first = (", ".join(f"{name} {kind}" for name, kind in one.items()) for one in (inputs, taken[0]))
-            raise OptionError(f"{path} takes {own or 'nothing'}, and {paths[0]} takes {first or 'nothing'}")
+    taken = [(path, {one.name: one.type for one in session.get_inputs()}) for path, session in sessions]
+    for path, inputs in taken:
+        if inputs != taken[0][1]:
+            own, first = (", ".join(f"{name} {kind}" for name, kind in one.items()) for one in (inputs, taken[0][1]))
+            raise OptionError(f"{path} takes {own or 'nothing'}, and {taken[0][0]} takes {first or 'nothing'}")
 
 
 def _with_batch(shape: Sequence[Any], batch: int) -> list[Any]:
     return [batch, *shape[1:]] if shape and not isinstance(shape[0], int) else list(shape)
-
-
-def _blocks(
-    paths: Sequence[Path],
-    provider: str,
-    threads: int,
-    feeds: Mapping[int, Arrays],
-    rounds: int,
-    clock: Callable[[], float],
-    progress: Callable[[int], None],
-) -> tuple[dict[int, Times], Times]:
-    """Seconds of each run by batch size, and of each making of a session."""
-    times: dict[int, Times] = {batch: tuple([] for _ in paths) for batch in feeds}
-    creations: Times = tuple([] for _ in paths)
-    open_session(paths[0], provider, threads)  # warms onnxruntime up
-    blocks = min(_BLOCKS, rounds)
-    for block in range(blocks):
-        sessions: dict[int, Any] = {}
-        for index in _order(len(paths), block):
-            started = clock()
-            sessions[index] = open_session(paths[index], provider, threads)
-            creations[index].append(clock() - started)
-        for batch, inputs in feeds.items():
-            for number in range(-_WARM_UP, len(range(block, rounds, blocks))):
-                for index in _order(len(paths), number):
-                    feed = taken(sessions[index], inputs)
-                    with blamed_on(paths[index]):
-                        started = clock()
-                        sessions[index].run(None, feed)
-                        seconds = clock() - started
-                    if number >= 0:
-                        times[batch][index].append(seconds)
-                progress(int(number >= 0))
-    return times, creations
 
 
 def _timings(paths: Sequence[Path], threads: int, times: Mapping[int, Times]) -> list[Timing]:
@@ -235,20 +244,3 @@ def _order(models: int, number: int) -> list[int]:
     """Which model is first moves on every second time; in between the order is reversed, so that neighbours change."""
     order = [(place + number // 2) % models for place in range(models)]
     return order[::-1] if number % 2 else order
-
-
-def _costs(
-    paths: Sequence[Path],
-    provider: str,
-    threads: int,
-    feeds: Arrays,
-    creations: Times,
-    progress: Callable[[int], None],
-) -> tuple[FileCost, ...]:
-    costs = []
-    for path, times in zip(paths, creations, strict=True):
-        by_type = op_type_times(path, provider, threads, feeds)
-        peak = peak_memory(path, provider, threads, feeds)
-        costs.append(FileCost(str(path), median(times), ratio(times, creations[0]), peak, by_type))
-        progress(1)
-    return tuple(costs)

@@ -1,4 +1,4 @@
-"""The one place that touches onnxruntime and the kernel library; both are imported when they are first needed."""
+"""onnxruntime, imported when it is first needed, and a session on one model in one way."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jr_onnx.errors import JrOnnxError, RuntimeMissingError
+from jr_onnx.runtime.library import library_path, register
 from jr_onnx.text import one_line
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -63,8 +64,8 @@ def onnxruntime() -> Any:
 def library_problem() -> str:
     """Why the kernel library cannot be used; empty if it can."""
     try:
-        runtime().library_path()
-    except (ImportError, JrOnnxError, AttributeError) as error:
+        library_path()
+    except RuntimeMissingError as error:
         return one_line(error)
     return ""
 
@@ -78,15 +79,6 @@ def has_use_for_kernels(provider: str, options: Mapping[str, Any] | None = None)
     """
     nhwc = str((options or {}).get("prefer_nhwc", 0)).lower() not in ("0", "false")
     return provider in _NODE_BY_NODE and not nhwc
-
-
-def runtime() -> Any:
-    """The package with the kernel library.
-
-    Raises:
-        ImportError: this installation of jr-onnx comes without it.
-    """
-    return importlib.import_module("jr_onnx.runtime")
 
 
 @cache
@@ -122,19 +114,10 @@ class Session:
     """
 
     def __init__(self, path: Path, way: Way, *, threads: int = 1, in_order: bool = False) -> None:
-        ort = onnxruntime()
-        options = ort.SessionOptions()
-        options.log_severity_level = 4  # what goes wrong is reported by us, once
-        options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, way.level)
-        options.intra_op_num_threads = threads
+        options = session_options(way.level, threads=threads)
         if in_order:
-            options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
-        try:
-            if way.library:
-                runtime().register(options)
-            self._session = ort.InferenceSession(str(path), options, providers=[way.provider])
-        except session_errors() as error:
-            raise CannotRunError(_line(error)) from error
+            options.execution_order = onnxruntime().ExecutionOrder.PRIORITY_BASED
+        self._session = start(path, options, way.provider, library=way.library)
         if way.provider not in self._session.get_providers():
             raise CannotRunError(f"{way.provider} did not start")
 
@@ -164,13 +147,46 @@ class Session:
             CannotRunError: onnxruntime fails on these inputs.
         """
         names = [value.name for value in self._session.get_outputs()]
-        known = {one.name for one in (*self.inputs(), *self.defaults())}
         try:
-            outputs = self._session.run(names, {name: array for name, array in feeds.items() if name in known})
+            outputs = self._session.run(names, taken(self._session, feeds))
         except session_errors() as error:
             raise CannotRunError(_line(error)) from error
         kept = zip(names, outputs, strict=True)
         return {name: value for name, value in kept if isinstance(value, np.ndarray)}
+
+
+def session_options(level: str = ALL, *, threads: int = 0) -> Any:
+    """onnxruntime's options, with its log off: what goes wrong is reported by us, once."""
+    ort = onnxruntime()
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
+    options.intra_op_num_threads = threads
+    return options
+
+
+def start(
+    model: Path | bytes, options: Any, provider: str, *, library: bool, disabled_optimizers: Sequence[str] = ()
+) -> Any:
+    """onnxruntime's session on a model, with the kernel library or without.
+
+    Raises:
+        CannotRunError: onnxruntime does not load it.
+    """
+    source = model if isinstance(model, bytes) else str(model)
+    disabled = {"disabled_optimizers": list(disabled_optimizers)} if disabled_optimizers else {}
+    try:
+        if library:
+            register(options)
+        return onnxruntime().InferenceSession(source, options, providers=[provider], **disabled)
+    except session_errors() as error:
+        raise CannotRunError(_line(error)) from error
+
+
+def taken(session: Any, feeds: Arrays) -> dict[str, npt.NDArray[Any]]:
+    """The feeds that a model has inputs for: a jump that is an input the original has not."""
+    known = {one.name for one in (*session.get_inputs(), *session.get_overridable_initializers())}
+    return {name: array for name, array in feeds.items() if name in known}
 
 
 @cache

@@ -65,7 +65,7 @@ class Sampler:
         data: Arrays,
         *,
         small: Collection[str] = (),
-        advice: str = "; give --shape NAME=D,D or --data NPZ",
+        advice: str = "; give `shapes` or `data`",
     ) -> None:
         """Find shapes that the model runs on.
 
@@ -78,8 +78,8 @@ class Sampler:
             CannotRunError: the model takes what cannot be made up, or runs on none of the shapes tried.
         """
         described = session.inputs()
-        _check_names("--shape", shapes, described)
-        _check_names("--data", data, [*described, *session.defaults()])
+        _check_names("shapes", shapes, described)
+        _check_names("data", data, [*described, *session.defaults()])
         taken = {one.name: one for one in (*described, *session.defaults())}
         self._data = {name: _fitted(np.asarray(array), taken[name]) for name, array in data.items()}
         self._inputs = _described([one for one in described if one.name not in data], shapes, advice)
@@ -126,7 +126,7 @@ class Sampler:
     def given(self) -> Iterator[Sample]:
         """The user's data, if they are all that the model needs."""
         if self._data and not self._inputs:
-            yield Sample("--data", self._data, real=True)
+            yield Sample("`data`", self._data, real=True)
 
     def _array(self, one: _Input, draw: np.random.Generator, scale: float, number: int) -> npt.NDArray[Any]:
         batch, other = self._sizes
@@ -170,7 +170,7 @@ def _fitted(array: npt.NDArray[Any], taken: Any) -> npt.NDArray[Any]:
         len(shape) != array.ndim or any(f and a != b for f, a, b in zip(fixed, shape, array.shape, strict=True))
     ):
         wanted = ", ".join(str(size if size is not None else "?") for size in shape)
-        raise OptionError(f"--data: '{taken.name}' has the shape {list(array.shape)}, the model takes [{wanted}]")
+        raise OptionError(f"`data`: '{taken.name}' has the shape {list(array.shape)}, the model takes [{wanted}]")
     dtype = _DTYPES.get(taken.type)
     if dtype is None or dtype == array.dtype:
         return array
@@ -179,7 +179,7 @@ def _fitted(array: npt.NDArray[Any], taken: Any) -> npt.NDArray[Any]:
     same = cast is not None and (np.isfinite(cast) == np.isfinite(array) if dtype.kind == "f" else cast == array)
     if cast is None or not np.all(same):
         what = f"is {array.dtype}" if cast is None else f"has values that {dtype} has not"
-        raise OptionError(f"--data: '{taken.name}' {what}, the model takes {dtype}; save it so")
+        raise OptionError(f"`data`: '{taken.name}' {what}, the model takes {dtype}; save it so")
     return cast
 
 
@@ -187,11 +187,11 @@ def _kind(dtype: np.dtype[Any]) -> str:
     return "i" if dtype.kind == "u" else dtype.kind
 
 
-def _check_names(option: str, given: Mapping[str, object], described: Sequence[Any]) -> None:
+def _check_names(parameter: str, given: Mapping[str, object], described: Sequence[Any]) -> None:
     known = [one.name for one in described]
     for name in given:
         if name not in known:
-            raise OptionError(f"{option}: the model has no input '{name}'; it has {', '.join(known) or 'none'}")
+            raise OptionError(f"`{parameter}`: the model has no input '{name}'; it has {', '.join(known) or 'none'}")
 
 
 # --- Which inputs of a model become integers on their way: an index, a size, a number of steps ------------------------

@@ -20,10 +20,10 @@ from jr_onnx.conversion.sites.survey import Site
 from jr_onnx.conversion.sites.surveyed import read_side, wiring_of
 from jr_onnx.errors import OutputError
 from jr_onnx.files import wire
-from jr_onnx.files.external import data_files, default_mode
+from jr_onnx.files.external import data_files
 from jr_onnx.files.skeleton import payloads_of
 from jr_onnx.files.source import Source, open_proto
-from jr_onnx.files.splice import Piece, join
+from jr_onnx.files.splice import Message, Piece, join
 from jr_onnx.files.wire import encode_field
 from jr_onnx.files.writing import data_places, write_model
 from jr_onnx.runtime.execution import CannotRunError
@@ -114,7 +114,7 @@ def exposed(source: Source, values: Mapping[str, int]) -> list[Piece]:
         if element_type == BFLOAT16:
             output, element_type = as_float(name), FLOAT
             cast = onnx.helper.make_node("Cast", [name], [output], to=FLOAT)
-            graph.append(encode_field(wire.GRAPH_NODE, cast.SerializeToString()))
+            graph.append(_encoded(cast))
         value = onnx.helper.make_tensor_value_info(output, element_type, None)
         graph.append(encode_field(wire.GRAPH_OUTPUT, value.SerializeToString()))
     return root.pieces()
@@ -128,7 +128,7 @@ def counted(source: Source, values: Iterable[str]) -> list[Piece]:
     behind = {name: fields[i].end for i, node in enumerate(source.skeleton.graph.node) for name in node.output}
     for name in values:
         node = onnx.helper.make_node("Size", [name], [count_of(name)])
-        graph.insert(behind.get(name, fields[0].start), encode_field(wire.GRAPH_NODE, node.SerializeToString()))
+        graph.insert(behind.get(name, fields[0].start), _encoded(node))
         output = onnx.helper.make_tensor_value_info(count_of(name), onnx.TensorProto.INT64, [])
         graph.append(encode_field(wire.GRAPH_OUTPUT, output.SerializeToString()))
     return root.pieces()
@@ -145,44 +145,49 @@ def set_apart(source: Source, sites: Iterable[Site]) -> list[Piece]:
     The copies are Max of one value, which onnxruntime leaves alone.
     """
     root = source.root()
-    graph = root.child(wire.MODEL_GRAPH)
-    fields = graph.fields(wire.GRAPH_NODE)
     for site in sites:
-        node, taken, given = (
-            onnx.NodeProto(),
-            f"{site.output}/jr_onnx.check.taken",
-            f"{site.output}/jr_onnx.check.given",
-        )
-        node.CopyFrom(site.scope.nodes[site.nodes[-1]])
-        node.output[:] = [given if name == site.output else name for name in node.output]
-        front = [onnx.helper.make_node("Max", [site.input], [taken])] if site.input in node.input else []
-        node.input[:] = [taken if name == site.input else name for name in node.input]
-        around = (*front, node, onnx.helper.make_node("Max", [given], [site.output]))
-        encoded = (encode_field(wire.GRAPH_NODE, one.SerializeToString()) for one in around)
-        graph.replace(fields[site.nodes[-1]], b"".join(encoded))
+        taken, given = f"{site.output}/jr_onnx.check.taken", f"{site.output}/jr_onnx.check.given"
+        node = _renamed(site, {site.output: given}, {site.input: taken})
+        front = [onnx.helper.make_node("Max", [site.input], [taken])] if taken in node.input else []
+        _replace(root, site, [*front, node, onnx.helper.make_node("Max", [given], [site.output])])
     return root.pieces()
 
 
-def nudged(source: Source, sites: Iterable[Site], factor: float) -> list[Piece]:
+def scaled(source: Source, sites: Iterable[Site], factor: float) -> list[Piece]:
     """The model with the outputs of some nodes of its main graph multiplied, in float, and rounded again."""
     root = source.root()
-    graph = root.child(wire.MODEL_GRAPH)
-    fields = graph.fields(wire.GRAPH_NODE)
     for site in sites:
-        node, given, wide = onnx.NodeProto(), f"{site.output}/jr_onnx.check.given", f"{site.output}/jr_onnx.check.wide"
-        node.CopyFrom(site.scope.nodes[site.nodes[-1]])
-        node.output[:] = [given if name == site.output else name for name in node.output]
+        given, wide = f"{site.output}/jr_onnx.check.given", f"{site.output}/jr_onnx.check.wide"
         behind = (
             onnx.helper.make_node("Cast", [given], [wide], to=FLOAT),
-            onnx.helper.make_node("Mul", [wide, _FACTOR], [f"{wide}.nudged"]),
-            onnx.helper.make_node("Cast", [f"{wide}.nudged"], [site.output], to=site.element_type),
+            onnx.helper.make_node("Mul", [wide, _FACTOR], [f"{wide}.scaled"]),
+            onnx.helper.make_node("Cast", [f"{wide}.scaled"], [site.output], to=site.element_type),
         )
-        encoded = (encode_field(wire.GRAPH_NODE, one.SerializeToString()) for one in (node, *behind))
-        graph.replace(fields[site.nodes[-1]], b"".join(encoded))
-    constant = tensor_of(_FACTOR, np.asarray(factor, np.float32))
-    first = onnx.helper.make_node("Constant", [], [_FACTOR], value=constant)
-    graph.insert(fields[0].start, encode_field(wire.GRAPH_NODE, first.SerializeToString()))
+        _replace(root, site, [_renamed(site, {site.output: given}, {}), *behind])
+    constant = onnx.helper.make_node(
+        "Constant", [], [_FACTOR], value=tensor_of(_FACTOR, np.asarray(factor, np.float32))
+    )
+    graph = root.child(wire.MODEL_GRAPH)
+    graph.insert(graph.fields(wire.GRAPH_NODE)[0].start, _encoded(constant))
     return root.pieces()
+
+
+def _renamed(site: Site, outputs: Mapping[str, str], inputs: Mapping[str, str]) -> onnx.NodeProto:
+    """The node that gives a site's output, with other names of values."""
+    node = onnx.NodeProto()
+    node.CopyFrom(site.scope.nodes[site.nodes[-1]])
+    node.output[:] = [outputs.get(name, name) for name in node.output]
+    node.input[:] = [inputs.get(name, name) for name in node.input]
+    return node
+
+
+def _replace(root: Message, site: Site, nodes: Iterable[onnx.NodeProto]) -> None:
+    graph = root.child(wire.MODEL_GRAPH)
+    graph.replace(graph.fields(wire.GRAPH_NODE)[site.nodes[-1]], b"".join(map(_encoded, nodes)))
+
+
+def _encoded(node: onnx.NodeProto) -> bytes:
+    return encode_field(wire.GRAPH_NODE, node.SerializeToString())
 
 
 def as_float(name: str) -> str:
@@ -275,9 +280,8 @@ class Workspace:
                 goal.write_bytes(join(source.buffer, pieces))
                 return goal
             files = data_files(source.skeleton, source.path)
-            mode = default_mode(source.path, goal)
-            data = data_places(files, mode, source.path, goal, force=False)
-            write_model(source, pieces, goal, data, mode, force=False, progress=_silent)
+            data = data_places(files, goal, force=False)
+            write_model(source, pieces, goal, data, force=False, progress=_silent)
         return goal
 
     def save(self, model: onnx.ModelProto, whose: str, name: str) -> Path:

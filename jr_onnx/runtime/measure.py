@@ -16,7 +16,17 @@ from typing import Any
 
 import numpy as np
 
-from jr_onnx.runtime.execution import Arrays, CannotRunError, library_problem, onnxruntime, runtime, session_errors
+from jr_onnx.runtime.execution import (
+    Arrays,
+    CannotRunError,
+    library_problem,
+    onnxruntime,
+    session_errors,
+    session_options,
+    taken,
+)
+from jr_onnx.runtime.sessions import session as kernel_session
+from jr_onnx.text import one_line
 
 
 @dataclass(frozen=True)
@@ -100,22 +110,14 @@ def open_session(path: Path, provider: str, threads: int, profile: str | None = 
     Raises:
         CannotRunError: onnxruntime does not load the model, or the provider does not start.
     """
-    options = onnxruntime().SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = threads
+    options = session_options(threads=threads)
     # Else the threads of a session that waits would spin on the cores of the one that runs.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if profile is not None:
         options.enable_profiling = True
         options.profile_file_prefix = profile
     with blamed_on(path):
-        return runtime().session(path, providers=[provider], session_options=options, kernels=not library_problem())
-
-
-def taken(session: Any, feeds: Arrays) -> dict[str, Any]:
-    """The feeds that a model has inputs for: a jump that is an input the original has not."""
-    known = {one.name for one in (*session.get_inputs(), *session.get_overridable_initializers())}
-    return {name: array for name, array in feeds.items() if name in known}
+        return kernel_session(path, providers=[provider], session_options=options, kernels=not library_problem())
 
 
 @contextmanager
@@ -128,7 +130,7 @@ def blamed_on(path: Path) -> Iterator[None]:
     try:
         yield
     except session_errors() as error:
-        raise CannotRunError(f"{path}: {' '.join(str(error).split())}") from error
+        raise CannotRunError(f"{path}: {one_line(error)}") from error
 
 
 # --- The memory of one model, measured in a process of its own: in a shared one, the models cannot be told apart ------
@@ -163,7 +165,6 @@ def _main(model: str, provider: str, threads: str, feeds: str) -> None:
     with np.load(feeds) as file:
         inputs = {str(name): file[f"arr_{number}"] for number, name in enumerate(file["arr_0"], 1)}
     onnxruntime()
-    runtime()
     before = _resident("VmRSS")  # the libraries are the same for every model
     session = open_session(Path(model), provider, int(threads))
     session.run(None, taken(session, inputs))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from jr_onnx.arguments import unfit
 from jr_onnx.conversion.graph.names import ADD_OP_TYPE, OP_TYPE
+from jr_onnx.conversion.graph.scopes import graphs_in
 from jr_onnx.errors import RuntimeMissingError
 
 if TYPE_CHECKING:
@@ -92,10 +93,8 @@ def placements(events: list[dict[str, Any]], graph: onnx.GraphProto) -> tuple[No
 def _scopes(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     yield graph
     for node in graph.node:
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                if inner.node:
-                    yield from _scopes(inner)
+        for inner in graphs_in(node):
+            yield from _scopes(inner)
 
 
 def _copies_around(node: onnx.NodeProto, graph: onnx.GraphProto) -> Iterator[str]:

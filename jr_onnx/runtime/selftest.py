@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -12,7 +11,7 @@ import onnx
 from jr_onnx.conversion.element_types import NUMPY_TYPES
 from jr_onnx.errors import RuntimeMissingError
 from jr_onnx.reference import jump_relu
-from jr_onnx.runtime.execution import onnxruntime
+from jr_onnx.runtime.execution import onnxruntime, session_options
 from jr_onnx.runtime.placements import placement
 from jr_onnx.runtime.sessions import CPU, CUDA, session
 
@@ -26,28 +25,26 @@ def self_test() -> dict[str, str]:
         ort = onnxruntime()
     except RuntimeMissingError as error:
         return {CPU: f"not run: {error}"}
-    return {provider: _test(ort, provider) for provider in (CPU, CUDA) if provider in ort.get_available_providers()}
+    return {provider: _test(provider) for provider in (CPU, CUDA) if provider in ort.get_available_providers()}
 
 
-def _test(ort: Any, provider: str) -> str:
+def _test(provider: str) -> str:
     try:
-        faults = [fault for element_type in TYPES if (fault := _fault(ort, provider, element_type))]
+        faults = [fault for element_type in TYPES if (fault := _fault(provider, element_type))]
     except RuntimeMissingError as error:
         return f"not run: {error}"
     return f"FAILED: {'; '.join(faults)}" if faults else "passed"
 
 
-def _fault(ort: Any, provider: str, element_type: int) -> str | None:
+def _fault(provider: str, element_type: int) -> str | None:
     """What is wrong with one element type, if anything is."""
-    options = ort.SessionOptions()
-    options.log_severity_level = 3  # no warning that the graph that it writes for `placement` fits this machine only
     dtype = NUMPY_TYPES[element_type]
     above = np.nextafter(dtype.type(JUMP), dtype.type(1))
     x = np.array([-np.inf, -1, -0.0, 0, 0.25, JUMP, above, 1, np.inf, np.nan], dtype)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "self_test.onnx"
         onnx.save(_model(element_type, x.size), path)
-        running = session(path, providers=[provider], session_options=options, profile=True)
+        running = session(path, providers=[provider], session_options=session_options(), profile=True)
         y = running.run(None, {"x": x})[0]
         places = placement(running)
     if [place.provider for place in places] != [provider]:

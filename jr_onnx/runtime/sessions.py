@@ -60,36 +60,24 @@ def session(
     ort = execution.onnxruntime()
     path = as_path("path", path)
     providers = None if providers is None else as_list("providers", providers)
-    if optimize and providers is None:
-        providers = [CPU]
     if optimize:
-        path = _optimized(path, providers)
+        path, providers = _optimized(path, providers), [CPU]
     optimised = _made_for_here(path)
-    if optimised and providers is None:
-        providers = [CPU]
-    if optimised and list(providers or ()) != [CPU]:
-        raise OptionError(f"{path}: was optimised for {CPU} alone; leave providers out, or run the hardened model")
+    if optimised and providers is not None and list(providers) != [CPU]:
+        raise OptionError(f"{path}: was optimised for {CPU} alone; leave `providers` out, or run the hardened model")
     installed = kernels and library is None  # of another build it is not known what it was built with
-    wanted = list(default_providers(ort, installed) if providers is None else providers)
+    default = [CPU] if optimised else default_providers(ort, installed)
+    wanted = list(default if providers is None else providers)
     asked = dict(map(_with_options, wanted))
-    names = list(asked)
     kernels = kernels and all(execution.has_use_for_kernels(name, options) for name, options in asked.items())
-    _check_providers(ort, names, installed and kernels)
+    _check_providers(ort, list(asked), installed and kernels)
     options = session_options or ort.SessionOptions()
     if kernels:
         register(options, library)
-    level = options.graph_optimization_level
-    if optimised and level != ort.GraphOptimizationLevel.ORT_DISABLE_ALL:
-        # It has been through the higher levels: that takes time, and there is nothing left for them.
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     if profile:
         record_placement(options)
-    try:
-        made: onnxruntime.InferenceSession = ort.InferenceSession(str(path), options, providers=wanted)
-    finally:
-        options.graph_optimization_level = level  # the options are the caller's
-    made.disable_fallback()
-    missing = ", ".join(name for name in names if name not in made.get_providers())
+    made = _start(ort, path, options, wanted, optimised=optimised)
+    missing = ", ".join(name for name in asked if name not in made.get_providers())
     if missing and providers is not None:
         raise RuntimeMissingError(
             f"onnxruntime could not start {missing} (its own warning says why); check the device, its driver and the "
@@ -97,6 +85,21 @@ def session(
         )
     if missing:
         warnings.warn(f"onnxruntime could not start {missing}; this session runs on the CPU", stacklevel=2)
+    return made
+
+
+def _start(
+    ort: Any, path: Path, options: onnxruntime.SessionOptions, providers: Sequence[Provider], *, optimised: bool
+) -> onnxruntime.InferenceSession:
+    level = options.graph_optimization_level
+    if optimised and level != ort.GraphOptimizationLevel.ORT_DISABLE_ALL:
+        # It has been through the higher levels: that takes time, and there is nothing left for them.
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    try:
+        made: onnxruntime.InferenceSession = ort.InferenceSession(str(path), options, providers=providers)
+    finally:
+        options.graph_optimization_level = level  # the options are the caller's
+    made.disable_fallback()
     return made
 
 
@@ -111,8 +114,8 @@ def _with_options(provider: Provider) -> tuple[str, Mapping[str, Any]]:
 def _optimized(path: Path, providers: Sequence[Provider] | None) -> Path:
     from jr_onnx.runtime.optimization.cache import cached
 
-    if list(providers or ()) != [CPU]:
-        raise OptionError(f"optimize is for {CPU} alone; leave it out, or give providers=['{CPU}']")
+    if providers is not None and list(providers) != [CPU]:
+        raise OptionError(f"`optimize` is for {CPU} alone; leave it out, or give providers=['{CPU}']")
     return cached(path)
 
 

@@ -8,7 +8,7 @@ import re
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from io import FileIO
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Literal, get_args
@@ -29,7 +29,15 @@ from jr_onnx.runtime.execution import has_use_for_kernels
 from jr_onnx.runtime.library import LIBRARY, build_info, library_path
 from jr_onnx.runtime.sessions import CPU, CUDA
 from jr_onnx.serving.folder import MARK, SUMS, atomic_folder, recorded_sums, write_new
-from jr_onnx.serving.layouts import SETTINGS, Layout, Request, Writer, kserve_layout, mlserver_layout, triton_layout
+from jr_onnx.serving.layouts import (
+    SETTINGS,
+    Deployment,
+    ServerFolder,
+    Writer,
+    kserve_layout,
+    mlserver_layout,
+    triton_layout,
+)
 from jr_onnx.serving.signature import Signature, read_signature
 from jr_onnx.serving.trial import UNCHECKED, Trial, try_model
 from jr_onnx.text import printable
@@ -83,17 +91,14 @@ class DeploymentReport:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        tensors = {
-            kind: [
+        values = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "signature"}
+        values.update(output=str(self.output), warnings=list(self.warnings), files=dict(self.files))
+        for kind, group in (("inputs", self.signature.inputs), ("outputs", self.signature.outputs)):
+            values[kind] = [
                 {"name": one.name, "datatype": one.datatype, "shape": list(one.shape), "default": one.default}
                 for one in group
             ]
-            for kind, group in (("inputs", self.signature.inputs), ("outputs", self.signature.outputs))
-        }
-        plain = {"server": self.server, "name": self.name, "output": str(self.output)}
-        kernels = {"library": self.library, "without": self.without}
-        start = {"start": self.start, "needs": self.needs, "warnings": list(self.warnings)}
-        return {**plain, **kernels, **tensors, **start, "files": dict(self.files)}
+        return values
 
 
 def deploy(
@@ -140,46 +145,61 @@ def deploy(
     if server not in SERVERS:
         raise OptionError(f"unknown server {server!r}; it is one of {', '.join(SERVERS)}")
     if prefer_nhwc and not gpu:
-        raise OptionError("--prefer-nhwc: is an option of CUDA; add --gpu")
+        raise OptionError("`prefer_nhwc`: is an option of CUDA; add `gpu=True`")
     with open_file(path) as source:
         check_structure(source.skeleton)
         data = data_files(source.skeleton, path)
         without = _why_without(source.skeleton, library, gpu, prefer_nhwc)
-        request = Request(
+        deployment = Deployment(
             name=_name(path, as_name("name", name)),
             signature=read_signature(source.skeleton),
-            library=not without,
+            without=without,
             gpu=gpu,
             prefer_nhwc=prefer_nhwc,
             mount=_mount(mount, server),
             max_batch_size=_batch_size(as_integer("max_batch_size", max_batch_size)),
         )
-        layout = _WRITERS[server](request)
+        _WRITERS[server](deployment)  # refuses what the server cannot do, before anything is written
         with atomic_folder(folder, force=force) as inside:
-            packaged = _place_model(inside / layout.model, source, data, progress)
-            trial = Trial(request.library, UNCHECKED)
-            if check:
-                trial = try_model(source, packaged, library=request.library)
-            if request.library and not trial.library:
-                without = "it fails with them on this machine (the warning says how)"
-            request = replace(request, library=trial.library)
-            layout = _WRITERS[server](request)
-            layout = replace(layout, warnings=(*layout.warnings, *trial.warnings))
-            _fill(inside, layout, request, progress)
-            write_new(inside / README, _readme(layout, request, server, source, without))
-    sums = recorded_sums(folder)
+            deployment, layout = _write(inside, source, data, server, deployment, check, progress)
     return DeploymentReport(
         server=server,
-        name=request.name,
+        name=deployment.name,
         output=folder,
-        signature=request.signature,
-        library=request.library,
-        without=without,
+        signature=deployment.signature,
+        library=deployment.library,
+        without=deployment.without,
         start=f"{layout.where}: {layout.command}",
         needs=layout.needs,
         warnings=layout.warnings,
-        files=sums,
+        files=recorded_sums(folder),
     )
+
+
+def _write(
+    inside: Path,
+    source: Source,
+    data: tuple[DataFile, ...],
+    server: Server,
+    deployment: Deployment,
+    check: bool,
+    progress: Progress,
+) -> tuple[Deployment, ServerFolder]:
+    """Fill the folder; where the kernels fail on this machine, without them."""
+    packaged = _place_model(inside / _WRITERS[server](deployment).model, source, data, progress)
+    trial = Trial(deployment.library, UNCHECKED)
+    if check:
+        trial = try_model(source, packaged, library=deployment.library)
+    if deployment.library and not trial.library:
+        deployment = replace(deployment, without="it fails with them on this machine (the warning says how)")
+    layout = _WRITERS[server](deployment)
+    layout = replace(layout, warnings=(*layout.warnings, *trial.warnings))
+    if deployment.library:
+        _copy(library_path(), inside / layout.library, progress)
+    for name, text in layout.texts.items():
+        write_new(inside / name, text)
+    write_new(inside / README, _readme(layout, deployment, server, source))
+    return deployment, layout
 
 
 def _why_without(model: onnx.ModelProto, asked: bool, gpu: bool, prefer_nhwc: bool) -> str:
@@ -191,26 +211,27 @@ def _why_without(model: onnx.ModelProto, asked: bool, gpu: bool, prefer_nhwc: bo
         if not hardened_metadata(model):
             raise ModelError("is not hardened; run jr-onnx convert first")
         return "it has no node jr_onnx::JumpReLU"
-    without = "" if asked else "--no-library was given"
+    without = "" if asked else "none was asked for"
     if asked and not has_use_for_kernels(CUDA if gpu else CPU, {"prefer_nhwc": prefer_nhwc}):
-        without = "with --prefer-nhwc its function is faster"
+        without = "its function is faster in the layout NHWC"
     if any(map(is_jump_relu, model.functions)):
         # With the kernels nobody would notice it, and without them the model would be another one.
         for fault in foreign_bodies(model):
             raise ModelError(f"{fault}; convert the original again")
     elif without:
-        option = "--prefer-nhwc" if asked else "--no-library"
+        option = "`prefer_nhwc=True`" if asked else "`library=False`"
         raise ModelError(f"has no function jr_onnx::JumpReLU, so it needs the library; leave out {option}")
     try:
         cuda = bool(without) or bool(build_info().cuda)
     except RuntimeMissingError as error:
         raise RuntimeMissingError(
-            "this installation of jr-onnx has no kernels; install it where there is a C++ compiler, or add --no-library"
+            "this installation of jr-onnx has no kernels; install it where there is a C++ compiler, or add "
+            "`library=False`"
         ) from error
     if gpu and not cuda:
         raise OptionError(
-            "--gpu: the kernel library of this installation was built without CUDA; install jr-onnx again with "
-            "JR_CUDA=ON in the environment, or add --no-library"
+            "`gpu`: the kernel library of this installation was built without CUDA; install jr-onnx again with "
+            "JR_CUDA=ON in the environment, or add `library=False`"
         )
     return without
 
@@ -220,11 +241,11 @@ def _name(path: Path, name: str | None) -> str:
         stem = path.name.removesuffix(".onnx").removesuffix(".jumprelu")
         name = re.sub(r"[^A-Za-z0-9._-]", "_", stem).lstrip("._-")
     if not _NAME.fullmatch(name):
-        raise OptionError(f"--name {name!r}: use letters, digits, '.', '_' and '-', and begin with a letter or digit")
+        raise OptionError(f"`name` {name!r}: use letters, digits, '.', '_' and '-', and begin with a letter or digit")
     if name.casefold() in _TAKEN:
-        raise OptionError(f"--name {name!r}: the folder has a file of that name; choose another one")
+        raise OptionError(f"`name` {name!r}: the folder has a file of that name; choose another one")
     if len(name) > _LONGEST_NAME:
-        raise OptionError(f"--name {name!r}: is {len(name)} characters long; use at most {_LONGEST_NAME}")
+        raise OptionError(f"`name` {name!r}: is {len(name)} characters long; use at most {_LONGEST_NAME}")
     return name
 
 
@@ -232,11 +253,11 @@ def _mount(mount: str | PurePosixPath | None, server: Server) -> PurePosixPath:
     if mount is None:
         return MOUNT
     if server != "triton":
-        raise OptionError(f"--mount is for triton; {server} finds the library beside the model")
+        raise OptionError(f"`mount` is for triton; {server} finds the library beside the model")
     path = PurePosixPath(as_path("mount", mount))
     if not path.is_absolute() or ".." in path.parts or not str(path).isprintable():
         raise OptionError(
-            f"--mount {str(mount)!r}: give the absolute path that the folder will have on the server, "
+            f"`mount` {str(mount)!r}: give the absolute path that the folder will have on the server, "
             "without '..' and control characters"
         )
     return path
@@ -244,7 +265,7 @@ def _mount(mount: str | PurePosixPath | None, server: Server) -> PurePosixPath:
 
 def _batch_size(size: int) -> int:
     if not 0 <= size < 2**31:
-        raise OptionError(f"--max-batch-size {size}: give a number from 0 (no batching) up")
+        raise OptionError(f"`max_batch_size` {size}: give a number from 0 (no batching) up")
     return size
 
 
@@ -256,14 +277,6 @@ def _place_model(place: Path, source: Source, data: tuple[DataFile, ...], progre
     with _created(place, source.opened) as copy:
         write_pieces(copy, _pieces(source, names), source.opened, progress)
     return place
-
-
-def _fill(inside: Path, layout: Layout, request: Request, progress: Progress) -> None:
-    """The kernel library and the settings."""
-    if request.library:
-        _copy(library_path(), inside / layout.library, progress)
-    for name, text in layout.texts.items():
-        write_new(inside / name, text)
 
 
 def _copy(origin: Path, target: Path, progress: Progress) -> None:
@@ -288,17 +301,17 @@ def _created(target: Path, origin: FileIO) -> Iterator[BinaryIO]:
         yield file
 
 
-def _readme(layout: Layout, request: Request, server: Server, source: Source, without: str) -> str:
-    signature = request.signature
+def _readme(layout: ServerFolder, deployment: Deployment, server: Server, source: Source) -> str:
+    signature = deployment.signature
     takes, gives = (", ".join(map(str, group)) for group in (signature.inputs, signature.outputs))
     kernels = (
         f"`{LIBRARY}` holds the kernels for {platform.system()} on {platform.machine()}, onnxruntime 1.17 and newer."
-        if request.library
-        else f"There is no kernel library, because {without}: the model runs on onnxruntime alone."
+        if deployment.library
+        else f"There is no kernel library, because {deployment.without}: the model runs on onnxruntime alone."
     )
     origin = hardened_metadata(source.skeleton).get(SOURCE, "not recorded")
     lines = (
-        f"# {request.name}, hardened with JumpReLU, for {server}",
+        f"# {deployment.name}, hardened with JumpReLU, for {server}",
         f"- Start it {layout.where}: `{layout.command}`" + (f"; it needs {layout.needs}" if layout.needs else ""),
         f"- It takes {takes}, and gives {gives}." + "".join(f" **Warning**: {one}." for one in layout.warnings),
         f"- {kernels}",

@@ -76,19 +76,19 @@ def _name(file: Path, folder: Path) -> str:
 
 def _check_place(path: Path, force: bool) -> None:
     if "\0" in str(path):
-        raise OutputError(f"{str(path)!r}: is no name for a folder; choose another one with -o")
+        raise OutputError(f"{str(path)!r}: is not a name for a folder; choose another `output`")
     if not path.parent.is_dir():
-        raise OutputError(f"{path.parent}: no such folder; make it, or choose another one with -o")
+        raise OutputError(f"{path.parent}: no such folder; make it, or choose another `output`")
     if path.is_symlink() or (path.exists() and not path.is_dir()):
-        raise OutputError(f"{path}: is no folder; choose another one with -o")
+        raise OutputError(f"{path}: is not a folder; choose another `output`")
     if not path.exists():
         return
     if path.samefile(Path.cwd()):
-        raise OutputError(f"{path}: is the current folder; name a new one with -o")
+        raise OutputError(f"{path}: is the current folder; name a new `output`")
     if not any(path.iterdir()):
         return
     if not force:
-        raise OutputError(f"{path}: is not empty; choose another folder with -o, or add --force to replace it")
+        raise OutputError(f"{path}: is not empty; choose another `output`, or add `force=True` to replace it")
     _check_ours(path, path)
 
 
@@ -96,19 +96,15 @@ def _check_ours(folder: Path, name: Path) -> None:
     """Refuse to replace a folder, called `name`, that was not written here or is not as it was."""
     mark, sums = folder / MARK, recorded_sums(folder)
     if mark.is_symlink() or not mark.is_file() or mark.read_bytes() != _MARK_TEXT.encode() or MARK not in sums:
-        raise OutputError(f"{name}: was not written by jr-onnx deploy; choose another folder with -o")
+        raise OutputError(f"{name}: was not written by jr-onnx deploy; choose another `output`")
     folders = {parent.as_posix() for file in sums for parent in PurePosixPath(file).parents}
     for file in sorted(folder.rglob("*")):
         known = _name(file, folder)
         expected = folders if file.is_dir() else {*sums, SUMS} if file.is_file() else ()
         if file.is_symlink() or known not in expected:
-            raise OutputError(
-                f"{name}: holds {known}, which jr-onnx deploy did not write; choose another folder with -o"
-            )
+            raise OutputError(f"{name}: holds {known}, which jr-onnx deploy did not write; choose another `output`")
         if known in sums and _digest(file) != sums[known]:
-            raise OutputError(
-                f"{name}: {known} was changed after jr-onnx deploy wrote it; choose another folder with -o"
-            )
+            raise OutputError(f"{name}: {known} was changed after jr-onnx deploy wrote it; choose another `output`")
 
 
 def _move(folder: Path, path: Path, force: bool) -> None:

@@ -15,13 +15,13 @@ from jr_onnx.serving.signature import FREE, Signature, Tensor
 
 
 @dataclass(frozen=True)
-class Request:
+class Deployment:
     """What is to be served, and how.
 
     Attributes:
         name: the model's name on the server.
         signature: its inputs and outputs.
-        library: whether the kernel library goes into the folder.
+        without: why the kernel library does not go into the folder; empty if it does.
         gpu: serve on CUDA.
         prefer_nhwc: the option of that name of onnxruntime's CUDA provider.
         mount: where the folder will lie on the server.
@@ -30,15 +30,20 @@ class Request:
 
     name: str
     signature: Signature
-    library: bool
+    without: str
     gpu: bool
     prefer_nhwc: bool
     mount: PurePosixPath
     max_batch_size: int
 
+    @property
+    def library(self) -> bool:
+        """Whether the kernel library goes into the folder."""
+        return not self.without
+
 
 @dataclass(frozen=True)
-class Layout:
+class ServerFolder:
     """A server's folder.
 
     Attributes:
@@ -67,25 +72,25 @@ def installed(extra: str, *, gpu: bool) -> str:
 
 
 #: Raises OptionError for what the server cannot do.
-Writer = Callable[[Request], Layout]
+Writer = Callable[[Deployment], ServerFolder]
 
 
-def check_batching(request: Request) -> None:
+def check_batching(deployment: Deployment) -> None:
     """Can Triton put requests for this model together?
 
     Raises:
         OptionError: it cannot: an input is optional, or the first dimension of a tensor is not free.
     """
-    signature = request.signature
+    signature = deployment.signature
     for tensor in (*signature.inputs, *signature.outputs):
         if tensor.default is not None:
             raise OptionError(
-                f"--max-batch-size: Triton cannot put requests together that may differ in '{tensor.name}'; leave "
-                "it out, or convert without --jump-input"
+                f"`max_batch_size`: Triton cannot put requests together that may differ in '{tensor.name}'; leave "
+                "it out, or convert without `jump_input`"
             )
         if not tensor.shape or tensor.shape[0] != FREE:
             raise OptionError(
-                f"--max-batch-size: the first dimension of '{tensor.name}' ({list(tensor.shape)}) is not free; leave "
+                f"`max_batch_size`: the first dimension of '{tensor.name}' ({list(tensor.shape)}) is not free; leave "
                 "it out, or export the model with a dynamic batch"
             )
 
@@ -93,50 +98,50 @@ def check_batching(request: Request) -> None:
 # --- A model repository for NVIDIA Triton Inference Server, for its ONNX Runtime backend ------------------------------
 
 
-def triton_layout(request: Request) -> Layout:
+def triton_layout(deployment: Deployment) -> ServerFolder:
     """NAME/config.pbtxt, NAME/1/model.onnx and NAME/jr_onnx_ops.so."""
-    if request.max_batch_size:
-        check_batching(request)
-    for tensor in (*request.signature.inputs, *request.signature.outputs):
+    if deployment.max_batch_size:
+        check_batching(deployment)
+    for tensor in (*deployment.signature.inputs, *deployment.signature.outputs):
         if 0 in tensor.shape:
             raise ModelError(f"'{tensor.name}' has the shape {list(tensor.shape)}; Triton takes no size of 0")
-    folder = PurePosixPath(request.name)
-    return Layout(
+    folder = PurePosixPath(deployment.name)
+    return ServerFolder(
         model=folder / "1" / "model.onnx",
         library=folder / LIBRARY,
         where="where this folder is mounted",
-        command=f"tritonserver {shlex.quote(f'--model-repository={request.mount}')}",
-        texts={str(folder / "config.pbtxt"): "\n".join(_config(request)) + "\n"},
-        warnings=tuple(map(_warning, (one for one in request.signature.inputs if one.default is not None))),
+        command=f"tritonserver {shlex.quote(f'--model-repository={deployment.mount}')}",
+        texts={str(folder / "config.pbtxt"): "\n".join(_config(deployment)) + "\n"},
+        warnings=tuple(map(_warning, (one for one in deployment.signature.inputs if one.default is not None))),
     )
 
 
 def _warning(jump: Tensor) -> str:
     return (
         f"any client can set '{jump.name}', also so low that the defence is off, because Triton has no limits for "
-        "values; filter requests in front of it, or convert without --jump-input"
+        "values; filter requests in front of it, or convert without `jump_input`"
     )
 
 
-def _config(request: Request) -> Iterator[str]:
-    yield f"name: {_quoted(request.name)}"
+def _config(deployment: Deployment) -> Iterator[str]:
+    yield f"name: {_quoted(deployment.name)}"
     yield 'backend: "onnxruntime"'
     # Complete input and output sections keep Triton from taking a free first dimension for a batch by itself.
-    yield f"max_batch_size: {request.max_batch_size}"
-    if request.max_batch_size:
+    yield f"max_batch_size: {deployment.max_batch_size}"
+    if deployment.max_batch_size:
         yield "dynamic_batching { }"
-    for tensor in request.signature.inputs:
-        yield from _tensor("input", tensor, bool(request.max_batch_size))
-    for tensor in request.signature.outputs:
-        yield from _tensor("output", tensor, bool(request.max_batch_size))
-    yield f"instance_group [ {{ kind: KIND_{'GPU' if request.gpu else 'CPU'} }} ]"
-    if request.gpu:
+    for tensor in deployment.signature.inputs:
+        yield from _tensor("input", tensor, bool(deployment.max_batch_size))
+    for tensor in deployment.signature.outputs:
+        yield from _tensor("output", tensor, bool(deployment.max_batch_size))
+    yield f"instance_group [ {{ kind: KIND_{'GPU' if deployment.gpu else 'CPU'} }} ]"
+    if deployment.gpu:
         # The backend hands the parameters to onnxruntime's CUDA provider as they are.
-        nhwc = ' parameters { key: "prefer_nhwc" value: "1" }' if request.prefer_nhwc else ""
+        nhwc = ' parameters { key: "prefer_nhwc" value: "1" }' if deployment.prefer_nhwc else ""
         yield f'optimization {{ execution_accelerators {{ gpu_execution_accelerator: [ {{ name: "cuda"{nhwc} }} ] }} }}'
-    if request.library:
+    if deployment.library:
         # The path goes to dlopen as it is: it must be absolute, for the place where the folder will lie.
-        path = request.mount / request.name / LIBRARY
+        path = deployment.mount / deployment.name / LIBRARY
         yield f"model_operations {{ op_library_filename: [ {_quoted(str(path))} ] }}"
 
 
@@ -171,36 +176,36 @@ SETTINGS = "settings.json"
 _LARGEST_MESSAGE = 256 << 20
 
 
-def mlserver_layout(request: Request) -> Layout:
+def mlserver_layout(deployment: Deployment) -> ServerFolder:
     """settings.json, NAME/model-settings.json, NAME/model.onnx and NAME/jr_onnx_ops.so."""
-    if request.max_batch_size:
+    if deployment.max_batch_size:
         # Seen: it joins the tensors of one name as they are, before the model could refuse one of them. A request with
         # too many columns or too few rows shifts the answers of others.
         raise OptionError(
-            "--max-batch-size: MLServer joins requests before they are checked, so that a bad one gets the rows of "
+            "`max_batch_size`: MLServer joins requests before they are checked, so that a bad one gets the rows of "
             "others; leave it out"
         )
-    folder = PurePosixPath(request.name)
+    folder = PurePosixPath(deployment.name)
     # onnxruntime has threads of its own: a pool of processes would only multiply the memory and copy the tensors.
     settings = {"debug": False, "parallel_workers": 0, "grpc_max_message_length": _LARGEST_MESSAGE}
-    return Layout(
+    return ServerFolder(
         model=folder / "model.onnx",
         library=folder / LIBRARY,
         where="in this folder",
         command="mlserver start .",
-        needs=installed("mlserver", gpu=request.gpu),
+        needs=installed("mlserver", gpu=deployment.gpu),
         texts={
             SETTINGS: _json(settings),
-            str(folder / "model-settings.json"): _json(_model_settings(request)),
+            str(folder / "model-settings.json"): _json(_model_settings(deployment)),
         },
     )
 
 
-def _model_settings(request: Request) -> dict[str, Any]:
-    gpu = {"gpu": request.gpu, **({"prefer_nhwc": True} if request.prefer_nhwc else {})}
-    extra = {"library": LIBRARY if request.library else None, **gpu}
+def _model_settings(deployment: Deployment) -> dict[str, Any]:
+    gpu = {"gpu": deployment.gpu, **({"prefer_nhwc": True} if deployment.prefer_nhwc else {})}
+    extra = {"library": LIBRARY if deployment.library else None, **gpu}
     return {
-        "name": request.name,
+        "name": deployment.name,
         "implementation": "jr_onnx.serving.mlserver.JumpReluRuntime",
         "platform": "onnxruntime_onnx",
         "parameters": {"uri": "model.onnx", "extra": extra},
@@ -214,17 +219,17 @@ def _json(value: Any) -> str:
 # --- A folder for KServe, which serves it with `jr_onnx.serving.kserve` -----------------------------------------------
 
 
-def kserve_layout(request: Request) -> Layout:
+def kserve_layout(deployment: Deployment) -> ServerFolder:
     """model.onnx and jr_onnx_ops.so."""
-    if request.max_batch_size:
-        raise OptionError("--max-batch-size: KServe batches outside of the model's server; set its batcher instead")
-    library = f" --library={LIBRARY}" if request.library else ""
-    gpu = (" --gpu" if request.gpu else "") + (" --prefer-nhwc" if request.prefer_nhwc else "")
-    command = f"python -m jr_onnx.serving.kserve --model_name={request.name}{library}{gpu} model.onnx"
-    return Layout(
+    if deployment.max_batch_size:
+        raise OptionError("`max_batch_size`: KServe batches outside of the model's server; set its batcher instead")
+    library = f" --library={LIBRARY}" if deployment.library else ""
+    gpu = (" --gpu" if deployment.gpu else "") + (" --prefer-nhwc" if deployment.prefer_nhwc else "")
+    command = f"python -m jr_onnx.serving.kserve --model_name={deployment.name}{library}{gpu} model.onnx"
+    return ServerFolder(
         model=PurePosixPath("model.onnx"),
         library=PurePosixPath(LIBRARY),
         where="in this folder",
         command=command,
-        needs=installed("kserve", gpu=request.gpu),
+        needs=installed("kserve", gpu=deployment.gpu),
     )

@@ -16,6 +16,7 @@ from jr_onnx.errors import RequestError
 from jr_onnx.files.source import open_file
 from jr_onnx.runtime.sessions import CPU, CUDA, session
 from jr_onnx.serving.signature import DATATYPES, FREE, Tensor, read_signature
+from jr_onnx.text import one_line
 
 Array = npt.NDArray[Any]
 
@@ -73,7 +74,7 @@ class ServedModel:
         try:
             results = self._session.run(wanted, fitted)
         except _REFUSALS as error:  # sizes that do not fit together, an index out of range
-            raise RequestError(f"the model cannot run this request: {' '.join(str(error).split())[:500]}") from error
+            raise RequestError(f"the model cannot run this request: {one_line(error)[:500]}") from error
         return dict(zip(wanted, results, strict=True))
 
 

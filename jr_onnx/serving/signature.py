@@ -82,7 +82,7 @@ def read_signature(model: onnx.ModelProto) -> Signature:
         model: or its skeleton.
 
     Raises:
-        ModelError: an input or output is no tensor, or of an element type or rank that cannot be served.
+        ModelError: an input or output is not a tensor, or of an element type or rank that cannot be served.
     """
     constants = set(initializer_names(model.graph))
     jump = jump_input_of(model)
@@ -110,7 +110,7 @@ def _default(model: onnx.ModelProto, jump: str) -> float | None:
     except (TypeError, ValueError):
         pass
     raise ModelError(
-        f"input '{jump}' is recorded as the jump, and its default is no number; convert the original again"
+        f"input '{jump}' is recorded as the jump, and its default is not a number; convert the original again"
     )
 
 

@@ -11,14 +11,14 @@ from jr_onnx.runtime.agreement import compare
 from jr_onnx.runtime.execution import CannotRunError, Session, Way
 from jr_onnx.runtime.sessions import CPU
 
-UNCHECKED = ("it was not loaded here (--no-check): whether it runs shows when the server starts",)
+UNCHECKED = ("it was not loaded here (`check=False`): whether it runs shows when the server starts",)
 
 _FUNCTION, _KERNELS = Way(CPU, False), Way(CPU, True)
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What came of it.
+    """The result of the trial.
 
     Attributes:
         library: whether the kernels may serve the model.
@@ -49,7 +49,7 @@ def try_model(source: Source, packaged: Path, *, library: bool) -> Trial:
             source.skeleton, (packaged, _FUNCTION), (packaged, _KERNELS), called="the model with the kernels"
         )
     except RuntimeMissingError as error:
-        raise RuntimeMissingError(f"{error}; or add --no-check") from error
+        raise RuntimeMissingError(f"{error}; or add `check=False`") from error
     if made.differs:
         _load(source, packaged)
         said = _with_own_name(made.differs, source, packaged)
@@ -66,7 +66,7 @@ def _load(source: Source, packaged: Path) -> None:
     except CannotRunError as error:
         said = _with_own_name(str(error), source, packaged)
         raise ModelError(
-            f"onnxruntime does not load it: {said}; mend it, or add --no-check if the server's onnxruntime does"
+            f"onnxruntime does not load it: {said}; mend it, or add `check=False` if the server's onnxruntime does"
         ) from error
 
 

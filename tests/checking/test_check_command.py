@@ -76,7 +76,7 @@ TWICE = ["--format", "json", "--output", "o", "--format", "sarif", "--output", "
         (["a.onnx", "a.jumprelu.onnx", "--shape", "z=1"], "no input 'z'; it has x, c"),
         (["a.onnx", "a.jumprelu.onnx", "--data", "a.onnx"], "not an NPZ file"),
         (["a.onnx", "a.jumprelu.onnx", "--data", "none.npz"], "none.npz"),
-        (["a.onnx", "a.jumprelu.onnx", "--samples", "0"], "at least 1"),
+        (["a.onnx", "a.jumprelu.onnx", "--random-inputs", "0"], "at least 1"),
         (["a.onnx", "a.jumprelu.onnx", "--format", "json", "--format", "sarif"], "need 1 --output"),
         (["a.onnx", "a.jumprelu.onnx", "--output", "nowhere/x.json"], "nowhere: no such folder"),
         (["a.onnx", "a.jumprelu.onnx", "--policy", "none.yaml"], "none.yaml: cannot be read"),
@@ -96,7 +96,7 @@ TWICE = ["--format", "json", "--output", "o", "--format", "sarif", "--output", "
             )
             for option in (
                 "--latency",
-                "--samples 7",
+                "--random-inputs 7",
                 "--keep-going",
                 "--provider cpu",
                 "--shape x=2,3",

@@ -132,7 +132,7 @@ def test_what_neither_model_can_run_is_not_an_error() -> None:
     data = {"x": np.ones(4, np.float32), "i": np.array([7])}
     report = jr_onnx.check(model, hardened(model), data=data, library=False)
     assert rules(report) == {"JR001"}, shown(report)
-    assert "neither model runs on --data" in shown(report)
+    assert "neither model runs on `data`" in shown(report)
 
 
 @pytest.mark.parametrize("size", [0, 4000, 60_000, 150_000])

@@ -44,14 +44,15 @@ def test_the_actions_script_annotates_reports_and_fails(folder: Path, good: bool
         JR_SARIF="out.sarif",
         JR_JUNIT="out.xml",
         JR_FAIL_ON="warning",
-        JR_ARGUMENTS="--no-library --samples 1",
+        JR_ARGUMENTS="--no-library --random-inputs 1",
         GITHUB_STEP_SUMMARY=str(summary),
     )
     assert result.returncode == (0 if good else 1), result.stderr
     assert ("::error file=a.jumprelu.onnx,title=JR101" in result.stdout) != good
     assert (folder / "out.sarif").stat().st_size
     assert (folder / "out.xml").stat().st_size
-    assert summary.read_text().startswith("before\n```\na.jumprelu.onnx against a.onnx\n")
+    verdict = "clean" if good else "1 error, 0 warnings"
+    assert summary.read_text().startswith(f"before\n```\n{verdict}: a.jumprelu.onnx against a.onnx (")
 
 
 def test_an_input_of_the_action_is_never_code(folder: Path) -> None:

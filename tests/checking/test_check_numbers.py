@@ -19,6 +19,7 @@ from support import SHIPPED
 import jr_onnx
 from jr_onnx.checking import run, site_values
 from jr_onnx.checking.expected import read_hardened
+from jr_onnx.checking.report import Results
 from jr_onnx.conversion.graph.stand_ins import TABLE
 from jr_onnx.files.source import open_file
 from jr_onnx.runtime import execution
@@ -346,14 +347,10 @@ def test_a_provider_that_is_not_there_is_a_finding() -> None:
 def test_where_a_kernel_ran_is_held_against_what_was_asked_for(
     place: SimpleNamespace | None, rule: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fake = SimpleNamespace(
-        register=lambda _: None,
-        session=lambda _, **__: SimpleNamespace(run=lambda *_: None),
-        placement=lambda _: (place,) * 4 if place else (),
-    )
     monkeypatch.setattr(run, "library_problem", lambda: "")
-    for module in (run, execution):
-        monkeypatch.setattr(module, "runtime", lambda: fake)
+    monkeypatch.setattr(execution, "register", lambda _: None)
+    monkeypatch.setattr(run, "session", lambda _, **__: SimpleNamespace(run=lambda *_: None))
+    monkeypatch.setattr(run, "placement", lambda _: (place,) * 4 if place else ())
     report = check(DIGITS, hardened(onnx.load(DIGITS)), library=True)
     assert rules(report) == {rule}, shown(report)
 
@@ -373,7 +370,7 @@ def test_a_shape_that_cannot_be_guessed_is_asked_for() -> None:
     """)
     report = check(model, hardened(model))
     assert rules(report) == {"JR001"}
-    assert "--shape" in report.findings[0].message
+    assert "`shapes`" in report.findings[0].message
     assert not check(model, hardened(model), shapes={"x": (5, 7)}).findings
 
 
@@ -404,10 +401,12 @@ def test_latency_is_measured_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_where_standard_operators_ran_is_said_not_to_be_checked_on_a_device() -> None:
     with open_file(DIGITS) as source:
-        result = run.RunResult()
+        results = Results()
         wanted = [execution.Way("CUDAExecutionProvider", False), execution.Way(run.CPU, False)]
-        run._placements(DIGITS, wanted, SimpleNamespace(), read_hardened(source), result)  # type: ignore[arg-type]
-    (one,) = result.not_checked
+        space = SimpleNamespace(plain=lambda *_: DIGITS)
+        runner = run._Runner(None, read_hardened(source), SimpleNamespace(), space, results)  # type: ignore[arg-type]
+        runner._placements(wanted, SimpleNamespace())  # type: ignore[arg-type]
+    (one,) = results.not_checked
     assert "CUDAExecutionProvider" in one.what
     assert set(one.rules) == {"JR502", "JR503"}
 
@@ -422,7 +421,7 @@ def test_a_large_move_is_measured() -> None:
 def test_numbers_are_not_measured_on_a_wrong_structure_and_the_report_says_so() -> None:
     report = check(small(), broken(lambda m: node(m, "swap").input.__setitem__(0, "x")))
     assert rules(report) == {"JR106"}
-    assert any("--keep-going" in one.why for one in report.not_checked)
+    assert any("`keep_going=True`" in one.why for one in report.not_checked)
 
 
 @pytest.mark.parametrize("draws", ["Dropout (r, ratio, training)", "RandomNormalLike (r)", "Bernoulli (p)"])

@@ -389,7 +389,7 @@ def test_help_and_version_are_no_errors(command: Any, arguments: list[str]) -> N
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["harden"], "invalid choice: 'harden'"),
+        (["harden"], "there is no command 'harden'"),
         (["convert"], "MODEL"),
         (["convert", "net.onnx"], "--jump"),
         (["convert", "net.onnx", "--jump", "1", "--policy", "p.yaml"], "not allowed with"),

@@ -173,7 +173,7 @@ def test_several_jumps_are_refused() -> None:
     nodes = [node("Relu", "x", "h", "a"), node("Relu", "h", "y", "b")]
     model = make_model(nodes, [X], [Y])
     policy = JumpReluPolicy(0.5, (PolicyRule("b", 0.25),))
-    with pytest.raises(OptionError, match="--jump-input gives all sites one jump, but 'b' has its own"):
+    with pytest.raises(OptionError, match="`jump_input` gives all sites one jump, but 'b' has its own"):
         report_of(model, None, policy=policy, jump_input="jump")
     # Excluding it helps, as the message says; and so does the same jump for all.
     assert len(report_of(model, None, policy=policy, jump_input="jump", exclude=["b"]).sites) == 1

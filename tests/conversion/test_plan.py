@@ -169,13 +169,13 @@ def test_the_function_is_the_definition_in_words_and_serves_every_type() -> None
 
 def test_a_model_without_relu_is_an_error() -> None:
     model = make_model([node("Neg", "x", "y")], [value("x", FLOAT, [4])], [value("y", FLOAT, [4])])
-    with pytest.raises(ModelError, match="no Relu in this model; --allow-empty makes that no error"):
+    with pytest.raises(ModelError, match="no Relu in this model; `allow_empty=True` makes that no error"):
         report_of(model)
 
 
 def test_a_model_whose_relus_all_stay_is_an_error_that_names_one() -> None:
     model = mixed_model([FLOAT, FLOAT], 18)
-    with pytest.raises(ModelError, match=r"'r0' \(Relu\): --exclude 'r\*', and 1 more"):
+    with pytest.raises(ModelError, match=r"'r0' \(Relu\): `exclude` 'r\*', and 1 more"):
         report_of(model, exclude=["r*"])
 
 
@@ -215,9 +215,9 @@ def test_a_jump_that_becomes_zero_is_noted() -> None:
 
 
 def test_either_a_jump_or_a_policy_must_be_given() -> None:
-    with pytest.raises(OptionError, match="either a jump or a policy"):
+    with pytest.raises(OptionError, match="either `jump` or `policy`"):
         convert(relu_model())
-    with pytest.raises(OptionError, match="either a jump or a policy"):
+    with pytest.raises(OptionError, match="either `jump` or `policy`"):
         convert(relu_model(), jump=0.5, policy=JumpReluPolicy(0.5))
 
 
@@ -228,7 +228,7 @@ def test_an_unknown_target_is_an_error() -> None:
 
 @pytest.mark.parametrize("target", ["subgraph", "standard"])
 def test_inline_is_for_the_custom_operator_alone(target: str) -> None:
-    with pytest.raises(OptionError, match="--inline is for the target custom-op"):
+    with pytest.raises(OptionError, match="`inline` is for the target custom-op"):
         report_of(relu_model(), target=target, inline=True)
 
 

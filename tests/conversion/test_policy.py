@@ -95,13 +95,13 @@ def test_a_rule_that_matches_nothing_is_an_error_that_suggests_near_names() -> N
 def test_include_leaves_all_others_alone() -> None:
     report = with_policy(0.5, include=["layer1/*", "stem/Relu"])
     assert set(jumps(report)) == {"stem/Relu", "layer1/Relu"}
-    assert [left.reason for left in report.left_alone] == ["not among --include"]
+    assert [left.reason for left in report.left_alone] == ["not among `include`"]
 
 
 def test_exclude_wins_over_include() -> None:
     report = with_policy(0.5, include=["*"], exclude=["stem/*"])
     assert set(jumps(report)) == {"layer1/Relu", "layer[2]/Relu"}
-    assert [left.reason for left in report.left_alone] == ["--exclude 'stem/*'"]
+    assert [left.reason for left in report.left_alone] == ["`exclude` 'stem/*'"]
 
 
 def test_exclude_wins_over_a_rule() -> None:

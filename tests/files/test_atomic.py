@@ -280,7 +280,7 @@ def test_a_temporary_file_that_was_taken_for_stale_before_it_was_locked_is_made_
 
 def test_a_failure_while_it_is_written_leaves_the_old_output(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     @contextmanager
-    def interrupted(_: Path) -> Iterator[object]:
+    def interrupted(_: Path, **__: object) -> Iterator[object]:
         def progress(_: int) -> None:
             raise KeyboardInterrupt
 

@@ -6,7 +6,6 @@ import errno
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -61,7 +60,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
 # --- brought along ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("arguments", [[], ["--external", "share"], ["--external", "link"], ["--external", "copy"]])
+@pytest.mark.parametrize("arguments", [[], ["--external", "share"], ["--external", "copy"]])
 def test_in_the_same_folder_the_data_file_is_shared_and_not_touched(arguments: list[str], source: Path) -> None:
     data = source.with_name("w.bin")
     before = data.stat()
@@ -74,34 +73,31 @@ def test_in_the_same_folder_the_data_file_is_shared_and_not_touched(arguments: l
 
 
 @posix_only
-@pytest.mark.parametrize(("arguments", "links"), [([], 1), (["--external", "link"], 2), (["--external", "copy"], 1)])
-def test_in_another_folder_the_data_file_is_linked_or_copied(
-    arguments: list[str], links: int, source: Path, other: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("arguments", [[], ["--external", "copy"]])
+def test_in_another_folder_the_data_file_is_copied(
+    arguments: list[str], source: Path, other: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert convert(source, "-o", other / "hardened.onnx", "--json", *arguments) == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["external_mode"] == ("link" if links == 2 else "copy")
+    assert report["external_mode"] == "copy"
     assert report["external_data"] == ["w.bin"]
     assert files_in(other) == {"hardened.onnx", "w.bin"}
-    data = (other / "w.bin").stat()
-    assert (data.st_nlink, data.st_ino == source.with_name("w.bin").stat().st_ino) == (links, links == 2)
+    assert (other / "w.bin").stat().st_nlink == 1
     assert (other / "w.bin").read_bytes() == WEIGHTS
 
 
-@pytest.mark.parametrize("mode", ["link", "copy"])
-def test_data_in_subfolders_are_brought_to_the_same_subfolders(mode: str, tmp_path: Path, other: Path) -> None:
+def test_data_in_subfolders_are_brought_to_the_same_subfolders(tmp_path: Path, other: Path) -> None:
     locations = {"w": "weights/deep/w.bin", "v": "weights/v.bin", "u": "u.bin"}
     save_external(tmp_path / "model.onnx", {"w": WEIGHTS, "v": b"v" * 8, "u": b"u" * 4}, locations=locations)
-    assert convert(tmp_path / "model.onnx", "-o", other / "hardened.onnx", "--external", mode) == 0
+    assert convert(tmp_path / "model.onnx", "-o", other / "hardened.onnx") == 0
     assert files_in(other) >= {"hardened.onnx", *locations.values()}
     assert [(other / location).read_bytes() for location in locations.values()] == [WEIGHTS, b"v" * 8, b"u" * 4]
 
 
-@pytest.mark.parametrize("mode", ["link", "copy"])
-def test_one_file_that_is_written_in_several_ways_is_brought_once(mode: str, tmp_path: Path, other: Path) -> None:
+def test_one_file_that_is_written_in_several_ways_is_brought_once(tmp_path: Path, other: Path) -> None:
     locations = {"w": "w.bin", "again": "./w.bin", "and again": ".//w.bin"}
     save_external(tmp_path / "model.onnx", dict.fromkeys(locations, WEIGHTS), locations=locations)
-    assert convert(tmp_path / "model.onnx", "-o", other / "hardened.onnx", "--external", mode) == 0
+    assert convert(tmp_path / "model.onnx", "-o", other / "hardened.onnx") == 0
     assert files_in(other) == {"hardened.onnx", "w.bin"}
 
 
@@ -113,23 +109,6 @@ def test_a_link_within_the_folder_is_followed(source: Path, other: Path) -> None
     assert convert(source, "-o", other / "hardened.onnx") == 0
     assert (other / "w.bin").read_bytes() == WEIGHTS
     assert not (other / "w.bin").is_symlink()
-
-
-@posix_only
-def test_what_cannot_be_linked_is_an_error(
-    source: Path, other: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = os.link
-
-    def link(target: Any, name: Any, **options: Any) -> None:
-        if str(target).endswith("w.bin"):
-            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
-        real(target, name, **options)
-
-    monkeypatch.setattr(os, "link", link)
-    refused = refusal(capsys, source, "-o", other / "hardened.onnx", "--external", "link")
-    assert f"{other / 'w.bin'}: cannot be put here ({os.strerror(errno.EXDEV)}); try --external copy" in refused
-    assert files_in(other) == set()
 
 
 def test_the_original_and_the_output_load_everywhere_by_default(source: Path, other: Path) -> None:
@@ -147,12 +126,11 @@ def test_sharing_with_another_folder_is_refused(source: Path, other: Path, capsy
     assert files_in(other) == set()
 
 
-@pytest.mark.parametrize("mode", ["link", "copy"])
 def test_other_data_of_that_name_stay_and_with_force_the_new_data_get_another_name(
-    mode: str, source: Path, other: Path, capsys: pytest.CaptureFixture[str]
+    source: Path, other: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (other / "w.bin").write_bytes(b"something else")
-    arguments = (source, "-o", other / "hardened.onnx", "--external", mode)
+    arguments = (source, "-o", other / "hardened.onnx")
     assert f"{other / 'w.bin'}: another file stands here" in refusal(capsys, *arguments)
     assert files_in(other) == {"w.bin"}
     for _ in range(2):  # the second time a copy of the data is there
@@ -168,9 +146,8 @@ def test_other_data_of_that_name_stay_and_with_force_the_new_data_get_another_na
     assert not report.findings, report.findings
 
 
-@pytest.mark.parametrize("mode", ["link", "copy"])
 def test_other_data_stay_what_they_are_if_the_model_cannot_be_written(
-    mode: str, source: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+    source: Path, other: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (other / "w.bin").write_bytes(b"something else")
 
@@ -178,7 +155,7 @@ def test_other_data_stay_what_they_are_if_the_model_cannot_be_written(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(writing, "write_pieces", full)
-    assert convert(source, "-o", other / "hardened.onnx", "--external", mode, "--force") == 2
+    assert convert(source, "-o", other / "hardened.onnx", "--force") == 2
     assert files_in(other) == {"w.bin"}
     assert (other / "w.bin").read_bytes() == b"something else"
 
@@ -237,29 +214,26 @@ def test_every_tensor_of_renamed_data_finds_them(tmp_path: Path, other: Path) ->
 
 
 @posix_only
-@pytest.mark.parametrize("mode", EXTERNAL_MODES[1:])
-def test_the_very_file_may_stand_there_already(mode: str, source: Path, other: Path) -> None:
+def test_the_very_file_may_stand_there_already(source: Path, other: Path) -> None:
     (other / "w.bin").hardlink_to(source.with_name("w.bin"))
-    assert convert(source, "-o", other / "hardened.onnx", "--external", mode) == 0
+    assert convert(source, "-o", other / "hardened.onnx") == 0
     assert (other / "w.bin").samefile(source.with_name("w.bin"))
 
 
-@pytest.mark.parametrize("mode", ["link", "copy"])
-def test_a_copy_of_the_file_may_stand_there_already(mode: str, source: Path, other: Path) -> None:
+def test_a_copy_of_the_file_may_stand_there_already(source: Path, other: Path) -> None:
     (other / "w.bin").write_bytes(WEIGHTS)
     before = (other / "w.bin").stat()
     for name in ("hardened.onnx", "again.onnx"):
-        assert convert(source, "-o", other / name, "--external", mode) == 0
+        assert convert(source, "-o", other / name) == 0
     after = (other / "w.bin").stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
-@pytest.mark.parametrize("mode", ["link", "copy"])
 def test_a_folder_that_stands_in_the_way_is_an_error(
-    mode: str, source: Path, other: Path, capsys: pytest.CaptureFixture[str]
+    source: Path, other: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (other / "w.bin").mkdir()
-    arguments = (source, "-o", other / "hardened.onnx", "--external", mode, "--force")
+    arguments = (source, "-o", other / "hardened.onnx", "--force")
     assert str(other / "w.bin") in refusal(capsys, *arguments)
     assert files_in(other) == {"w.bin"}
 
@@ -269,15 +243,14 @@ def test_a_dangling_link_that_stands_in_the_way_stays(
     source: Path, other: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (other / "w.bin").symlink_to("nowhere")
-    assert str(other / "w.bin") in refusal(capsys, source, "-o", other / "hardened.onnx", "--external", "link")
+    assert str(other / "w.bin") in refusal(capsys, source, "-o", other / "hardened.onnx")
     assert (other / "w.bin").is_symlink()
     assert files_in(other) == {"w.bin"}
 
 
-@pytest.mark.parametrize("mode", ["link", "copy"])
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
 def test_a_conversion_that_fails_takes_away_what_it_brought(
-    mode: str, error: BaseException, tmp_path: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+    error: BaseException, tmp_path: Path, other: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     locations = {"w": "weights/deep/w.bin", "v": "mine/v.bin"}
     save_external(tmp_path / "model.onnx", {"w": WEIGHTS, "v": b"v" * 8}, locations=locations)
@@ -287,13 +260,12 @@ def test_a_conversion_that_fails_takes_away_what_it_brought(
     real = os.fsync
 
     def fsync(descriptor: int) -> None:
-        # Two files and their folders are copied before; of the model itself there is nothing to sync when linking.
-        if next(syncs) == (4 if mode == "copy" else 0):
+        if next(syncs) == 4:  # two files and their folders are copied before
             raise error
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    code = convert(tmp_path / "model.onnx", "-o", other / "hardened.onnx", "--external", mode)
+    code = convert(tmp_path / "model.onnx", "-o", other / "hardened.onnx")
     assert code == (130 if isinstance(error, KeyboardInterrupt) else 2)
     assert files_in(other) == {"mine", "mine/something.txt"}
 
@@ -407,7 +379,7 @@ def cached(source: Path, tmp_path: Path) -> Path:
 
 
 @posix_only
-@pytest.mark.parametrize("arguments", [[], ["--external", "copy"], ["--external", "link"]])
+@pytest.mark.parametrize("arguments", [[], ["--external", "copy"]])
 def test_data_beside_the_models_real_file_are_brought_along(arguments: list[str], cached: Path, other: Path) -> None:
     before = files_in(cached.parents[2])
     assert convert(cached, "-o", other / "hardened.onnx", *arguments) == 0
@@ -425,7 +397,7 @@ def test_data_that_are_links_out_of_the_folder_are_not_shared(
 ) -> None:
     before = files_in(cached.parents[2])
     refused = refusal(capsys, cached, *arguments)
-    assert "links out of this folder, as in Hugging Face's cache; choose another folder with -o" in refused
+    assert "links out of this folder, as in Hugging Face's cache; choose an --output in another folder" in refused
     assert files_in(cached.parents[2]) == before
 
 

@@ -50,7 +50,7 @@ def reached(event):
         os.kill(os.getpid(), number)
 
 class Bar:
-    def __init__(self, path): self.written, self.size = 0, os.path.getsize(path)
+    def __init__(self, path, quiet): self.written, self.size = 0, os.path.getsize(path)
     def __enter__(self): return self.write
     def __exit__(self, *_): pass
     def write(self, count):

@@ -195,7 +195,7 @@ def test_a_file_that_does_not_run_on_the_inputs_of_the_first_is_one_line_before_
 ) -> None:
     told: list[int] = []
     with pytest.raises(
-        jr_onnx.ModelError, match=r"four\.onnx: .*give a --batch, --shape or --data that every model takes"
+        jr_onnx.ModelError, match=r"four\.onnx: .*give `batches`, `shapes` or `data` that every model takes"
     ):
         jr_onnx.bench([DIGITS, fixed], batches=(4, 8), rounds=2, progress=told.append)
     assert not told

@@ -11,9 +11,9 @@ import onnx
 
 from jr_onnx.conversion.element_types import NUMPY_TYPES
 from jr_onnx.conversion.forms.table import HARD_SIGMOID, STEEP, THRESHOLDED_RELU, Form, Op
-from jr_onnx.conversion.forms.write import heir_position, without_relu
+from jr_onnx.conversion.forms.write import main_position, without_relu
 from jr_onnx.conversion.graph.names import FORM, OP_TYPE, PREFIX, is_jump_relu_name, mark_of
-from jr_onnx.conversion.graph.scopes import own_domain
+from jr_onnx.conversion.graph.scopes import attribute_of, own_domain
 from jr_onnx.conversion.graph.wiring import Wiring, constant_value
 from jr_onnx.conversion.metadata import Record
 
@@ -57,7 +57,7 @@ def recognise(form: Form, wiring: Wiring, index: int, record: Record = _NO_RECOR
         if found is None:
             continue
         values, nodes = found
-        match = Match(form, nodes, nodes[heir_position(ops)], values, bool(rectified))
+        match = Match(form, nodes, nodes[main_position(ops)], values, bool(rectified))
         if _is_ours(match, wiring, record) and _puts_zero(values, wiring):
             return match
     return None
@@ -102,7 +102,8 @@ def _is_ours(match: Match, wiring: Wiring, record: Record) -> bool:
 
 def _is_recorded(thresholded: onnx.NodeProto, record: Record) -> bool:
     """Whether the threshold is a recorded jump, in one of the types that it may have been rounded to."""
-    alpha = next((attribute.f for attribute in thresholded.attribute if attribute.name == "alpha"), 1.0)
+    given = attribute_of(thresholded, "alpha")
+    alpha = given.f if given is not None else 1.0
     if record.thresholds is None:
         return True
     with np.errstate(over="ignore"):
@@ -111,9 +112,8 @@ def _is_recorded(thresholded: onnx.NodeProto, record: Record) -> bool:
 
 
 def _is_difference(wiring: Wiring, zero: str, jump: str) -> bool:
-    home = wiring.home(zero) if zero else None
-    produced = home.producer(zero) if home is not None else None
-    return produced is not None and produced[1].op_type == "Sub" and list(produced[1].input) == [jump, jump]
+    source = wiring.source(zero) if zero else None
+    return source is not None and source[1].op_type == "Sub" and list(source[1].input) == [jump, jump]
 
 
 def _puts_zero(values: Mapping[str, str], wiring: Wiring) -> bool:

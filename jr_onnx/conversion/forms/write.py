@@ -24,7 +24,7 @@ class NewNode:
 
     Attributes:
         attributes: attribute name -> value; an array becomes a tensor.
-        heir_of: the index of the node of the same scope whose place it takes: it keeps that node's name, doc string
+        replaces: the index of the node of the same scope whose place it takes: it keeps that node's name, doc string
             and metadata, and its attributes too if it is the same operator.
         marks: metadata by which jr-onnx knows it again.
     """
@@ -35,7 +35,7 @@ class NewNode:
     domain: str = ""
     name: str = ""
     attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
-    heir_of: int | None = None
+    replaces: int | None = None
     marks: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -49,7 +49,7 @@ class Binding:
         jump: the jump as a number, for forms whose jump is an attribute.
         node_name: the name of the node that the form is written for; may be empty.
         form: the name of the form, to mark its last node with; empty for no mark.
-        heirs: position of an operator in the form -> the index of the node whose place it takes.
+        replaces: position of an operator in the form -> the index of the node whose place it takes.
     """
 
     values: Mapping[str, str]
@@ -57,7 +57,7 @@ class Binding:
     jump: float
     node_name: str
     form: str
-    heirs: Mapping[int, int]
+    replaces: Mapping[int, int]
 
 
 def write_ops(ops: tuple[Op, ...], binding: Binding, fresh: Callable[[str], str]) -> tuple[NewNode, ...]:
@@ -74,7 +74,7 @@ def write_ops(ops: tuple[Op, ...], binding: Binding, fresh: Callable[[str], str]
     }
     nodes = []
     for position, op in enumerate(ops):
-        named = binding.node_name and position not in binding.heirs
+        named = binding.node_name and position not in binding.replaces
         nodes.append(
             NewNode(
                 op.op_type,
@@ -83,7 +83,7 @@ def write_ops(ops: tuple[Op, ...], binding: Binding, fresh: Callable[[str], str]
                 op.domain,
                 fresh(f"{binding.node_name}/{op.op_type}") if named else "",
                 {name: fills[fill] for name, fill in op.attributes.items()},
-                binding.heirs.get(position),
+                binding.replaces.get(position),
                 {FORM: binding.form} if binding.form and position == len(ops) - 1 else {},
             )
         )
@@ -103,7 +103,7 @@ def without_relu(ops: tuple[Op, ...]) -> tuple[Op, ...]:
     )
 
 
-def heir_position(ops: tuple[Op, ...]) -> int:
+def main_position(ops: tuple[Op, ...]) -> int:
     """Which operator of a form takes the place of the Relu: the form's own Relu, else the one that gives y."""
     return next((position for position, op in enumerate(ops) if op.op_type == "Relu"), len(ops) - 1)
 

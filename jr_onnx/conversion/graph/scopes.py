@@ -11,6 +11,10 @@ from typing import Any, cast
 import onnx
 import onnx.defs
 
+#: From this IR version on an initializer need not be an input of its graph; one that is can be overridden by a caller.
+#: Before it every initializer is listed as an input, and is constant all the same.
+FREE_INITIALIZERS = 4
+
 #: How to reach a body from the scope around it: node index, attribute index, index in `graphs` (None for `g`).
 Step = tuple[int, int, int | None]
 
@@ -109,6 +113,25 @@ def function_name(domain: str, name: str, overload: str) -> str:
     return f"{domain}::{name}" + (f":{overload}" if overload else "")
 
 
+#: The domain, the name and the overload of a function, which is what a node calls it by.
+FunctionKey = tuple[str, str, str]
+
+
+def functions_of(model: onnx.ModelProto) -> dict[FunctionKey, onnx.FunctionProto]:
+    """The model-local functions, by what calls them."""
+    return {key_of(function): function for function in model.functions}
+
+
+def key_of(function: onnx.FunctionProto) -> FunctionKey:
+    """What calls a function."""
+    return own_domain(function.domain), function.name, function.overload
+
+
+def called_by(node: onnx.NodeProto) -> FunctionKey:
+    """The function that a node calls, if the model has such a one."""
+    return own_domain(node.domain), node.op_type, node.overload
+
+
 def schema_of(domain: str, op_type: str, version: int) -> onnx.defs.OpSchema | None:
     """What ONNX defines of an operator as it is at a version of its domain; None where it knows none."""
     try:
@@ -127,6 +150,11 @@ def _is_function(node: onnx.NodeProto, opsets: Mapping[str, int]) -> bool:
 def own_domain(domain: str) -> str:
     """ "" for ONNX's own domain under either of its names."""
     return "" if domain == "ai.onnx" else domain
+
+
+def attribute_of(node: onnx.NodeProto, name: str) -> onnx.AttributeProto | None:
+    """An attribute by name; None where the node does not have it."""
+    return next((attribute for attribute in node.attribute if attribute.name == name), None)
 
 
 def graphs_in(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:

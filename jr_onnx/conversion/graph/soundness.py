@@ -8,13 +8,22 @@ survives a conversion.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 
 import onnx
 
-from jr_onnx.conversion.graph.names import PREFIX, initializer_names, used_names
-from jr_onnx.conversion.graph.scopes import Scope, all_scopes, function_name, graphs_in, own_domain, schema_of
+from jr_onnx.conversion.graph.names import PREFIX, initializer_names, outputs_of, taken_names, used_names
+from jr_onnx.conversion.graph.scopes import (
+    FunctionKey,
+    Scope,
+    all_scopes,
+    called_by,
+    function_name,
+    functions_of,
+    own_domain,
+    schema_of,
+)
 from jr_onnx.errors import ModelError
 from jr_onnx.text import count
 
@@ -31,19 +40,17 @@ def check_structure(model: onnx.ModelProto) -> None:
             a node lacks inputs or outputs that ONNX asks for; or a function calls itself, or the functions unfold to
             more than can be handled.
     """
-    for name in _names(model):
+    scopes = tuple(all_scopes(model))
+    for name in _names(model, scopes):
         if isinstance(name, bytes):
             raise ModelError(f"the name {name!r} is not UTF-8 text; export the model again")
-    _check_calls(model)
-    _check_graph("", model.graph, ())
-    for function in model.functions:
-        where = f"function {function.domain}::{function.name}"
-        _check_nodes(where, function.node, set(function.input), ())
-        _check_outputs(where, function.output, [set(function.input), _outputs(function.node)])
-    called = {(own_domain(function.domain), function.name) for function in model.functions}
-    for scope in all_scopes(model):
+    functions = functions_of(model)
+    _check_calls(model, functions, scopes)
+    visible: dict[Scope, tuple[set[str], ...]] = {}
+    for scope in scopes:
+        visible[scope] = _check_values(scope, visible[scope.parent] if scope.parent is not None else ())
         for index, node in enumerate(scope.nodes):
-            if not own_domain(node.domain) and ("", node.op_type) not in called:
+            if not own_domain(node.domain) and called_by(node) not in functions:
                 _check_arity(scope, index, node)
 
 
@@ -52,7 +59,7 @@ def _check_arity(scope: Scope, index: int, node: onnx.NodeProto) -> None:
     for number, least, what in ((len(node.input), inputs, "input"), (len(node.output), outputs, "output")):
         if number < least:
             text = f"has {count(number, what)} and needs {least}; export the model again"
-            raise ModelError(f"node '{scope.path_of(index)}' ({node.op_type}): {text}")
+            raise ModelError(f"{_name(scope, index)}: {text}")
 
 
 @lru_cache(maxsize=1024)
@@ -62,107 +69,86 @@ def _least(op_type: str, opset: int) -> tuple[int, int]:
     return (0, 0) if schema is None else (schema.min_input, schema.min_output)
 
 
-def _names(model: onnx.ModelProto) -> Iterator[str | bytes]:
+def _names(model: onnx.ModelProto, scopes: tuple[Scope, ...]) -> Iterator[str | bytes]:
     """Every name in a model. Protobuf gives what is not UTF-8 as bytes; nothing behind this check expects that."""
-    yield from (opset.domain for opset in model.opset_import)
+    yield from taken_names(scopes)
+    yield from (opset.domain for holder in (model, *model.functions) for opset in holder.opset_import)
     for entry in model.metadata_props:
         yield entry.key
         if isinstance(entry.key, str) and entry.key.startswith(PREFIX):
             yield entry.value
-    yield from _names_in_graph(model.graph)
     for function in model.functions:
-        yield from (function.domain, function.name, function.overload, *function.input, *function.output)
-        yield from (*function.attribute, *(attribute.name for attribute in function.attribute_proto))
-        yield from (opset.domain for opset in function.opset_import)
-        yield from (value.name for value in function.value_info)
-        yield from _names_in_nodes(function.node)
-
-
-def _names_in_graph(graph: onnx.GraphProto) -> Iterator[str | bytes]:
-    yield from (value.name for values in (graph.input, graph.output, graph.value_info) for value in values)
-    yield from initializer_names(graph)
-    yield from _names_in_nodes(graph.node)
-
-
-def _names_in_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[str | bytes]:
-    for node in nodes:
-        yield from (node.name, node.op_type, node.domain, node.overload, *node.input, *node.output)
+        yield from (function.domain, function.name, function.overload, *function.attribute)
+        yield from (named.name for named in (*function.attribute_proto, *function.value_info))
+    for node in (node for scope in scopes for node in scope.nodes):
+        yield from (node.op_type, node.domain, node.overload)
         yield from (name for attribute in node.attribute for name in (attribute.name, attribute.ref_attr_name))
-        for graph in graphs_in(node):
-            yield from _names_in_graph(graph)
 
 
-def _check_calls(model: onnx.ModelProto) -> None:
+def _check_calls(
+    model: onnx.ModelProto, functions: Mapping[FunctionKey, onnx.FunctionProto], scopes: Iterable[Scope]
+) -> None:
     """Check what the functions come to when every call is written out, as onnx and onnxruntime do it."""
-    functions = {(own_domain(f.domain), f.name, f.overload): f for f in model.functions}
     if len(functions) < len(model.functions):
         names = Counter(function_name(f.domain, f.name, f.overload) for f in model.functions)
         raise ModelError(f"function {names.most_common(1)[0][0]}: is defined twice; export the model again")
     numbers = {key: index for index, key in enumerate(functions)}
-    nodes = [list(_with_bodies(function.node)) for function in functions.values()]
-    calls = [[numbers[key] for key in map(_operator, inside) if key in numbers] for inside in nodes]
+    # The nodes of each function, those in its bodies too; last those of the main graph.
+    nodes: list[list[onnx.NodeProto]] = [[] for _ in (*functions, model.graph)]
+    for scope in scopes:
+        index = scope.outermost.index
+        nodes[-1 if index is None else index] += scope.nodes
+    *calls, called = [[numbers[key] for key in map(called_by, inside) if key in numbers] for inside in nodes]
     order = _in_order(list(map(set, calls)))
-    if len(order) < len(nodes):
+    if len(order) < len(calls):
         stuck = list(functions.values())[_first_missing(order)]
         name = function_name(stuck.domain, stuck.name, stuck.overload)
         raise ModelError(f"function {name}: calls itself, directly or through others; export the model again")
-    depths, sizes = [0] * len(nodes), [0] * len(nodes)
+    depths, sizes = [0] * len(calls), [0] * len(calls)
     for index in order:
         depths[index] = 1 + max((depths[called] for called in calls[index]), default=0)
         sizes[index] = len(nodes[index]) + sum(sizes[called] for called in calls[index])
-    main = list(_with_bodies(model.graph.node))
-    called = [numbers[key] for key in map(_operator, main) if key in numbers]
     if max((depths[index] for index in called), default=0) > CALL_DEPTH:
         raise ModelError(f"functions call each other more than {CALL_DEPTH} deep; export the model again")
-    if called and len(main) + sum(sizes[index] for index in called) > UNFOLDED_NODES:
+    if called and len(nodes[-1]) + sum(sizes[index] for index in called) > UNFOLDED_NODES:
         raise ModelError(f"the functions unfold to more than {UNFOLDED_NODES} nodes; export the model again")
 
 
-def _operator(node: onnx.NodeProto) -> tuple[str, str, str]:
-    return (own_domain(node.domain), node.op_type, node.overload)
-
-
-def _with_bodies(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
-    """The nodes, and those in their bodies at any depth."""
-    for node in nodes:
-        yield node
-        for graph in graphs_in(node):
-            yield from _with_bodies(graph.node)
-
-
-def _check_graph(where: str, graph: onnx.GraphProto, around: tuple[set[str], ...]) -> None:
-    given = {value.name for value in graph.input} | set(initializer_names(graph))
-    _check_nodes(where, graph.node, given, around)
-    _check_outputs(where, (value.name for value in graph.output), [given, _outputs(graph.node), *around])
-
-
-def _check_nodes(where: str, nodes: Iterable[onnx.NodeProto], given: set[str], around: tuple[set[str], ...]) -> None:
-    """Check one list of nodes; `given` are its inputs and initializers, `around` the names of the scopes outside."""
+def _check_values(scope: Scope, around: tuple[set[str], ...]) -> tuple[set[str], ...]:
+    """Check the values of one scope, which may use the names in `around`; they and its own are what it returns."""
+    holder = scope.graph or scope.function
+    given = {getattr(value, "name", value) for value in holder.input} if holder is not None else set()
+    if scope.graph is not None:
+        given |= set(initializer_names(scope.graph))
     producer: dict[str, int] = {}
-    listed = list(nodes)
-    for index, node in enumerate(listed):
+    for index, node in enumerate(scope.nodes):
         for name in filter(None, node.output):
             if name in producer or name in given:
-                raise ModelError(
-                    f"{_name(where, node, index)}: value '{name}' is produced twice; export the model again"
-                )
+                raise ModelError(f"{_name(scope, index)}: value '{name}' is produced twice; export the model again")
             producer[name] = index
-    visible = (given, set(producer), *around)
+    visible = ({*given, *producer}, *around)
     waits: list[set[int]] = []
-    for index, node in enumerate(listed):
+    for index, node in enumerate(scope.nodes):
         used = set(used_names(node))
-        for name in used:
-            if not any(name in names for names in visible):
-                raise ModelError(
-                    f"{_name(where, node, index)}: input '{name}' is produced nowhere; export the model again"
-                )
+        missing = _missing(used, visible)
+        if missing:
+            raise ModelError(f"{_name(scope, index)}: input '{missing[0]}' is produced nowhere; export the model again")
         waits.append({producer[name] for name in used if name in producer})
-        for graph in graphs_in(node):
-            _check_graph(_name(where, node, index), graph, visible)
     order = _in_order(waits)
-    if len(order) < len(listed):
-        stuck = _first_missing(order)
-        raise ModelError(f"{_name(where, listed[stuck], stuck)}: depends on its own output; export the model again")
+    if len(order) < len(waits):
+        where = _name(scope, _first_missing(order))
+        raise ModelError(f"{where}: depends on its own output; export the model again")
+    missing = _missing(outputs_of(scope) - {""}, visible)
+    if missing:
+        kind = "function " if scope.function is not None else ""
+        place = f"{kind}{scope.path}: " if scope.path else ""
+        raise ModelError(f"{place}output '{missing[0]}' is produced nowhere; export the model again")
+    return visible
+
+
+def _missing(names: set[str], visible: tuple[set[str], ...]) -> list[str]:
+    # Not by the difference of sets, which may go through all that is visible.
+    return sorted(name for name in names if not any(name in known for known in visible))
 
 
 def _in_order(waits: list[set[int]]) -> list[int]:
@@ -187,17 +173,5 @@ def _first_missing(order: list[int]) -> int:
     return next(index for index in range(len(order) + 1) if index not in present)
 
 
-def _check_outputs(where: str, outputs: Iterable[str], visible: list[set[str]]) -> None:
-    for name in outputs:
-        if name and not any(name in names for names in visible):
-            place = f"{where}: " if where else ""
-            raise ModelError(f"{place}output '{name}' is produced nowhere; export the model again")
-
-
-def _outputs(nodes: Iterable[onnx.NodeProto]) -> set[str]:
-    return {name for node in nodes for name in node.output if name}
-
-
-def _name(where: str, node: onnx.NodeProto, index: int) -> str:
-    own = f"node '{node.name}'" if node.name else f"node {index}"
-    return f"{where}, {own} ({node.op_type})" if where else f"{own} ({node.op_type})"
+def _name(scope: Scope, index: int) -> str:
+    return f"node '{scope.path_of(index)}' ({scope.nodes[index].op_type})"

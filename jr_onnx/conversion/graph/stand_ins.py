@@ -18,7 +18,15 @@ import onnx
 import onnx.defs
 
 from jr_onnx.conversion.graph.names import ADD_OP_TYPE, DOMAIN, OP_TYPE
-from jr_onnx.conversion.graph.scopes import all_scopes, graphs_in, own_domain, schema_of
+from jr_onnx.conversion.graph.scopes import (
+    FunctionKey,
+    all_scopes,
+    called_by,
+    functions_of,
+    graphs_in,
+    own_domain,
+    schema_of,
+)
 
 #: A value that nothing gives: its content, its type and its shape are unknown to the inference.
 _UNKNOWN = "jr_onnx.unknown"
@@ -118,7 +126,7 @@ def put_stand_ins(model: onnx.ModelProto, *, foreign: bool = True) -> None:
     Args:
         foreign: those of other domains too, and not only those that onnxruntime adds to ONNX's own domain.
     """
-    functions = {(own_domain(function.domain), function.name) for function in model.functions}
+    functions = functions_of(model)
     for scope in all_scopes(model):
         holder = scope.graph or scope.function
         if scope.parent is None and holder is not None:
@@ -128,7 +136,7 @@ def put_stand_ins(model: onnx.ModelProto, *, foreign: bool = True) -> None:
 def _replace(
     nodes: MutableSequence[onnx.NodeProto],
     opsets: Mapping[str, int],
-    functions: Collection[tuple[str, str]],
+    functions: Collection[FunctionKey],
     foreign: bool,
 ) -> None:
     replaced: list[onnx.NodeProto] = []
@@ -136,7 +144,7 @@ def _replace(
         for graph in graphs_in(node):
             _replace(cast("MutableSequence[onnx.NodeProto]", graph.node), opsets, functions, foreign)
         domain = own_domain(node.domain)
-        known = (domain, node.op_type) in functions or (bool(domain) and not foreign)
+        known = called_by(node) in functions or (bool(domain) and not foreign)
         stand_ins = () if known else _stand_ins(domain, node.op_type, opsets.get(domain, 0))
         replaced += _written(node, stand_ins) if stand_ins else [node]
     if len(replaced) != len(nodes) or any(new is not node for new, node in zip(replaced, nodes, strict=True)):

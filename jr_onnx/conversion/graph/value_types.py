@@ -15,7 +15,7 @@ import onnx
 import onnx.checker
 import onnx.shape_inference
 
-from jr_onnx.conversion.graph.scopes import Scope, all_scopes, own_domain
+from jr_onnx.conversion.graph.scopes import FunctionKey, Scope, all_scopes, called_by, key_of, own_domain
 from jr_onnx.conversion.graph.stand_ins import put_stand_ins
 
 #: A dimension: its size, its symbolic name, or None where nothing is known.
@@ -81,9 +81,8 @@ class ValueTypes:
         return found
 
     @cached_property
-    def _functions(self) -> dict[tuple[str, str, str], Scope]:
-        keyed = ((scope.function, scope) for scope in self._scopes)
-        return {(own_domain(f.domain), f.name, f.overload): scope for f, scope in keyed if f is not None}
+    def _functions(self) -> dict[FunctionKey, Scope]:
+        return {key_of(scope.function): scope for scope in self._scopes if scope.function is not None}
 
     @cached_property
     def _inside(self) -> dict[Scope, list[Scope]]:
@@ -147,7 +146,7 @@ class ValueTypes:
 
     def _function_of(self, node: onnx.NodeProto) -> Scope | None:
         """The function that a node calls."""
-        return self._functions.get((own_domain(node.domain), node.op_type, node.overload))
+        return self._functions.get(called_by(node))
 
 
 def _infer(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -262,23 +261,11 @@ def _crashes(node: onnx.NodeProto) -> bool:
 def _set_aside(model: onnx.ModelProto) -> int:
     """How many nodes the inference must pass over; those of functions too, whose values have types only in a call."""
     number = 0
-    for scope in all_scopes(model):
+    scopes = tuple(all_scopes(model))
+    tables = {scope: _declared(scope) for scope in scopes if scope.outermost.function is None}
+    for scope in scopes:
         for node in filter(_crashes, scope.nodes):
-            if not all(_has_type(scope, name) for name in node.input):
+            if any(_visible(tables, scope, name) is None for name in node.input):
                 node.op_type = f"{node.op_type}{_ASIDE}"
                 number += 1
     return number
-
-
-def _has_type(scope: Scope, name: str) -> bool:
-    around: Scope | None = scope
-    while around is not None:
-        graph = around.graph
-        if graph is not None:
-            values = (*graph.value_info, *graph.input, *graph.output)
-            if any(value.name == name and value.type.WhichOneof("value") for value in values):
-                return True
-            if any(tensor.name == name for tensor in graph.initializer):
-                return True
-        around = around.parent
-    return False

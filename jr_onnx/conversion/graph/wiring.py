@@ -14,16 +14,13 @@ import onnx.numpy_helper
 
 from jr_onnx.conversion.element_types import FLOAT, NUMPY_TYPES
 from jr_onnx.conversion.graph.names import defined_names, initializer_names, outputs_of, used_names
-from jr_onnx.conversion.graph.scopes import Scope, own_domain
+from jr_onnx.conversion.graph.scopes import FREE_INITIALIZERS, Scope, attribute_of, own_domain
 
 #: A constant with more elements is not read: it is no bound, zero point or jump, and a damaged one may claim any size.
 _LARGEST = 1 << 20
 
 #: How many nodes are followed from a value to the constant behind it; no exporter writes nearly as many.
 FARTHEST = 32
-
-#: From this IR version on, an initializer that is also a graph input is a default, which a caller may override.
-_DEFAULTS_IR_VERSION = 4
 
 #: NumPy has no arrays of more axes.
 _MOST_AXES = 32
@@ -85,6 +82,12 @@ class Wiring:
             return self
         return self.outer.home(name) if self.outer else None
 
+    def source(self, name: str) -> tuple[Wiring, onnx.NodeProto] | None:
+        """The node that gives a value, in this scope or around it, and the edges of the node's scope."""
+        home = self.home(name)
+        index = home.producers.get(name) if home is not None else None
+        return None if home is None or index is None else (home, home.scope.nodes[index])
+
     def unread(self, name: str) -> str:
         """Why `constant` does not know the numbers of a constant; empty where it does, and of text and what varies."""
         home = self.home(name)
@@ -120,15 +123,16 @@ class Wiring:
                 tensor = _tensor_in(attribute)
                 if tensor is not None:
                     tensors[node.output[0]] = tensor
-        # The inputs of a body are what its node passes in.
-        passed = {value.name for value in self.scope.graph.input} if self.scope.graph and self.scope.parent else set()
-        return {name: tensor for name, tensor in tensors.items() if name not in passed}
+        if self.scope.graph is not None and self.scope.parent and self.scope.ir_version >= FREE_INITIALIZERS:
+            for value in self.scope.graph.input:  # of a body: what its node passes in
+                tensors.pop(value.name, None)
+        return tensors
 
     @cached_property
     def _defaults(self) -> set[str]:
-        """The inputs that have a default. Before IR version 4 every initializer is listed as an input, and constant."""
+        """The inputs that have a default."""
         graph = self.scope.graph
-        if graph is None or self.scope.parent is not None or self.scope.ir_version < _DEFAULTS_IR_VERSION:
+        if graph is None or self.scope.parent is not None or self.scope.ir_version < FREE_INITIALIZERS:
             return set()
         return {value.name for value in graph.input} & set(initializer_names(graph))
 
@@ -170,24 +174,27 @@ def constant_value(wiring: Wiring, name: str) -> npt.NDArray[Any] | None:
     passed: list[onnx.NodeProto] = []
     value = wiring.constant(name)
     while value is None:
-        home = wiring.home(name)
-        produced = home.producer(name) if home is not None else None
-        if home is not None and produced is not None and produced[1].op_type == "ConstantOfShape":
-            value = _filled(home, produced[1])
-        if value is not None:
-            break
-        if home is None or produced is None or len(passed) == FARTHEST or not _keeps_constant(produced[1]):
+        source = wiring.source(name)
+        if source is None:
             return None
-        passed.append(produced[1])
-        wiring, name = home, produced[1].input[0]
+        wiring, node = source
+        if node.op_type == "ConstantOfShape":
+            value = _filled(wiring, node)
+            break
+        if len(passed) == FARTHEST or not _keeps_constant(node):
+            return None
+        passed.append(node)
+        name = node.input[0]
         value = wiring.constant(name)
+    if value is None:
+        return None
     for node in reversed(passed):
+        to = attribute_of(node, "to")
         if node.op_type == "Sub":
             value = np.zeros_like(value)
-        elif node.op_type == "Cast":
-            to = next(attribute.i for attribute in node.attribute if attribute.name == "to")
+        elif to is not None:  # a Cast
             with np.errstate(invalid="ignore", over="ignore"):
-                value = value.astype(onnx.helper.tensor_dtype_to_np_dtype(to))
+                value = value.astype(onnx.helper.tensor_dtype_to_np_dtype(to.i))
     return value
 
 
@@ -201,10 +208,10 @@ def is_overridable(wiring: Wiring, name: str) -> bool:
         home = wiring.home(name)
         if home is None or name in home._defaults:
             return home is not None
-        produced = home.producer(name)
-        if produced is None or not produced[1].input:
+        source = home.source(name)
+        if source is None or not source[1].input:
             return False
-        wiring, name = home, produced[1].input[0]
+        wiring, name = home, source[1].input[0]
     return False
 
 
@@ -216,7 +223,7 @@ def number_of(wiring: Wiring, name: str) -> float | None:
 
 def fill_of(node: onnx.NodeProto) -> npt.NDArray[Any] | None:
     """The one number, of shape [1], that a ConstantOfShape repeats; None where that is not known."""
-    given = next((attribute for attribute in node.attribute if attribute.name == "value"), None)
+    given = attribute_of(node, "value")
     if given is None:
         return np.zeros(1, np.float32)
     fill = None if given.ref_attr_name else _numbers(given.t)
@@ -239,5 +246,6 @@ def _keeps_constant(node: onnx.NodeProto) -> bool:
     if own_domain(node.domain) or not node.input:
         return False
     if node.op_type == "Cast":
-        return [attribute.i in _CASTS for attribute in node.attribute if attribute.name == "to"] == [True]
+        to = attribute_of(node, "to")
+        return to is not None and to.i in _CASTS
     return node.op_type == "Identity" or (node.op_type == "Sub" and len(set(node.input)) == 1)

@@ -11,7 +11,7 @@ import onnx
 
 from jr_onnx.conversion.forms.recognise import Match
 from jr_onnx.conversion.graph.names import ACTIVATIONS, ADD_OP_TYPE, DOMAIN, mark_of
-from jr_onnx.conversion.graph.scopes import own_domain
+from jr_onnx.conversion.graph.scopes import attribute_of, own_domain
 from jr_onnx.conversion.graph.wiring import Wiring, constant_value, is_overridable
 from jr_onnx.conversion.sites.quantized import qlinear, quantize_linear
 from jr_onnx.conversion.sites.spelled_out import shape_of_zero
@@ -70,11 +70,6 @@ Verdict = Found | str | OtherActivation | None
 def operator_name(node: onnx.NodeProto) -> str:
     """The operator of a node, with its domain where that is not ONNX's own."""
     return f"{node.domain}.{node.op_type}" if own_domain(node.domain) else node.op_type
-
-
-def attribute_of(node: onnx.NodeProto, name: str) -> onnx.AttributeProto | None:
-    """An attribute by name; None where the node does not have it."""
-    return next((attribute for attribute in node.attribute if attribute.name == name), None)
 
 
 def _relu(wiring: Wiring, index: int) -> Verdict:

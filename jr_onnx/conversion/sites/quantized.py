@@ -13,7 +13,7 @@ import ml_dtypes
 import numpy as np
 import onnx
 
-from jr_onnx.conversion.graph.scopes import Scope, own_domain
+from jr_onnx.conversion.graph.scopes import Scope, attribute_of, own_domain
 from jr_onnx.conversion.graph.wiring import Wiring, constant_value
 
 FOLDED = "a Relu, or a Clip from 0, is folded into its zero point; harden the model before it is quantized"
@@ -43,10 +43,10 @@ _ALL_INPUTS = frozenset({"Add", "Concat", "Div", "Max", "Mean", "Min", "Mul", "S
 def quantize_linear(wiring: Wiring, index: int) -> str | None:
     """QuantizeLinear of a value that may be negative; none of a graph input, behind which there was no Relu."""
     node = wiring.scope.nodes[index]
-    home = wiring.home(node.input[0]) if node.input else None
-    if home is None or home.producer(node.input[0]) is None or not _starts_at_zero(wiring, node):
+    source = wiring.source(node.input[0]) if node.input else None
+    if source is None or not _starts_at_zero(wiring, node):
         return None
-    return FOLDED if _may_be_negative(home, node.input[0]) else None
+    return FOLDED if _may_be_negative(source[0], node.input[0]) else None
 
 
 def qlinear(
@@ -74,9 +74,9 @@ def _starts_at_zero(wiring: Wiring, node: onnx.NodeProto) -> bool:
     """Whether the integers of a QuantizeLinear start at 0; without a zero point they are uint8 from 0 on."""
     if len(node.input) > 2 and node.input[2]:
         return _is_lowest(wiring, node, 2)
-    element_type = next((attribute.i for attribute in node.attribute if attribute.name == "output_dtype"), 0)
+    given = attribute_of(node, "output_dtype")
     unsigned = (onnx.TensorProto.UNDEFINED, onnx.TensorProto.UINT8, onnx.TensorProto.UINT16)
-    return element_type in unsigned
+    return given is None or given.i in unsigned
 
 
 def _is_lowest(wiring: Wiring, node: onnx.NodeProto, index: int) -> bool:
@@ -136,8 +136,8 @@ def _negative_only_with(wiring: Wiring, node: onnx.NodeProto) -> Sequence[str] |
     if node.op_type == "Clip":
         return () if _clips_from_zero(wiring, node) else list(node.input[:1])
     if node.op_type == "Resize":
-        mode = next((attribute.s for attribute in node.attribute if attribute.name == "mode"), b"nearest")
-        return None if mode == b"cubic" else list(node.input[:1])
+        mode = attribute_of(node, "mode")
+        return None if mode is not None and mode.s == b"cubic" else list(node.input[:1])
     if node.op_type in _UNARY:
         return list(node.input[:1])
     if node.op_type == "Mul" and len(set(node.input)) == 1:
@@ -146,9 +146,9 @@ def _negative_only_with(wiring: Wiring, node: onnx.NodeProto) -> Sequence[str] |
 
 
 def _clips_from_zero(wiring: Wiring, node: onnx.NodeProto) -> bool:
-    attribute = next((a for a in node.attribute if a.name == "min" and not a.ref_attr_name), None)
-    if attribute is not None:
-        return bool(attribute.f >= 0)
+    given = attribute_of(node, "min")
+    if given is not None and not given.ref_attr_name:
+        return bool(given.f >= 0)
     minimum = constant_value(wiring, node.input[1]) if len(node.input) > 1 and node.input[1] else None
     return minimum is not None and bool((minimum >= 0).all())
 
@@ -156,11 +156,5 @@ def _clips_from_zero(wiring: Wiring, node: onnx.NodeProto) -> bool:
 def _dequantizes_from_zero(wiring: Wiring, node: onnx.NodeProto) -> bool:
     if len(node.input) > 2 and node.input[2]:
         return _is_lowest(wiring, node, 2)
-    home = wiring.home(node.input[0])
-    produced = home.producer(node.input[0]) if home is not None else None
-    return (
-        home is not None
-        and produced is not None
-        and produced[1].op_type == "QuantizeLinear"
-        and _starts_at_zero(home, produced[1])
-    )
+    source = wiring.source(node.input[0])
+    return source is not None and source[1].op_type == "QuantizeLinear" and _starts_at_zero(*source)

@@ -74,11 +74,10 @@ def shape_of_zero(wiring: Wiring, name: str, x: str) -> tuple[int, ...] | None:
     value = constant_value(wiring, name)
     if value is not None:
         return value.shape if value.size and not value.any() else None
-    home = wiring.home(name)
-    produced = home.producer(name) if home is not None else None
-    if home is None or produced is None or own_domain(produced[1].domain):
+    found = wiring.source(name)
+    if found is None or own_domain(found[1].domain):
         return None
-    node = produced[1]
+    home, node = found
     fill = fill_of(node) if node.op_type == "ConstantOfShape" else None
     if fill is not None and not fill.any():
         shape = node.input[0]

@@ -25,8 +25,7 @@ from jr_onnx.conversion.graph.scopes import Scope, own_domain
 from jr_onnx.conversion.graph.value_types import Dimension, ValueType, ValueTypes
 from jr_onnx.conversion.graph.wiring import Wiring
 from jr_onnx.conversion.metadata import Record, record_of
-from jr_onnx.conversion.sites.gates import GATE, is_gate
-from jr_onnx.conversion.sites.guards import GUARD, is_guard
+from jr_onnx.conversion.sites.bounds import GATE, GUARD, is_gate, is_guard
 from jr_onnx.conversion.sites.matchers import (
     MATCHERS,
     Found,
@@ -39,7 +38,7 @@ from jr_onnx.conversion.sites.matchers import (
 from jr_onnx.conversion.sites.spelled_out import spelled_out
 
 #: Why a Clip with minimum 0 is left alone.
-WITH_CLIP_ONLY = "a Clip is converted with --clip only"
+WITH_CLIP_ONLY = "a Clip is converted with `clip=True` only"
 
 #: What may be the lower bound in a gate.
 _IN_GATES = (SiteKind.RELU, SiteKind.CLIP)
@@ -299,7 +298,7 @@ def _type_problem(found: Found, scope: Scope, element_types: list[int]) -> str:
         place = "model" if scope.outermost.function is None else "function"  # no function sees the model's
         return (
             f"the element type of '{found.input}' cannot be inferred; "
-            f"add it to the {place}'s value_info, or leave the node out with --exclude"
+            f"add it to the {place}'s value_info, or leave the node out with `exclude`"
         )
     if len(element_types) > 1:
         return (

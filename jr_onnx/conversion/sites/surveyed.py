@@ -16,10 +16,10 @@ from jr_onnx.conversion.element_types import FLOAT, NUMPY_TYPES, type_name
 from jr_onnx.conversion.forms.recognise import step_of
 from jr_onnx.conversion.forms.recurrent import thresholds
 from jr_onnx.conversion.forms.table import HARD_SIGMOID
-from jr_onnx.conversion.graph.scopes import Scope, all_scopes
+from jr_onnx.conversion.graph.scopes import Scope, all_scopes, attribute_of
 from jr_onnx.conversion.graph.wiring import Wiring, constant_value
 from jr_onnx.conversion.policy import Jump, jump_text
-from jr_onnx.conversion.sites.matchers import SiteKind, attribute_of
+from jr_onnx.conversion.sites.matchers import SiteKind
 from jr_onnx.conversion.sites.survey import Site, survey
 
 #: The name of the function that a scope lies in (empty for the main graph), and its number in there.

@@ -111,13 +111,11 @@ def _checkpoints(steps: int) -> dict[int, int]:
 def _look(search: Search, view: View, index: Indices, x: Images) -> tuple[Floats, Floats]:
     """The loss and its gradient; the images that may be in a wrong class are judged."""
     labels = search.labels[index]
-    search.count(index)
     if view.classes == 2:  # the ratio is not defined
         scores, slope = view.gradient(x, labels, MARGIN)
         loss = margin(scores, labels)
     else:
         scores = view.scores(x)
-        search.count(index)
         loss, weights = _ratio(scores, labels)
         slope = view.sums(x, weights[:, :, None])[1][0]
         blind = ~usable(slope)  # the ratio has no gradient where the best rivals are level and do not move

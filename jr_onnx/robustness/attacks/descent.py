@@ -81,7 +81,6 @@ def _climb(search: Search, view: View, starts: _Starts, step: Images, foreign: b
     for _ in range(search.effort.steps):
         if not len(index):
             return
-        search.count(index)
         scores, slope = view.gradient(x, labels, sharpness)
         going = usable(slope)
         search.fail(index[~going])

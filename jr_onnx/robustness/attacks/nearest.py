@@ -108,7 +108,6 @@ def _unfooled(search: Search, view: View, index: Indices, x: Images) -> tuple[In
     """The images that are not in a wrong class yet, with the boundaries around them."""
     labels = search.labels[index]
     rows = np.arange(len(index))
-    search.count(index)
     scores = view.scores(x)
     others = scores.copy()
     others[rows, labels] = -np.inf
@@ -123,7 +122,6 @@ def _unfooled(search: Search, view: View, index: Indices, x: Images) -> tuple[In
 
 def _towards(search: Search, view: View, index: Indices, x: Images, goal: Labels) -> tuple[Floats, Floats, Floats]:
     """The scores; that of the right class less the goal's; the gradient, in normalised units, that makes it small."""
-    search.count(index)
     labels, own, rows = search.labels[index], np.eye(view.classes, dtype=np.float32), np.arange(len(index))
     scores, (slope,) = view.sums(x, (own[goal] - own[labels])[:, :, None])
     return scores, scores[rows, labels] - scores[rows, goal], flat(slope * view.std)

@@ -30,7 +30,6 @@ class Search:
         best: for each image, the candidate that came nearest.
         done: which images onnxruntime puts in a wrong class.
         failed: where a gradient could not be used.
-        queries: forward passes spent on each image, those for gradients and those that judge.
         margins: of the best candidates, as onnxruntime sees them; infinite where none was judged.
     """
 
@@ -44,7 +43,6 @@ class Search:
         self.best = self.images.copy()
         self.done = np.zeros(len(images), np.bool_)
         self.failed = np.zeros(len(images), np.bool_)
-        self.queries = np.zeros(len(images), np.int64)
         self.margins = np.full(len(images), np.inf)
 
     @cached_property
@@ -66,10 +64,6 @@ class Search:
         """The indices of the images that are still in the right class."""
         return np.flatnonzero(~self.done)
 
-    def count(self, index: Indices, passes: int = 1) -> None:
-        """Forward passes for each of the images `index`."""
-        np.add.at(self.queries, index, passes)
-
     def fail(self, index: Indices) -> None:
         """A gradient could not be used, for each of the images `index`."""
         self.failed[index] = True
@@ -81,7 +75,6 @@ class Search:
         """
         if not len(index):
             return np.zeros(0, np.bool_)
-        self.count(index)
         margins = margin_of(np.asarray(self.target.session_run(candidates)), self.labels[index])
         best_last = np.argsort(-margins, kind="stable")
         better = best_last[(margins < self.margins[index])[best_last]]
@@ -94,7 +87,7 @@ class Search:
     def outcome(self) -> AttackOutcome:
         """What the search came to."""
         noise = relative_noise(self.target, self.images, self.best, self.info.norm)
-        return AttackOutcome(self.best, self.failed & ~self.done, self.queries, noise)
+        return AttackOutcome(self.best, self.failed & ~self.done, noise)
 
 
 def margin_of(logits: Array, labels: Labels) -> npt.NDArray[np.float64]:

@@ -77,13 +77,11 @@ class AttackOutcome:
             range. An image for which the attack has nothing is the image that was given.
         failed: [N] bool: the image is still in its class, and from one start at least a gradient was NaN, infinite or
             all zero, so that the attack could not go on from there.
-        queries: [N] int64: forward passes spent on each image, those for gradients and those that judge.
         relative_noise: [N] float64: ||r|| / ||x|| of the normalised images, in the attack's norm; the paper's measure.
     """
 
     images: Images
     failed: npt.NDArray[np.bool_]
-    queries: npt.NDArray[np.int64]
     relative_noise: npt.NDArray[np.float64]
 
 

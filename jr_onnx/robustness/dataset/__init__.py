@@ -2,6 +2,6 @@
 
 from jr_onnx.robustness.dataset.classifier import Classifier, read_classifier
 from jr_onnx.robustness.dataset.dataset import Dataset, split
-from jr_onnx.robustness.dataset.loading import load
+from jr_onnx.robustness.dataset.loading import load_data
 
-__all__ = ["Classifier", "Dataset", "load", "read_classifier", "split"]
+__all__ = ["Classifier", "Dataset", "load_data", "read_classifier", "split"]

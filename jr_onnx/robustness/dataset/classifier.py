@@ -16,7 +16,7 @@ from jr_onnx.conversion.graph.scopes import all_scopes
 from jr_onnx.conversion.graph.soundness import check_structure
 from jr_onnx.conversion.graph.value_types import Dimension, ValueType, ValueTypes
 from jr_onnx.errors import ModelError, OptionError
-from jr_onnx.files.source import open_file, open_proto
+from jr_onnx.files.source import open_model
 
 Layout = Literal["NCHW", "NHWC"]
 
@@ -34,7 +34,7 @@ def guessing(accuracy: float, classes: int | None) -> str:
         return ""
     return (
         f"The original is right on {accuracy:.1%} of the samples, which guessing among {classes} classes might be too: "
-        "are the order of the classes, --mean and --std those that it was trained with?"
+        "are the order of the classes, `mean` and `std` those that it was trained with?"
     )
 
 
@@ -110,9 +110,7 @@ def read_classifier(model: str | Path | onnx.ModelProto) -> Classifier:
         ModelError: the model cannot be read, or is no classifier: it has several inputs or outputs, does not take
             float, or does not give one score a class.
     """
-    if isinstance(model, onnx.ModelProto):
-        return _classifier(open_proto(model).skeleton)
-    with open_file(Path(model)) as source:
+    with open_model(model) as source:
         return _classifier(source.skeleton)
 
 

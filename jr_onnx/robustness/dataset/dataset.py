@@ -48,7 +48,7 @@ class Images(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images with labels.
+    """Images with labels, as `jr_onnx.load_data` gives them.
 
     Attributes:
         images: as stored, in pixels.
@@ -88,6 +88,13 @@ class Dataset:
         images = self.images
         chosen = _Rows(images.images, images.rows[rows]) if isinstance(images, _Rows) else _Rows(images, rows)
         return replace(self, images=chosen, labels=labels)
+
+    def sample(self, samples: int, seed: int) -> Dataset:
+        """So many of the samples, drawn by the seed, in their order; all where there are no more."""
+        if samples >= len(self):
+            return self
+        rows = np.random.default_rng(seed).permutation(len(self))[:samples].astype(np.int64)
+        return self.take(np.sort(rows))
 
 
 def split(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:

@@ -40,7 +40,7 @@ _LEAST_STD = 1e-6
 _BLOCK = 1 << 24
 
 
-def load(
+def load_data(
     source: DataSource,
     *,
     classifier: Classifier | None = None,
@@ -65,6 +65,9 @@ def load(
 
     Raises:
         OptionError: there are no such data, or they are unfit; the message says why.
+
+    Example:
+        >>> data = jr_onnx.load_data("test.npz", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     """
     order: Layout = layout or (classifier.layout if classifier is not None else "NCHW")
     name, arrays = _read(source, classifier, size, order)
@@ -100,7 +103,7 @@ def _read(
         images = ImageFiles(paths, *_shape_of_images(classifier, size, layout, path), layout)
         return str(path), {"x": images, "y": labels}
     if size is not None:
-        raise OptionError(f"{path}: --size is for a folder of images; arrays have the size that they have")
+        raise OptionError(f"{path}: `size` is for a folder of images; arrays have the size that they have")
     if path.is_file():
         if path.suffix == ".npy":
             return str(path), {"x": read_npy(path)}
@@ -162,11 +165,11 @@ def _shape_of_images(
     channels, height, width = (shape[axis] for axis in ((1, 2, 3) if layout == "NCHW" else (3, 1, 2)))
     count = channels if isinstance(channels, int) else 3
     if count not in (1, 3):
-        raise OptionError(f"{folder}: the model takes {count} channels, an image has 1 or 3; --layout, or an NPZ file")
+        raise OptionError(f"{folder}: the model takes {count} channels, images have 1 or 3; `layout`, or an NPZ file")
     if size is not None:
         return count, size
     if not isinstance(height, int) or not isinstance(width, int):
-        raise OptionError(f"{folder}: the model takes images of any size; say which with --size")
+        raise OptionError(f"{folder}: the model takes images of any size; say which with `size`")
     return count, (height, width)
 
 

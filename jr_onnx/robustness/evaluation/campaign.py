@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from jr_onnx.arguments import as_integer, as_list, as_name, as_path, unfit
+from jr_onnx.arguments import as_integer, as_list, as_path, unfit
 from jr_onnx.errors import ModelError, OptionError
 from jr_onnx.robustness.attacks.target import ATTACKS, Effort
 from jr_onnx.robustness.dataset import Dataset
@@ -31,7 +32,7 @@ from jr_onnx.robustness.evaluation.part import (
 )
 from jr_onnx.robustness.evaluation.report import EvaluationReport, examples, model_result
 from jr_onnx.robustness.evaluation.verdict import judge
-from jr_onnx.robustness.evaluation.workers import run_parts, shards
+from jr_onnx.robustness.evaluation.workers import check_workers, run_parts, shards
 from jr_onnx.robustness.gradients.errors import NoGradientError
 from jr_onnx.version import __version__
 
@@ -52,7 +53,7 @@ DEFAULT_ATTACKS = (
 DEFAULT_EFFORT = Effort(restarts=3)
 
 #: Goes up when the same settings give other numbers than before, so that an old journal is not taken for a new one.
-_METHOD = 3
+_METHOD = 5
 
 #: Samples on which the model that gives gradients is compared with the file, and the share on which they must agree.
 #: Not all: in 16 bits a value near its jump may fall on the other side.
@@ -70,48 +71,32 @@ def run_campaign(
     effort: Effort | None = None,
     seed: int = 0,
     workers: int = 1,
-    dask: str | None = None,
+    executor: Executor | None = None,
     journal: str | Path | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> EvaluationReport:
     """Attack several models on the same samples at equal effort, and judge each against the first.
 
-    The result is the same, bit for bit, for any number of workers, and for a run that was interrupted and taken up
-    again.
-
     Args:
         models: name -> file, or model in memory. The first is the original: attacks transfer from it, the others are
             compared with it, and where the data have no labels, its answers are the labels.
-        dataset: the samples, of the models' shape.
-        eps: radii of the Linf ball in pixel units (pixels from 0 to 1), each in (0, 1].
-        attacks: names of `jr_onnx.robustness.attacks.target.ATTACKS`; they run in that order, the true gradient first.
-        effort: steps, restarts and queries of every attack, by default `DEFAULT_EFFORT`; its own eps is not used.
-        seed: of all random numbers, >= 0.
-        workers: processes on this machine, one thread each; 1 is this process.
-        dask: the address of a Dask scheduler, in place of processes here.
-        journal: a folder to keep finished parts in, and to take up again from.
-        progress: called with the number of parts that are done, and of all; a part is a model on a shard of samples.
+        dataset, eps, attacks, effort, seed, workers, executor, journal, progress: as in `jr_onnx.evaluate`.
 
     Raises:
-        OptionError: an option makes no sense, or the data do not fit the models.
-        ModelError: a model is no classifier, or has no gradients, which black-box attacks
-            do not need.
-        RuntimeMissingError: onnxruntime, onnx-ad or Dask is needed and not installed.
-        OutputError: the journal cannot be written.
-        WorkerError: worker processes die again and again.
+        JrOnnxError: as `jr_onnx.evaluate`.
     """
     started = time.perf_counter()
     campaign = Campaign(
         models={name: ship(model) for name, model in models.items()},
-        dataset=dataset,
         eps=checked_eps(eps),
         attacks=_checked_attacks(attacks),
         effort=_checked_effort(effort or DEFAULT_EFFORT),
         seed=_checked_seed(seed),
     )
-    _check_models(campaign)
-    done = _done_parts(campaign, workers, as_name("dask", dask), journal, progress)
-    return _report(campaign, done, time.perf_counter() - started)
+    check_workers(workers, executor)
+    _check_models(campaign, dataset)
+    done = _done_parts(campaign, dataset, workers, executor, journal, progress)
+    return _report(campaign, dataset, done, time.perf_counter() - started)
 
 
 def checked_eps(eps: Sequence[float]) -> tuple[float, ...]:
@@ -122,11 +107,11 @@ def checked_eps(eps: Sequence[float]) -> tuple[float, ...]:
     """
     eps = as_list("eps", eps)
     if not eps:
-        raise OptionError("no eps; give at least one, such as 8/255")
+        raise OptionError("`eps` is empty; give at least one, such as 8/255")
     for one in eps:
         if not 0 < one <= 1:
             hint = ": write 8/255, not 8" if one > 1 else ""
-            raise OptionError(f"eps {one:g} is not in (0, 1]; it is in pixel units from 0 to 1{hint}")
+            raise OptionError(f"`eps` {one:g} is not in (0, 1]; it is in pixel units from 0 to 1{hint}")
     return tuple(sorted(set(map(float, eps))))
 
 
@@ -134,9 +119,9 @@ def _checked_attacks(attacks: Sequence[str]) -> tuple[str, ...]:
     attacks = as_list("attacks", attacks)
     for name in attacks:
         if name not in ATTACKS:
-            raise OptionError(f"there is no attack {name!r}; there are {', '.join(ATTACKS)}")
+            raise OptionError(f"`attacks`: there is no {name!r}; there are {', '.join(ATTACKS)}")
     if not attacks:
-        raise OptionError("no attack; give at least one")
+        raise OptionError("`attacks` is empty; give at least one")
     return in_order(attacks)
 
 
@@ -145,21 +130,20 @@ def _checked_effort(effort: Effort) -> Effort:
         raise unfit("effort", effort, "a jr_onnx.robustness.attacks.target.Effort")
     for name, least in (("steps", 1), ("restarts", 1), ("queries", 1)):
         if getattr(effort, name) < least:
-            raise OptionError(f"{name} {getattr(effort, name)}: at least {least}")
+            raise OptionError(f"`{name}` {getattr(effort, name)}: at least {least}")
     return replace(effort, eps=1.0)  # not used, and so not to show in a digest
 
 
 def _checked_seed(seed: int) -> int:
     if as_integer("seed", seed) < 0:
-        raise OptionError(f"seed {seed}: at least 0")
+        raise OptionError(f"`seed` {seed}: at least 0")
     return seed
 
 
-def _check_models(campaign: Campaign) -> None:
-    """That the models fit the data, and that the copies that give gradients are true to them."""
+def _check_models(campaign: Campaign, dataset: Dataset) -> None:
+    """That the models fit the data, and that there are gradients of them."""
     if not campaign.models:
         raise OptionError("no model; give at least one")
-    dataset = campaign.dataset
     first = dataset.batch(slice(0, min(_COMPARED, len(dataset))))
     for name, shipped in campaign.models.items():
         called = str(shipped.path or name)
@@ -170,13 +154,13 @@ def _check_models(campaign: Campaign) -> None:
         if campaign.needs_gradients:
             _check_gradients(called, shipped, dataset, first)
     if dataset.labels is None:
-        _check_answers(campaign)
+        _check_answers(campaign.original, dataset)
 
 
-def _check_answers(campaign: Campaign) -> None:
+def _check_answers(original: Shipped, dataset: Dataset) -> None:
     """That the original has an answer wherever its answers are the labels."""
-    dataset, model = campaign.dataset, judge_of(campaign.original)
-    batches = (dataset.batch(slice(one.start, one.stop)) for one in shards(dataset.images.shape))
+    model = judge_of(original)
+    batches = (dataset.batch(slice(rows.start, rows.stop)) for rows in shards(dataset.images.shape))
     none = sum(int((model.answers(batch, dataset) < 0).sum()) for batch in batches)
     if none:
         raise ModelError(f"the original gives NaN for {none} of the samples of {dataset.name}, which have no labels")
@@ -188,34 +172,37 @@ def _check_gradients(called: str, shipped: Shipped, dataset: Dataset, pixels: np
         model, x = gradients(shipped, dataset.images.shape[1:]), dataset.normalise(pixels)
         scores, _ = model(x, np.zeros((len(x), model.classes, 1), np.float32))
     except NoGradientError as error:
-        raise ModelError(f"{called}: {error} (--attacks square)") from error
+        raise ModelError(f"{called}: {error} (`attacks=['square']`)") from error
     same = float(np.mean(scores.argmax(1) == judge_of(shipped).scores(pixels, dataset).argmax(1)))
     if same < _AGREEMENT:
         raise ModelError(
             f"{called}: the model that gives gradients has the file's answer on {same:.0%} of the samples only, so "
-            "they would say nothing about the file; only black-box attacks can be run (--attacks square)"
+            "they would say nothing about the file; only black-box attacks can be run (`attacks=['square']`)"
         )
 
 
 def _done_parts(
     campaign: Campaign,
+    dataset: Dataset,
     workers: int,
-    dask: str | None,
+    executor: Executor | None,
     folder: str | Path | None,
     progress: Callable[[int, int], None],
 ) -> Mapping[str, list[Arrays]]:
     """Model -> its parts, in the order of the shards."""
-    journal = None if folder is None else Journal(as_path("journal", folder), _digest(campaign))
+    journal = None if folder is None else Journal(as_path("journal", folder), _digest(campaign, dataset))
     # Model after model, for a worker keeps few of them open.
-    every = [Part(name, shard) for name in campaign.models for shard in shards(campaign.dataset.images.shape)]
+    cut = [(rows, dataset.take(np.array(rows))) for rows in shards(dataset.images.shape)]
+    every = [Part(name, rows, samples) for name in campaign.models for rows, samples in cut]
     done: dict[Part, Arrays] = {}
     for part in every:
         kept = journal.get(part.key) if journal is not None else None
         if kept is not None:
             done[part] = kept
     progress(len(done), len(every))
-    left = [part for part in every if part not in done]
-    for part, arrays in run_parts(attack_part, campaign, left, workers=workers, dask=dask):
+    shared = {name: campaign.of(name) for name in campaign.models}
+    left = {part: shared[part.model] for part in every if part not in done}
+    for part, arrays in run_parts(attack_part, left, workers=workers, executor=executor):
         if journal is not None:
             journal.put(part.key, arrays)
         done[part] = arrays
@@ -223,9 +210,9 @@ def _done_parts(
     return {name: [done[part] for part in every if part.model == name] for name in campaign.models}
 
 
-def _digest(campaign: Campaign) -> str:
+def _digest(campaign: Campaign, dataset: Dataset) -> str:
     """Of everything that the numbers depend on."""
-    dataset, digest = campaign.dataset, hashlib.sha256()
+    digest = hashlib.sha256()
     said = {
         "models": [(name, shipped.digest) for name, shipped in campaign.models.items()],
         "eps": campaign.eps,
@@ -240,8 +227,8 @@ def _digest(campaign: Campaign) -> str:
     digest.update(json.dumps(said, sort_keys=True).encode())
     if dataset.labels is not None:
         digest.update(dataset.labels.tobytes())
-    for shard in shards(dataset.images.shape):
-        digest.update(np.ascontiguousarray(dataset.images[slice(shard.start, shard.stop)]).tobytes())
+    for rows in shards(dataset.images.shape):
+        digest.update(np.ascontiguousarray(dataset.images[rows.start : rows.stop]).tobytes())
     return digest.hexdigest()
 
 
@@ -255,7 +242,7 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _report(campaign: Campaign, done: Mapping[str, list[Arrays]], seconds: float) -> EvaluationReport:
+def _report(campaign: Campaign, dataset: Dataset, done: Mapping[str, list[Arrays]], seconds: float) -> EvaluationReport:
     results = {
         name: model_result(name, shipped.path, campaign, done[name]) for name, shipped in campaign.models.items()
     }
@@ -264,19 +251,19 @@ def _report(campaign: Campaign, done: Mapping[str, list[Arrays]], seconds: float
     return EvaluationReport(
         models=results,
         eps=campaign.eps,
-        samples=len(campaign.dataset),
+        samples=len(dataset),
         attacks=campaign.attacks,
         settings={
             "steps": effort.steps,
             "restarts": effort.restarts,
             "queries": effort.queries,
             "seed": campaign.seed,
-            "data": campaign.dataset.name,
-            "labels": "given" if campaign.dataset.labels is not None else "the original's answers",
+            "data": dataset.name,
+            "labels": "given" if dataset.labels is not None else "the original's answers",
             "versions": _versions(),
         },
         verdicts={one.name: judge(reference, one, campaign.eps, adaptive=controlled) for one in others},
         zeroed={},
-        examples=examples(campaign, done),
+        examples=examples(campaign, dataset, done),
         seconds=seconds,
     )

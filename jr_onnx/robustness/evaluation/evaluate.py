@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,24 +12,20 @@ import numpy.typing as npt
 import onnx
 
 from jr_onnx.arguments import as_model
-from jr_onnx.conversion.element_types import BFLOAT16
 from jr_onnx.conversion.inspect import find_sites
 from jr_onnx.conversion.metadata import MADE_FOR, SOURCE, hardened_metadata, origin_digest
 from jr_onnx.conversion.sites.matchers import SiteKind
-from jr_onnx.conversion.sites.survey import Site
 from jr_onnx.conversion.sites.surveyed import jump_of, text_of_jump
 from jr_onnx.errors import ModelError
-from jr_onnx.files.source import Source, open_file, open_model, open_proto
+from jr_onnx.files.source import open_model
+from jr_onnx.robustness.activations import site_inputs
 from jr_onnx.robustness.attacks.target import Effort
-from jr_onnx.robustness.dataset import Dataset, load, read_classifier
+from jr_onnx.robustness.dataset import Dataset, load_data, read_classifier
 from jr_onnx.robustness.dataset.classifier import guessing
-from jr_onnx.robustness.dataset.dataset import batches_of
 from jr_onnx.robustness.dataset.loading import DataSource
 from jr_onnx.robustness.evaluation.campaign import DEFAULT_ATTACKS, run_campaign
 from jr_onnx.robustness.evaluation.report import EvaluationReport, ZeroedLayer
-from jr_onnx.runtime.execution import CannotRunError, Session, Way, library_problem
-from jr_onnx.runtime.instrumented import Runnable, Workspace, as_float, exposed, runnable
-from jr_onnx.runtime.sessions import CPU
+from jr_onnx.runtime.instrumented import runnable
 
 #: How the two models are called in the report.
 REFERENCE, HARDENED = "original", "hardened"
@@ -45,19 +41,46 @@ def evaluate(
     effort: Effort | None = None,
     seed: int = 0,
     workers: int = 1,
-    dask: str | None = None,
+    executor: Executor | None = None,
     journal: str | Path | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> EvaluationReport:
     """Attack a hardened model and its original at equal effort, and say what the jump bought.
 
-    The arguments and errors are those of `jr_onnx.robustness.evaluation.campaign.run_campaign`; data may also be what
-    `jr_onnx.robustness.dataset.load` takes, and eps one number. In the report, the models are called "original" and
-    "hardened". What makes the comparison doubtful stands first in the evidence of the verdict.
+    In the report, the models are called "original" and "hardened". What makes the comparison doubtful stands first in
+    the evidence of the verdict. The result is the same, bit for bit, whoever does the work.
+
+    Args:
+        hardened: the model in question, a file or in memory.
+        reference: the original that it was made from.
+        data: samples of the models' shape, with labels or without (then the original's answers are the labels); also
+            what `jr_onnx.load_data` takes.
+        eps: the radius of the Linf ball in pixel units (pixels from 0 to 1), or several, each in (0, 1].
+        attacks: their names; they run in a fixed order, those that follow the true gradient first.
+        effort: steps, restarts and queries of every attack, by default with 3 restarts; its own eps is not used.
+        seed: of all random numbers, >= 0.
+        workers: processes on this machine, one thread each; 1 is this process.
+        executor: any `concurrent.futures.Executor` in place of processes here, such as what Dask's
+            `Client.get_executor()` gives; it is not shut down. Torch cannot be forked: a `ProcessPoolExecutor` needs
+            the start method "spawn".
+        journal: a folder to keep finished parts in, and to take up again from.
+        progress: called with the number of parts that are done, and of all; a part is a model on at most 64 samples.
+
+    Raises:
+        OptionError: an argument makes no sense, or the data do not fit the models.
+        ModelError: a model is no classifier, cannot be run, or has no gradients, which
+            black-box attacks do not need.
+        RuntimeMissingError: onnxruntime or onnx-ad is needed and not installed.
+        OutputError: the journal cannot be written.
+        WorkerError: worker processes die again and again, or the executor loses its workers.
+
+    Example:
+        >>> report = jr_onnx.evaluate("hard.onnx", "model.onnx", "test.npz", eps=[4 / 255, 8 / 255], workers=8)
+        >>> print(report.verdicts["hardened"].headline)
     """
     hardened, reference = as_model("hardened", hardened), as_model("reference", reference)
     classifier = read_classifier(reference)
-    dataset = data if isinstance(data, Dataset) else load(data, classifier=classifier)
+    dataset = data if isinstance(data, Dataset) else load_data(data, classifier=classifier)
     doubts = tuple(_doubts(hardened, reference))
     zeroed = zeroed_layers(hardened, dataset)  # minutes at most, so what is wrong shows before hours of attacks
     report = run_campaign(
@@ -68,7 +91,7 @@ def evaluate(
         effort=effort,
         seed=seed,
         workers=workers,
-        dask=dask,
+        executor=executor,
         journal=journal,
         progress=progress,
     )
@@ -107,8 +130,8 @@ def _doubts_about_data(dataset: Dataset, classes: int | None, accuracy: float) -
 
 # --- How much of each layer JumpReLU makes zero, in the model as it ships ---------------------------------------------
 
-#: A share needs no more samples than this, and all activations of a batch are in memory at once.
-_SAMPLES, _BATCH = 256, 8
+#: A share needs no more samples than this.
+_SAMPLES = 256
 
 
 def zeroed_layers(model: str | Path | onnx.ModelProto, dataset: Dataset) -> tuple[ZeroedLayer, ...]:
@@ -125,45 +148,22 @@ def zeroed_layers(model: str | Path | onnx.ModelProto, dataset: Dataset) -> tupl
         ModelError: it cannot be read or run.
         RuntimeMissingError: there is no onnxruntime.
     """
-    sites = find_sites(model)
-    if isinstance(model, onnx.ModelProto):
-        return _measured(runnable(open_proto(model), sites), model, dataset)
-    with open_file(Path(model)) as source:
-        return _measured(runnable(source, sites), model, dataset)
-
-
-def _measured(opened: Runnable, model: str | Path | onnx.ModelProto, dataset: Dataset) -> tuple[ZeroedLayer, ...]:
-    jumps = {path: (site, jump) for path, site in opened.in_place if (jump := jump_of(site)) is not None}
-    if not jumps:
-        return ()
-    positive, lost = dict.fromkeys(jumps, 0), dict.fromkeys(jumps, 0)
-    classifier = read_classifier(model)
-    with tempfile.TemporaryDirectory(prefix="jr-onnx-") as folder:
-        session = _session(opened.source, [site for site, _ in jumps.values()], Path(folder))
-        for rows, samples in batches_of(min(len(dataset), _SAMPLES), classifier.batch_size, _BATCH):
-            feeds = classifier.feed(dataset.normalise(dataset.batch(rows)))
-            try:
-                values = {**feeds, **session.run(feeds)}
-            except CannotRunError as error:
-                raise ModelError(f"onnxruntime does not run the model on these samples: {error}") from error
-            for path, (site, jump) in jumps.items():
-                given = values[as_float(site.input) if site.element_type == BFLOAT16 else site.input][:samples]
-                above = given > 0
+    with open_model(model) as source:
+        copy = runnable(source, find_sites(model))
+        jumps = {path: (site, jump) for path, site in copy.in_place if (jump := jump_of(site)) is not None}
+        if not jumps:
+            return ()
+        positive, zeroed = dict.fromkeys(jumps, 0), dict.fromkeys(jumps, 0)
+        some = dataset.take(np.arange(min(len(dataset), _SAMPLES)))
+        for inputs in site_inputs(copy, read_classifier(model), some):
+            for path, (_, jump) in jumps.items():
+                above = inputs[path] > 0
                 positive[path] += int(above.sum())
-                lost[path] += int((above & (given <= _broadcast(jump, given))).sum())
+                zeroed[path] += int((above & (inputs[path] <= _broadcast(jump, inputs[path]))).sum())
     return tuple(
-        ZeroedLayer(path, text_of_jump(site) or "", lost[path] / positive[path] if positive[path] else 0.0)
+        ZeroedLayer(path, text_of_jump(site) or "", zeroed[path] / max(positive[path], 1))
         for path, (site, _) in jumps.items()
     )
-
-
-def _session(source: Source, sites: list[Site], folder: Path) -> Session:
-    pieces = exposed(source, {site.input: site.element_type for site in sites})
-    try:
-        path = Workspace(folder).write(source, pieces, "hardened", "exposed")
-        return Session(path, Way(CPU, not library_problem()))
-    except CannotRunError as error:
-        raise ModelError(f"onnxruntime does not load the model: {error}") from error
 
 
 def _broadcast(jump: npt.NDArray[np.generic], given: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:

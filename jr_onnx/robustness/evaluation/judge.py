@@ -17,6 +17,7 @@ from jr_onnx.errors import ModelError, RuntimeMissingError
 from jr_onnx.files.external import data_files
 from jr_onnx.files.source import open_file
 from jr_onnx.robustness.dataset import Classifier, Dataset, read_classifier
+from jr_onnx.robustness.dataset.dataset import batches_of
 from jr_onnx.runtime.execution import onnxruntime
 from jr_onnx.runtime.library import register
 from jr_onnx.runtime.sessions import CPU
@@ -101,15 +102,8 @@ class Judge:
 
     def scores(self, pixels: npt.NDArray[np.float32], dataset: Dataset) -> npt.NDArray[Any]:
         """One score a class, [n, classes], for pixels [n, ...] in [0, 1]; the data's mean and std are applied."""
-        size = self.classifier.batch_size
-        if size is None or len(pixels) == size:
-            return self._run(dataset.normalise(pixels))
-        found = []
-        for start in range(0, len(pixels), size):
-            block = pixels[start : start + size]
-            filled = np.concatenate([block, np.repeat(block[-1:], size - len(block), axis=0)])
-            found.append(self._run(dataset.normalise(filled))[: len(block)])
-        return np.concatenate(found)
+        batches = batches_of(len(pixels), self.classifier.batch_size, len(pixels))
+        return np.concatenate([self._run(dataset.normalise(pixels[rows]))[:samples] for rows, samples in batches])
 
     def answers(self, pixels: npt.NDArray[np.float32], dataset: Dataset) -> npt.NDArray[np.int64]:
         """The class of each sample, [n]; -1 where a score is NaN."""

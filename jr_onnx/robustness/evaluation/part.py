@@ -16,7 +16,7 @@ from __future__ import annotations
 import threading
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ from jr_onnx.robustness.attacks.attack import run
 from jr_onnx.robustness.attacks.target import ATTACKS, AttackInfo, AttackOutcome, Effort, Target
 from jr_onnx.robustness.dataset import Dataset
 from jr_onnx.robustness.evaluation.judge import Judge, Shipped, judge_of
-from jr_onnx.robustness.evaluation.workers import Shard, sample_seeds
+from jr_onnx.robustness.evaluation.workers import sample_seeds
 
 if TYPE_CHECKING:
     from jr_onnx.robustness.gradients.gradients import Gradients
@@ -47,11 +47,10 @@ KEPT = 32
 
 @dataclass(frozen=True)
 class Campaign:
-    """What every worker needs.
+    """What the parts share.
 
     Attributes:
         models: name -> model; the first is the original.
-        dataset: the samples; without labels a sample's class is the original's answer.
         eps: in pixel units, ascending.
         attacks: names, in the order in which they run.
         effort: of each attack; its eps is not used.
@@ -59,7 +58,6 @@ class Campaign:
     """
 
     models: Mapping[str, Shipped]
-    dataset: Dataset
     eps: tuple[float, ...]
     attacks: tuple[str, ...]
     effort: Effort
@@ -69,6 +67,11 @@ class Campaign:
     def original(self) -> Shipped:
         """The first model."""
         return next(iter(self.models.values()))
+
+    def of(self, model: str) -> Campaign:
+        """As the parts of one model need it: without the other models but the original."""
+        original, *_ = self.models
+        return replace(self, models={name: self.models[name] for name in dict.fromkeys((original, model))})
 
     @property
     def needs_gradients(self) -> bool:
@@ -91,15 +94,22 @@ class Campaign:
 
 @dataclass(frozen=True)
 class Part:
-    """One model on one shard."""
+    """One model on one shard.
+
+    Attributes:
+        model: its name.
+        shard: the indices of the samples in the whole data.
+        dataset: these samples alone; without labels a sample's class is the original's answer.
+    """
 
     model: str
-    shard: Shard
+    shard: range
+    dataset: Dataset = field(repr=False, compare=False)
 
     @property
     def key(self) -> str:
         """Tells it from all other parts of a campaign."""
-        return f"{self.shard.number} {self.model}"
+        return f"{self.shard.start} {self.model}"
 
 
 def info_of(run: str) -> AttackInfo:
@@ -138,17 +148,16 @@ class _Shard:
     """The state of one part while the attacks go over it."""
 
     def __init__(self, campaign: Campaign, part: Part) -> None:
-        self.campaign, self.part = campaign, part
-        rows = np.arange(part.shard.start, part.shard.stop)
-        self.rows, self.dataset = rows, campaign.dataset
+        self.campaign = campaign
+        self.rows, self.dataset = np.array(part.shard), part.dataset
         self.judge = judge_of(campaign.models[part.model])
-        self.pixels = self.dataset.batch(rows)
+        self.pixels = self.dataset.batch(slice(None))
         given = self.dataset.labels
-        self.labels = judge_of(campaign.original).answers(self.pixels, self.dataset) if given is None else given[rows]
+        self.labels = judge_of(campaign.original).answers(self.pixels, self.dataset) if given is None else given
         self.correct = self.judge.answers(self.pixels, self.dataset) == self.labels
         sizes = len(campaign.eps), len(campaign.runs)
         self.counts = {name: np.zeros(sizes, np.int32) for name in ("tried", "broke", "failed", "left")}
-        self.noise = np.full((sizes[1], len(rows)), np.nan)
+        self.noise = np.full((sizes[1], len(self.rows)), np.nan)
         self.kept: dict[int, tuple[int, Floats]] = {}  # the smallest eps at which a sample fell, and to what
         self.smallest: dict[int, tuple[npt.NDArray[np.int64], AttackOutcome]] = {}
 
@@ -275,5 +284,5 @@ def gradients(shipped: Shipped, shape: tuple[int, ...]) -> Gradients:
     return Gradients(shipped.model, shape)
 
 
-#: One part at a time in a process, for a Dask worker may have several threads.
+#: One part at a time in a process, for an executor may have several threads.
 _alone = threading.Lock()

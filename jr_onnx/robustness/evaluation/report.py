@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from jr_onnx.robustness.evaluation.verdict import Verdict
-from collections.abc import Iterator, Sequence
-
+from jr_onnx.robustness.dataset import Dataset
 from jr_onnx.robustness.evaluation.judge import judge_of
 from jr_onnx.robustness.evaluation.part import Arrays, Campaign, adapts, info_of
+
+if TYPE_CHECKING:
+    from jr_onnx.robustness.evaluation.verdict import Verdict
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
@@ -208,8 +208,6 @@ class EvaluationReport:
 
 # --- From the arrays of all parts to results --------------------------------------------------------------------------
 
-_Numbers = npt.NDArray[np.float32]
-
 #: How many samples the gallery shows, and how many numbers of them in all.
 _SHOWN, _NUMBERS = 8, 1 << 20
 
@@ -256,9 +254,9 @@ def _noise_rows(campaign: Campaign, parts: Sequence[Arrays]) -> list[NoiseRow]:
     return rows
 
 
-def examples(campaign: Campaign, parts: Mapping[str, Sequence[Arrays]]) -> tuple[Example, ...]:
+def examples(campaign: Campaign, dataset: Dataset, parts: Mapping[str, Sequence[Arrays]]) -> tuple[Example, ...]:
     """A few samples that models were fooled on, those on which most were first."""
-    found: dict[int, list[tuple[str, str, float, _Numbers]]] = {}  # sample -> model, attack, eps, pixels
+    found: dict[int, list[tuple[str, str, float, Floats]]] = {}  # sample -> model, attack, eps, pixels
     for name, shards in parts.items():
         by = _joined(shards, "by_all")
         for part in shards:
@@ -266,11 +264,12 @@ def examples(campaign: Campaign, parts: Mapping[str, Sequence[Arrays]]) -> tuple
                 level = int(np.flatnonzero(by[:, sample] >= 0)[0])
                 attack = campaign.runs[by[level, sample]]
                 found.setdefault(sample, []).append((name, attack, campaign.eps[level], pixels))
-    size = int(np.prod(campaign.dataset.images.shape[1:]))
+    size = int(np.prod(dataset.images.shape[1:]))
     most = min(_SHOWN, max(1, _NUMBERS // (size * (1 + len(parts)))))
     chosen = sorted(sorted(found, key=lambda sample: (-len(found[sample]), sample))[:most])
-    clean = {sample: campaign.dataset.batch(slice(sample, sample + 1))[0] for sample in chosen}
-    answers = _answers(campaign, [one for sample in chosen for one in (clean[sample], *(a[3] for a in found[sample]))])
+    clean = {sample: dataset.batch(slice(sample, sample + 1))[0] for sample in chosen}
+    pictures = [one for sample in chosen for one in (clean[sample], *(one[3] for one in found[sample]))]
+    answers = _answers(campaign, dataset, pictures)
     labels = _joined(next(iter(parts.values())), "labels")
     shown = []
     for sample in chosen:
@@ -280,13 +279,12 @@ def examples(campaign: Campaign, parts: Mapping[str, Sequence[Arrays]]) -> tuple
     return tuple(shown)
 
 
-def _answers(campaign: Campaign, pixels: Sequence[_Numbers]) -> Iterator[dict[str, int]]:
+def _answers(campaign: Campaign, dataset: Dataset, pixels: Sequence[Floats]) -> Iterator[dict[str, int]]:
     """What each model says to each sample; one model after the other, for few are open at a time."""
     if not pixels:
         return
     said = {
-        name: judge_of(shipped).answers(np.stack(pixels), campaign.dataset).tolist()
-        for name, shipped in campaign.models.items()
+        name: judge_of(shipped).answers(np.stack(pixels), dataset).tolist() for name, shipped in campaign.models.items()
     }
     for one in range(len(pixels)):
         yield {name: answers[one] for name, answers in said.items()}

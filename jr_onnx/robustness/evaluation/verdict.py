@@ -154,7 +154,7 @@ def _headline(masking: bool, gain: Gain, at: Sequence[EpsVerdict]) -> str:
     numbers = (
         f"{shown.hardened:.1%} survive against {shown.reference:.1%} of the original at eps {eps_text(shown.eps)} "
     )
-    numbers += f"(difference {_points(shown.gain)})"
+    numbers += f"(difference {shown.gain.difference.in_points})"
     said = {
         "GAIN": f"In the worst case over these attacks {numbers}, an upper bound and no guarantee",
         "NO GAIN": f"No measurable robustness gain: in the worst case {numbers}",
@@ -177,13 +177,8 @@ def _clean(reference: ModelResult, hardened: ModelResult) -> str:
 def _worst(one: EpsVerdict) -> str:
     return (
         f"eps {eps_text(one.eps)}, worst case: hardened {one.hardened:.1%}, original {one.reference:.1%}; difference "
-        f"{_points(one.gain)}, p = {one.gain.p_value:.2g}: {one.verdict}."
+        f"{one.gain.difference.in_points}, p = {one.gain.p_value:.2g}: {one.verdict}."
     )
-
-
-def _points(result: PairedResult) -> str:
-    difference = result.difference
-    return f"{100 * difference.estimate:+.1f} points, {100 * difference.low:+.1f} to {100 * difference.high:+.1f}"
 
 
 def _masked(one: EpsVerdict) -> str:
@@ -194,7 +189,8 @@ def _masked(one: EpsVerdict) -> str:
     return (
         f"eps {eps_text(one.eps)}, true gradient: hardened {hardened:.1%}, original {reference:.1%}; of the hardened "
         f"model's samples, attacks that adapt break more than the true gradient with as many starts by "
-        f"{_points(one.masking)} (on the original {100 * one.unmasked:+.1f}), p = {one.masking.p_value:.2g}: {found}."
+        f"{one.masking.difference.in_points} (on the original {100 * one.unmasked:+.1f}), "
+        f"p = {one.masking.p_value:.2g}: {found}."
     )
 
 

@@ -8,6 +8,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from jr_onnx.robustness.statistics import Interval
+
 #: How a verdict is coloured: something was gained, nothing was, or there is something to beware of.
 Tone = Literal["good", "neutral", "bad"]
 
@@ -20,6 +22,11 @@ class Point:
     y: float
     low: float
     high: float
+
+    @classmethod
+    def at(cls, x: float, share: Interval) -> Point:
+        """A measured share."""
+        return cls(x, share.estimate, share.low, share.high)
 
 
 @dataclass(frozen=True)

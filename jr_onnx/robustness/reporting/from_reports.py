@@ -96,14 +96,8 @@ def _against_eps(report: EvaluationReport) -> Chart:
 
 
 def _points(report: EvaluationReport, model: ModelResult, survives: npt.NDArray[np.bool_]) -> tuple[Point, ...]:
-    return tuple(
-        _measured_point(x, right) for x, right in ((0.0, model.correct), *zip(report.eps, survives, strict=True))
-    )
-
-
-def _measured_point(x: float, right: npt.NDArray[np.bool_]) -> Point:
-    interval = proportion_interval(int(right.sum()), len(right))
-    return Point(x, interval.estimate, interval.low, interval.high)
+    measured = ((0.0, model.correct), *zip(report.eps, survives, strict=True))
+    return tuple(Point.at(x, proportion_interval(int(right.sum()), len(right))) for x, right in measured)
 
 
 def _tables(report: EvaluationReport) -> list[Table]:
@@ -245,13 +239,13 @@ def _trade_off(report: TuningReport) -> Chart:
     one_jump = all(candidate.choice.jump is not None for candidate in candidates)
     ordered = sorted(candidates, key=lambda one: _x(one, one_jump))
     attacked = [one for one in ordered if one.adaptive is not None]
-    lines = [Line("clean", tuple(_candidate_point(one, one_jump, one.clean) for one in ordered))]
+    lines = [Line("clean", tuple(Point.at(_x(one, one_jump), one.clean) for one in ordered))]
     if attacked:
         under = f"eps {eps_text(report.eps or 0)}"
         true = ((one, one.true_gradient) for one in attacked)
         worst = ((one, one.adaptive) for one in attacked)
         for name, pairs, dashed in ((f"true gradient, {under}", true, True), (f"worst case, {under}", worst, False)):
-            points = tuple(_candidate_point(one, one_jump, share) for one, share in pairs if share is not None)
+            points = tuple(Point.at(_x(one, one_jump), share) for one, share in pairs if share is not None)
             lines.append(Line(name, points, dashed))
     mark = None if report.chosen is None else (_x(report.chosen, one_jump), "chosen")
     return Chart(
@@ -269,10 +263,6 @@ def _trade_off(report: TuningReport) -> Chart:
 def _x(candidate: Candidate, one_jump: bool) -> float:
     choice = candidate.choice
     return float((choice.jump if one_jump else choice.quantile) or 0.0)
-
-
-def _candidate_point(candidate: Candidate, one_jump: bool, share: Interval) -> Point:
-    return Point(_x(candidate, one_jump), share.estimate, share.low, share.high)
 
 
 def _table(report: TuningReport) -> Table:

@@ -4,52 +4,28 @@ from __future__ import annotations
 
 import base64
 import html
+import io
 import json
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jr_onnx.files.atomic import atomic_file
-from jr_onnx.robustness.reporting.contents import Contents, Picture
-from jr_onnx.version import __version__
-
-if TYPE_CHECKING:
-    from jr_onnx.robustness.evaluation.report import EvaluationReport
-    from jr_onnx.robustness.tuning.report import TuningReport
-import io
-from typing import TYPE_CHECKING
-
 from jr_onnx.errors import OutputError, RuntimeMissingError
-from jr_onnx.robustness.reporting.contents import Bars, Chart
+from jr_onnx.files.atomic import atomic_file
+from jr_onnx.robustness.reporting.contents import Bars, Chart, Contents, Picture
+from jr_onnx.version import __version__
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def write_evaluation(report: EvaluationReport, path: Path, command: str = "") -> None:
-    """Write the page of an evaluation.
+def write_page(contents: Contents, path: Path) -> None:
+    """Write the page.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    from jr_onnx.robustness.reporting.from_reports import evaluation_contents
-
-    _write(evaluation_contents(report, command), path)
-
-
-def write_tuning(report: TuningReport, path: Path, command: str = "") -> None:
-    """Write the page of a tuning.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    from jr_onnx.robustness.reporting.from_reports import tuning_contents
-
-    _write(tuning_contents(report, command), path)
-
-
-def _write(contents: Contents, path: Path) -> None:
     with atomic_file(path) as file:
         file.write(to_html(contents).encode("utf-8", "replace"))
 

@@ -49,20 +49,20 @@ def check_grid(grid: Sequence[float] | None, quantiles: Sequence[float] | None, 
         OptionError: it does not.
     """
     if grid is not None and quantiles is not None:
-        raise OptionError("give either a grid of jumps or quantiles")
+        raise OptionError("give either `grid` or `quantiles`")
     if grid is not None and per_layer:
         raise OptionError("a grid has the same jump at every layer; jumps of each layer's own come from quantiles")
     for what, numbers in (("grid", grid), ("quantiles", quantiles)):
         if numbers is not None and not numbers:
-            raise OptionError(f"the {what} is empty")
+            raise OptionError(f"`{what}` is empty")
     for jump in grid or ():
         if not (math.isfinite(jump) and jump >= 0):
-            raise OptionError(f"grid: jump {jump!r} must be a finite number >= 0")
+            raise OptionError(f"`grid`: jump {jump!r} must be a finite number >= 0")
     if grid is not None and not any(grid):
-        raise OptionError("grid: no jump above 0, and jump 0 is what the others are compared with")
+        raise OptionError("`grid`: no jump above 0, and jump 0 is what the others are compared with")
     for quantile in quantiles or ():
         if not 0 < quantile < 1:
-            raise OptionError(f"quantiles: {quantile!r} must be between 0 and 1")
+            raise OptionError(f"`quantiles`: {quantile!r} must be between 0 and 1")
 
 
 def from_grid(grid: Sequence[float], paths: Sequence[str]) -> tuple[Choice, ...]:
@@ -85,12 +85,12 @@ def from_quantiles(
     """
     unseen = [path for path in paths if path not in histograms]
     if unseen and (per_layer or not histograms):
-        raise OptionError(f"quantiles: '{unseen[0]}' is in the body of an If, Loop or Scan, unseen; give a grid")
+        raise OptionError(f"`quantiles`: '{unseen[0]}' is in the body of an If, Loop or Scan, unseen; give `grid`")
     pooled = PositiveHistogram()
     for histogram in histograms.values():
         pooled.merge(histogram)
     if not pooled.count:
-        raise OptionError("quantiles: no activation is positive on these samples; give a grid")
+        raise OptionError("`quantiles`: no activation is positive on these samples; give `grid`")
     choices = [Choice(dict.fromkeys(paths, 0.0))]
     for quantile in sorted(set(quantiles)):
         own = {path: histograms[path] if per_layer else pooled for path in paths}

@@ -1,4 +1,4 @@
-"""A model hardened in memory, opened up: each site's jump is an input of its own, and counts of what it does outputs.
+"""A model hardened in memory, to be tuned: each site's jump is an input of its own, and counts of what it does outputs.
 
     x -> JumpReLU(x, jump.3) -> y              jump.3 is a graph input
     If count                                   count is one too: whether to count
@@ -39,7 +39,7 @@ COUNT = f"{PREFIX}tune.count"
 
 
 @dataclass(frozen=True)
-class OpenSite:
+class TunableSite:
     """A site whose jump is an input.
 
     Attributes:
@@ -60,7 +60,7 @@ class OpenSite:
 
 
 @dataclass(frozen=True)
-class Hardened:
+class TunableModel:
     """A model with JumpReLU at every site, jump 0, in memory.
 
     Attributes:
@@ -72,7 +72,7 @@ class Hardened:
     fixed: tuple[str, ...]
 
 
-def harden(model: str | Path | onnx.ModelProto, *, clip: bool) -> Hardened:
+def harden(model: str | Path | onnx.ModelProto, *, clip: bool) -> TunableModel:
     """Put JumpReLU with jump 0, which is Relu, at every site; external data are not loaded.
 
     Raises:
@@ -91,7 +91,7 @@ def harden(model: str | Path | onnx.ModelProto, *, clip: bool) -> Hardened:
     if not prepared.sites:
         raise ModelError("no Relu whose jump could be tuned; jr-onnx inspect lists what there is")
     renamed = replace(prepared, sites=tuple((known[path], site) for path, site in prepared.sites))
-    return Hardened(renamed, tuple(s.path for s in after.sites.values() if s.kind is SiteKind.RECURRENT))
+    return TunableModel(renamed, tuple(s.path for s in after.sites.values() if s.kind is SiteKind.RECURRENT))
 
 
 def _in_memory(model: str | Path | onnx.ModelProto) -> onnx.ModelProto:
@@ -105,29 +105,29 @@ def _in_memory(model: str | Path | onnx.ModelProto) -> onnx.ModelProto:
         raise ModelError(f"{model}: not an ONNX model of up to 2 GB; a larger one needs external data") from error
 
 
-def opened(model: Runnable) -> tuple[list[Piece], tuple[OpenSite, ...]]:
+def with_jump_inputs(model: Runnable) -> tuple[list[Piece], tuple[TunableSite, ...]]:
     """The model with an input for each jump and outputs that count, and how they are called."""
     root = model.source.root()
     graph = root.child(wire.MODEL_GRAPH)
     _append(graph, wire.GRAPH_INPUT, [onnx.helper.make_tensor_value_info(COUNT, onnx.TensorProto.BOOL, [])])
-    opened_sites = []
+    tunable = []
     for number, (path, site) in enumerate(model.sites):
         one = _described(number, path, site)
         _take_from_input(root, graph, one, site)
         if one.positive:
             _append(graph, wire.GRAPH_NODE, [_counter(one, site)])
             _append(graph, wire.GRAPH_OUTPUT, [_count_type(one.positive), _count_type(one.kept)])
-        opened_sites.append(one)
-    return root.pieces(), tuple(opened_sites)
+        tunable.append(one)
+    return root.pieces(), tuple(tunable)
 
 
-def _described(number: int, path: str, site: Site) -> OpenSite:
+def _described(number: int, path: str, site: Site) -> TunableSite:
     counts = [f"{PREFIX}tune.{what}.{number}" if site.scope.parent is None else "" for what in ("positive", "kept")]
     jump_type = DOUBLE if site.element_type == DOUBLE else FLOAT
-    return OpenSite(path, site.element_type, f"{PREFIX}tune.jump.{number}", jump_type, *counts)
+    return TunableSite(path, site.element_type, f"{PREFIX}tune.jump.{number}", jump_type, *counts)
 
 
-def _take_from_input(root: Message, graph: Message, one: OpenSite, site: Site) -> None:
+def _take_from_input(root: Message, graph: Message, one: TunableSite, site: Site) -> None:
     if site.hardened is None:
         raise TypeError(f"'{site.path}' is no JumpReLU")
     before, name = site.hardened.values["jump"], one.jump
@@ -146,7 +146,7 @@ def _take_from_input(root: Message, graph: Message, one: OpenSite, site: Site) -
         scope.replace(field, encode_field(wire.GRAPH_NODE, node.SerializeToString()))
 
 
-def _counter(one: OpenSite, site: Site) -> onnx.NodeProto:
+def _counter(one: TunableSite, site: Site) -> onnx.NodeProto:
     """A node behind all others. int32 is enough: more than 2^31 numbers in one tensor are over 8 GB."""
     zero, none = f"{one.positive}.zero", onnx.numpy_helper.from_array(np.asarray(0, np.int32))
     constant = tensor_of(zero, np.asarray(0, NUMPY_TYPES[site.element_type]))

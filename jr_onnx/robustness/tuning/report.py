@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 from jr_onnx.conversion.policy import JumpReluPolicy
+from jr_onnx.robustness.evaluation.verdict import Verdict
 from jr_onnx.robustness.statistics import Interval
 from jr_onnx.robustness.tuning.grid import Choice
-
-if TYPE_CHECKING:
-    from jr_onnx.robustness.evaluation.verdict import Verdict
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from jr_onnx.robustness.evaluation.verdict import Verdict
-
 
 #: By what the jump is chosen.
 Objective = Literal["adaptive", "clean"]
@@ -71,19 +64,9 @@ class Candidate:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, in types that JSON has."""
-        return {
-            "jump": self.choice.jump,
-            "quantile": self.choice.quantile,
-            "jumps": dict(self.choice.jumps),
-            "clean": asdict(self.clean),
-            "drop": asdict(self.drop),
-            "within_budget": self.within_budget,
-            "zeroed_share": self.zeroed_share,
-            "zeroed": [{**asdict(site), "share": site.share} for site in self.zeroed],
-            "true_gradient": None if self.true_gradient is None else asdict(self.true_gradient),
-            "adaptive": None if self.adaptive is None else asdict(self.adaptive),
-            "masking": self.masking,
-        }
+        plain = asdict(self)
+        plain["zeroed"] = [{**asdict(site), "share": site.share} for site in self.zeroed]
+        return {"jump": self.choice.jump, **plain.pop("choice"), **plain, "zeroed_share": self.zeroed_share}
 
 
 @dataclass(frozen=True)
@@ -104,13 +87,8 @@ class Confirmation:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, in types that JSON has."""
-        return {
-            "jump": self.choice.jump,
-            "jumps": dict(self.choice.jumps),
-            "clean": asdict(self.clean),
-            "drop": asdict(self.drop),
-            "verdict": None if self.verdict is None else self.verdict.to_dict(),
-        }
+        plain = asdict(self)
+        return {"jump": self.choice.jump, **plain.pop("choice"), **plain}
 
 
 @dataclass(frozen=True)
@@ -158,20 +136,14 @@ class TuningReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, in types that JSON has."""
-        plain = {name: value for name, value in vars(self).items() if name not in _NESTED}
         return {
-            **plain,
+            **vars(self),
             "source": None if self.source is None else str(self.source),
-            "attacks": list(self.attacks),
-            "notes": list(self.notes),
             "candidates": [candidate.to_dict() for candidate in self.candidates],
             "confirmation": None if self.confirmation is None else self.confirmation.to_dict(),
             "chosen": None if self.chosen is None else self.candidates.index(self.chosen),
             "policy": None if self.policy is None else self.policy.to_dict(),
         }
-
-
-_NESTED = frozenset(("candidates", "confirmation", "chosen", "policy"))
 
 
 # --- Which candidate is the best, and what may be said of it ----------------------------------------------------------
@@ -232,7 +204,7 @@ def _under_attack(verdict: Verdict) -> str:
     (at,) = verdict.at
     numbers = (
         f"in the worst case {at.hardened:.1%} of the test part are right against {at.reference:.1%} at jump 0 "
-        f"(difference {_points(at.gain.difference)})"
+        f"(difference {at.gain.difference.in_points})"
     )
     return f"{numbers}; the true gradient shows more than there is (gradient masking)" if verdict.masking else numbers
 
@@ -244,7 +216,3 @@ def _share(interval: Interval) -> str:
 def _loss(interval: Interval) -> str:
     lost, low, high = (round(100 * share, 1) + 0.0 for share in (interval.estimate, interval.low, interval.high))
     return f"{lost:.1f} points ({low:.1f} to {high:.1f})"
-
-
-def _points(interval: Interval) -> str:
-    return f"{100 * interval.estimate:+.1f} points, {100 * interval.low:+.1f} to {100 * interval.high:+.1f}"

@@ -5,24 +5,19 @@ from __future__ import annotations
 import importlib.util
 import tempfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
 import onnx
 
 from jr_onnx.conversion.convert import convert
 from jr_onnx.conversion.policy import JumpReluPolicy
 from jr_onnx.errors import OptionError, RuntimeMissingError
+from jr_onnx.robustness.attacks.target import Effort
 from jr_onnx.robustness.dataset import Dataset
-
-if TYPE_CHECKING:
-    from jr_onnx.robustness.evaluation.report import EvaluationReport
-
-
-#: Those that `jr-onnx evaluate` runs.
-ATTACKS = ("pgd", "pgd-margin", "bpda", "smooth-0.1", "smooth-0.25", "smooth-0.5", "transfer", "square")
+from jr_onnx.robustness.evaluation.campaign import run_campaign
+from jr_onnx.robustness.evaluation.report import EvaluationReport
 
 
 @dataclass(frozen=True)
@@ -34,28 +29,21 @@ class AttackSettings:
         steps: gradient steps of each attack.
         restarts: of each attack that starts at random.
         samples: of each part of the data so many are attacked at most, drawn by the seed.
-        workers: processes.
-        dask: the address of a Dask scheduler, in place of processes here.
-        journal: a folder in which finished work is kept, for a run that was interrupted; None keeps nothing.
     """
 
     eps: float = 8 / 255
     steps: int = 20
     restarts: int = 1
     samples: int = 500
-    workers: int = 1
-    dask: str | None = None
-    journal: str | Path | None = None
 
     def __post_init__(self) -> None:
         for what, number in (
             ("steps", self.steps),
             ("restarts", self.restarts),
-            ("attacked samples", self.samples),
-            ("workers", self.workers),
+            ("samples", self.samples),
         ):
             if number < 1:
-                raise OptionError(f"{what}: {number} must be at least 1")
+                raise OptionError(f"`{what}`: {number} must be at least 1")
 
 
 def check_attack_extra() -> None:
@@ -67,7 +55,7 @@ def check_attack_extra() -> None:
     if importlib.util.find_spec("onnx_ad") is None:
         raise RuntimeMissingError(
             "choosing by attacks needs onnx-ad: pip install onnx-ad, or choose by clean accuracy alone "
-            "(--objective clean)"
+            "(`objective='clean'`)"
         )
 
 
@@ -79,16 +67,15 @@ def attack(
     *,
     clip: bool,
     seed: int,
+    workers: int,
+    executor: Executor | None,
+    journal: str | Path | None,
     progress: Callable[[int, int], None],
 ) -> EvaluationReport:
     """The model with each policy under all attacks, on the same samples; the first is what others are compared with.
 
     The models of the report are called "0", "1", ... as the policies are numbered.
     """
-    from jr_onnx.robustness.attacks.target import Effort
-    from jr_onnx.robustness.evaluation.campaign import run_campaign
-
-    rows = np.random.default_rng(seed).permutation(len(dataset))[: settings.samples].astype(np.int64)
     with tempfile.TemporaryDirectory(prefix="jr-onnx-") as folder:
         models = {
             str(number): _hardened(model, policy, Path(folder) / str(number), clip=clip)
@@ -96,14 +83,13 @@ def attack(
         }
         return run_campaign(
             models,
-            dataset.take(np.sort(rows)),
+            dataset.sample(settings.samples, seed),
             eps=(settings.eps,),
-            attacks=ATTACKS,
             effort=Effort(steps=settings.steps, restarts=settings.restarts),
             seed=seed,
-            workers=settings.workers,
-            dask=settings.dask,
-            journal=settings.journal,
+            workers=workers,
+            executor=executor,
+            journal=journal,
             progress=progress,
         )
 
@@ -111,6 +97,7 @@ def attack(
 def _hardened(
     model: str | Path | onnx.ModelProto, policy: JumpReluPolicy, folder: Path, *, clip: bool
 ) -> Path | onnx.ModelProto:
+    """A model in memory where that was given, else a file: external data are not loaded."""
     if isinstance(model, onnx.ModelProto):
         hardened = convert(model, policy=policy, clip=clip).model
         if hardened is None:

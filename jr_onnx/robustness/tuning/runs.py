@@ -1,30 +1,25 @@
-"""Runs of an opened model: one session for all candidates, batch by batch."""
+"""Runs of a model whose jumps are inputs: one session for all candidates, batch by batch."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from jr_onnx.conversion.element_types import BFLOAT16, NUMPY_TYPES, round_jump
-from jr_onnx.errors import ModelError
-from jr_onnx.files.splice import Piece
+from jr_onnx.conversion.element_types import NUMPY_TYPES, round_jump
+from jr_onnx.robustness.activations import run, site_inputs, temporary_session
 from jr_onnx.robustness.dataset import Classifier, Dataset
 from jr_onnx.robustness.dataset.dataset import Rows, batches_of
 from jr_onnx.robustness.statistics import PositiveHistogram
-from jr_onnx.robustness.tuning.jump_inputs import COUNT, Hardened, OpenSite, opened
-from jr_onnx.runtime.execution import CannotRunError, Session, Way, library_problem, onnxruntime
-from jr_onnx.runtime.instrumented import Workspace, as_float, exposed
-from jr_onnx.runtime.sessions import default_providers
+from jr_onnx.robustness.tuning.jump_inputs import COUNT, TunableModel, TunableSite, with_jump_inputs
+from jr_onnx.runtime.execution import Session
 
-#: Samples a run; a calibration has all activations of one run in memory, so it takes fewer.
-_BATCH, _CALIBRATION_BATCH = 64, 8
+#: Samples a run.
+_BATCH = 64
 
 #: What becomes zero is counted on about so many samples, in batches from everywhere among them.
 _COUNTED = 256
@@ -48,10 +43,10 @@ class Counts:
     kept: Mapping[str, int]
 
 
-class OpenModel:
+class JumpSession:
     """A session in which the jumps are inputs."""
 
-    def __init__(self, session: Session, classifier: Classifier, sites: Sequence[OpenSite]) -> None:
+    def __init__(self, session: Session, classifier: Classifier, sites: Sequence[TunableSite]) -> None:
         self._session = session
         self._classifier = classifier
         self._sites = sites
@@ -74,7 +69,7 @@ class OpenModel:
             counted = not done % stride and (samples == len(rows) or not done)
             inputs[COUNT] = np.asarray(counted)
             for number, jumps in enumerate(feeds):
-                outputs = _run(self._session, {**inputs, **jumps})
+                outputs = run(self._session, {**inputs, **jumps})
                 predictions[number].append(self._classifier.predictions(outputs[self._classifier.output])[:samples])
                 for name in totals[number]:
                     totals[number][name] += int(outputs[name])
@@ -101,54 +96,27 @@ class OpenModel:
 
 
 @contextmanager
-def open_model(hardened: Hardened, classifier: Classifier) -> Iterator[OpenModel]:
-    """The opened model in a session, for as long as the context lasts.
+def jump_session(hardened: TunableModel, classifier: Classifier) -> Iterator[JumpSession]:
+    """The model with jump inputs in a session, for as long as the context lasts.
 
     Raises:
         ModelError: onnxruntime does not load it.
         RuntimeMissingError: there is no onnxruntime.
     """
-    pieces, sites = opened(hardened.model)
-    with _session(hardened, pieces) as session:
-        yield OpenModel(session, classifier, sites)
+    pieces, sites = with_jump_inputs(hardened.model)
+    with temporary_session(hardened.model.source, pieces) as session:
+        yield JumpSession(session, classifier, sites)
 
 
 def calibrate(
-    hardened: Hardened, classifier: Classifier, dataset: Dataset, progress: Progress
+    hardened: TunableModel, classifier: Classifier, dataset: Dataset, progress: Progress
 ) -> dict[str, PositiveHistogram]:
     """The positive numbers that come into each site at jump 0: path -> their histogram, from one pass over the samples.
 
-    Sites in the body of an If, Loop or Scan are left out: their values cannot be seen from outside.
+    Sites in the body of an If, Loop or Scan are left out.
     """
-    sites = hardened.model.in_place
-    values = {site.input: site.element_type for _, site in sites}
-    histograms = {path: PositiveHistogram() for path, _ in sites}
-    with _session(hardened, exposed(hardened.model.source, values)) as session:
-        batches = list(batches_of(len(dataset), classifier.batch_size, _CALIBRATION_BATCH))
-        for done, (rows, samples) in enumerate(batches):
-            feeds = classifier.feed(dataset.normalise(dataset.batch(rows)))
-            outputs = {**feeds, **_run(session, feeds)}  # a site may read the input itself
-            for path, site in sites if samples == len(rows) or not done else ():
-                name = as_float(site.input) if site.element_type == BFLOAT16 else site.input
-                histograms[path].add(outputs[name])
-            progress(done + 1, len(batches))
+    histograms = {path: PositiveHistogram() for path, _ in hardened.model.in_place}
+    for inputs in site_inputs(hardened.model, classifier, dataset, progress):
+        for path, values in inputs.items():
+            histograms[path].add(values)
     return histograms
-
-
-def _run(session: Session, feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-    try:
-        return session.run(feeds)
-    except CannotRunError as error:
-        raise ModelError(f"onnxruntime does not run the model on these samples: {error}") from error
-
-
-@contextmanager
-def _session(hardened: Hardened, pieces: list[Piece]) -> Iterator[Session]:
-    library = not library_problem()
-    provider = default_providers(onnxruntime(), library)[0]
-    with tempfile.TemporaryDirectory(prefix="jr-onnx-") as folder:
-        try:
-            path = Workspace(Path(folder)).write(hardened.model.source, pieces, "hardened", "opened")
-            yield Session(path, Way(provider, library), threads=0)
-        except CannotRunError as error:
-            raise ModelError(f"onnxruntime does not load the model: {error}") from error

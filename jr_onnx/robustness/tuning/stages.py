@@ -4,25 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
+from jr_onnx.conversion.policy import JumpReluPolicy
 from jr_onnx.errors import ModelError
 from jr_onnx.robustness.dataset import Classifier, Dataset
+from jr_onnx.robustness.evaluation.report import EvaluationReport
 from jr_onnx.robustness.statistics import Interval, paired_test, proportion_interval
 from jr_onnx.robustness.tuning.grid import QUANTILES, Choice, from_grid, from_quantiles, policy_of
-from jr_onnx.robustness.tuning.jump_inputs import Hardened
+from jr_onnx.robustness.tuning.jump_inputs import TunableModel
 from jr_onnx.robustness.tuning.report import Candidate, Confirmation, ZeroedSite
-from jr_onnx.robustness.tuning.robustness import AttackSettings, attack
-from jr_onnx.robustness.tuning.runs import Counts, OpenModel, Progress, calibrate
-
-if TYPE_CHECKING:
-    from jr_onnx.robustness.evaluation.report import EvaluationReport
-
+from jr_onnx.robustness.tuning.runs import Counts, JumpSession, Progress, calibrate
 
 #: Called with the name of a stage, what was done in it, and what there is to do.
 StageProgress = Callable[[str, int, int], None]
@@ -33,22 +28,27 @@ ATTACKING = ("attack", "confirm")
 _Rights = npt.NDArray[np.bool_]
 
 
+class Attack(Protocol):
+    """`jr_onnx.robustness.tuning.robustness.attack` with its settings."""
+
+    def __call__(
+        self, policies: Sequence[JumpReluPolicy], dataset: Dataset, *, progress: Progress
+    ) -> EvaluationReport: ...
+
+
 @dataclass(frozen=True)
 class Stages:
     """What all stages share.
 
     Attributes:
         max_drop: the budget, as a share.
-        attacks: None where none shall run.
+        attack: None where none shall run.
     """
 
-    model: str | Path | onnx.ModelProto
     classifier: Classifier
-    hardened: Hardened
+    hardened: TunableModel
     max_drop: float
-    attacks: AttackSettings | None
-    clip: bool
-    seed: int
+    attack: Attack | None
     progress: StageProgress
 
     def choices(
@@ -61,14 +61,15 @@ class Stages:
         histograms = calibrate(self.hardened, self.classifier, dataset, self._stage("calibrate"))
         return from_quantiles(quantiles or QUANTILES, histograms, paths, per_layer=per_layer)
 
-    def candidates(self, session: OpenModel, dataset: Dataset, choices: Sequence[Choice]) -> tuple[Candidate, ...]:
+    def candidates(self, session: JumpSession, dataset: Dataset, choices: Sequence[Choice]) -> tuple[Candidate, ...]:
         """Every choice measured, those within the budget under attack too."""
         rights, counts = self._measured(session, dataset, choices)
         found = [self._candidate(*one, rights[0]) for one in zip(choices, rights, counts, strict=True)]
-        if self.attacks is None:
+        if self.attack is None:
             return tuple(found)
         inside = [number for number, candidate in enumerate(found) if candidate.within_budget]
-        report = self._attack([found[number].choice for number in inside], dataset, ATTACKING[0])
+        policies = [policy_of(found[number].choice, self.hardened.fixed) for number in inside]
+        report = self.attack(policies, dataset, progress=self._stage(ATTACKING[0]))
         for name, number in enumerate(inside):
             result, verdict = report.models[str(name)], report.verdicts.get(str(name))
             found[number] = replace(
@@ -79,18 +80,21 @@ class Stages:
             )
         return tuple(found)
 
-    def confirmation(self, session: OpenModel, dataset: Dataset, original: Candidate, best: Candidate) -> Confirmation:
+    def confirmation(
+        self, session: JumpSession, dataset: Dataset, original: Candidate, best: Candidate
+    ) -> Confirmation:
         """The best candidate against jump 0 on samples that had no say in the choice."""
         choices = (original.choice, best.choice)
         rights, _ = self._measured(session, dataset, choices)
         clean, drop = _clean(*rights)
-        if self.attacks is None:
+        if self.attack is None:
             return Confirmation(best.choice, clean, drop)
-        verdict = self._attack(choices, dataset, ATTACKING[1]).verdicts["1"]
-        return Confirmation(best.choice, clean, drop, verdict)
+        policies = [policy_of(choice, self.hardened.fixed) for choice in choices]
+        report = self.attack(policies, dataset, progress=self._stage(ATTACKING[1]))
+        return Confirmation(best.choice, clean, drop, report.verdicts["1"])
 
     def _measured(
-        self, session: OpenModel, dataset: Dataset, choices: Sequence[Choice]
+        self, session: JumpSession, dataset: Dataset, choices: Sequence[Choice]
     ) -> tuple[list[_Rights], tuple[Counts, ...]]:
         """For each choice which samples are right, and its counts; the first choice is jump 0."""
         counts = session.run(dataset, [choice.jumps for choice in choices], self._stage("measure"))
@@ -109,13 +113,6 @@ class Stages:
         # Counted, for what is lost may be just the budget.
         lost = int(original.sum()) - int(right.sum())
         return Candidate(choice, clean, drop, zeroed, lost <= self.max_drop * len(right) * (1 + 1e-9))
-
-    def _attack(self, choices: Sequence[Choice], dataset: Dataset, stage: str) -> EvaluationReport:
-        if self.attacks is None:
-            raise TypeError("no attacks are to run")
-        policies = [policy_of(choice, self.hardened.fixed) for choice in choices]
-        progress = self._stage(stage)
-        return attack(self.model, policies, dataset, self.attacks, clip=self.clip, seed=self.seed, progress=progress)
 
     def _stage(self, name: str) -> Progress:
         return lambda done, total: self.progress(name, done, total)

@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from functools import partial
 from pathlib import Path
 
 import onnx
 
 from jr_onnx.arguments import as_integer, as_list, as_model, as_number
 from jr_onnx.errors import OptionError
-from jr_onnx.robustness.dataset import Classifier, Dataset, load, read_classifier, split
+from jr_onnx.robustness.dataset import Classifier, Dataset, load_data, read_classifier, split
 from jr_onnx.robustness.dataset.classifier import guessing
 from jr_onnx.robustness.dataset.loading import DataSource
+from jr_onnx.robustness.evaluation.campaign import DEFAULT_ATTACKS, checked_eps
+from jr_onnx.robustness.evaluation.workers import check_workers
 from jr_onnx.robustness.tuning.grid import check_grid, policy_of
-from jr_onnx.robustness.tuning.jump_inputs import Hardened, harden
+from jr_onnx.robustness.tuning.jump_inputs import TunableModel, harden
 from jr_onnx.robustness.tuning.report import (
     OBJECTIVES,
     Candidate,
@@ -29,9 +33,9 @@ from jr_onnx.robustness.tuning.report import (
     nothing_found,
     outcome,
 )
-from jr_onnx.robustness.tuning.robustness import ATTACKS, AttackSettings, check_attack_extra
-from jr_onnx.robustness.tuning.runs import open_model
-from jr_onnx.robustness.tuning.stages import StageProgress, Stages
+from jr_onnx.robustness.tuning.robustness import AttackSettings, attack, check_attack_extra
+from jr_onnx.robustness.tuning.runs import jump_session
+from jr_onnx.robustness.tuning.stages import Attack, StageProgress, Stages
 from jr_onnx.text import count
 
 #: In each part of the data. Even of so few, one sample is ten points of accuracy.
@@ -51,6 +55,9 @@ def tune(
     test_share: float = 0.5,
     attacks: AttackSettings | None = None,
     seed: int = 0,
+    workers: int = 1,
+    executor: Executor | None = None,
+    journal: str | Path | None = None,
     progress: StageProgress = lambda *_: None,
 ) -> TuningReport:
     """Choose the jump on validation data, within a budget of clean accuracy.
@@ -60,7 +67,7 @@ def tune(
     Args:
         model: a classifier, a file or in memory. If it was hardened before, its jumps are replaced.
         data: samples, with labels or without (then agreement with the original model counts); see
-            `jr_onnx.robustness.dataset.load`.
+            `jr_onnx.load_data`.
         max_drop: how many percentage points of clean accuracy a candidate may lose against jump 0. On the samples that
             confirm the choice a larger loss is a warning, unless all of its interval is larger: then nothing is chosen.
         grid: jumps to try, the same at all sites.
@@ -74,37 +81,49 @@ def tune(
         test_share: the share of the samples on which the choice is confirmed.
         attacks: how strong, on how many samples; only for the objective "adaptive".
         seed: of the split and of the attacks.
+        workers, executor, journal: who does the attacks, and where finished ones are kept, as in `evaluate`.
         progress: called with the name of a stage, what was done, and what there is to do.
 
     Raises:
         ModelError: the model cannot be read, run or converted, is no classifier, or has nothing to tune.
         OptionError: the data are unfit, or an option makes no sense.
         RuntimeMissingError: onnxruntime is not installed, or for the objective "adaptive" the extra [attack].
+        OutputError, WorkerError: as `evaluate`.
+
+    Example:
+        >>> report = jr_onnx.tune("model.onnx", "val.npz", max_drop=1, attacks=jr_onnx.AttackSettings(eps=4 / 255))
+        >>> if report.policy is not None:
+        ...     jr_onnx.convert("model.onnx", policy=report.policy, output="hard.onnx")
     """
     started = time.perf_counter()
     model = as_model("model", model)
     grid = None if grid is None else as_list("grid", grid)
     quantiles = None if quantiles is None else as_list("quantiles", quantiles)
     if not isinstance(attacks, AttackSettings | None):
-        raise OptionError(f"attacks: {attacks!r} is no jr_onnx.robustness.tuning.robustness.AttackSettings")
+        raise OptionError(f"`attacks`: {attacks!r} is no jr_onnx.robustness.tuning.robustness.AttackSettings")
     check_grid(grid, quantiles, per_layer)
     settings = (attacks or AttackSettings()) if objective == "adaptive" else None
     _check_options(objective, as_number("max_drop", max_drop), as_integer("seed", seed), settings)
+    check_workers(workers, executor)
     classifier = read_classifier(model)
     dataset = _dataset(data, classifier)
     tuning, test = _parts(dataset, 1 - as_number("test_share", test_share), seed)
     hardened = harden(model, clip=clip)
-    stages = Stages(model, classifier, hardened, max_drop / 100, settings, clip, seed, progress)
+    attacking: Attack | None = None
+    if settings is not None:
+        attacking = partial(
+            attack, model, settings=settings, clip=clip, seed=seed, workers=workers, executor=executor, journal=journal
+        )
+    stages = Stages(classifier, hardened, max_drop / 100, attacking, progress)
     choices = stages.choices(grid, quantiles, per_layer, tuning)
-    with open_model(hardened, classifier) as session:
+    with jump_session(hardened, classifier) as session:
         candidates = stages.candidates(session, tuning, choices)
         best = best_of(candidates, objective)
         confirmation = None if best is None else stages.confirmation(session, test, candidates[0], best)
-    sentence, gained = (
-        (nothing_found(candidates, max_drop), False)
-        if confirmation is None
-        else outcome(confirmation, max_drop, dataset.labels is not None)
-    )
+    if confirmation is None:
+        sentence, gained = nothing_found(candidates, max_drop), False
+    else:
+        sentence, gained = outcome(confirmation, max_drop, dataset.labels is not None)
     chosen = best if gained else None
     return TuningReport(
         source=None if isinstance(model, onnx.ModelProto) else model,
@@ -113,7 +132,7 @@ def tune(
         labels=dataset.labels is not None,
         max_drop=max_drop,
         eps=settings.eps if settings else None,
-        attacks=ATTACKS if settings else (),
+        attacks=DEFAULT_ATTACKS if settings else (),
         seed=seed,
         tuned_on=len(tuning),
         tested_on=len(test),
@@ -134,17 +153,15 @@ def _check_options(objective: Objective, max_drop: float, seed: int, settings: A
     if not max_drop >= 0:
         raise OptionError(f"a drop of at most {max_drop:g} points makes no sense; give a number >= 0")
     if seed < 0:
-        raise OptionError(f"seed {seed}: at least 0")
+        raise OptionError(f"`seed` {seed}: at least 0")
     if settings is not None:
         check_attack_extra()
-        from jr_onnx.robustness.evaluation.campaign import checked_eps  # with it comes onnxruntime
-
         checked_eps([settings.eps])
 
 
 def _dataset(data: Dataset | DataSource, classifier: Classifier) -> Dataset:
     if not isinstance(data, Dataset):
-        return load(data, classifier=classifier)
+        return load_data(data, classifier=classifier)
     classifier.check_shape(data.images.shape, f"{data.name}: the samples")
     if data.labels is not None:
         classifier.check_labels(int(data.labels.max()), data.name)
@@ -161,7 +178,7 @@ def _parts(dataset: Dataset, fraction: float, seed: int) -> tuple[Dataset, Datas
     return tuning, test
 
 
-def _notes(hardened: Hardened, candidates: Sequence[Candidate], classes: int | None) -> Iterator[str]:
+def _notes(hardened: TunableModel, candidates: Sequence[Candidate], classes: int | None) -> Iterator[str]:
     if said := guessing(candidates[0].clean.estimate, classes):
         yield said
     if hardened.fixed:

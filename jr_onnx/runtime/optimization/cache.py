@@ -68,12 +68,12 @@ def _made(path: Path, level: Level) -> tuple[Path, str]:
             raise OutputError(f"{folder}: cannot be written ({error.strerror}); set XDG_CACHE_HOME") from error
         made = private / "made"
         made.mkdir(0o700)
-        time.sleep(_TICK)  # so that whoever writes to the files from here on changes their timestamps
+        time.sleep(_TICK)  # so that a write to the files from here on changes their timestamps
         kept = _kept(path, level)
         report = optimize(path, output=made / _MODEL, level=level)
         if _kept(path, level) != kept:
             raise OutputError("it was written to meanwhile")
-        with contextlib.suppress(OSError):  # who may not read the model may not read this either
+        with contextlib.suppress(OSError):  # whoever may not read the model may not read this either
             (made / _MODEL).chmod(stat.S_IMODE(path.stat().st_mode))
         (made / _STAMP).write_text(_stamp(made / _MODEL), encoding="ascii")
         if not _whole(kept):

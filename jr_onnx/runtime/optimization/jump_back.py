@@ -25,10 +25,10 @@ from jr_onnx.conversion.element_types import FLOAT
 from jr_onnx.conversion.forms.table import FUNCTIONS_IR_VERSION, JUMP_RELU
 from jr_onnx.conversion.forms.write import NewNode, add_function_proto, body_for_all, function_proto
 from jr_onnx.conversion.graph.names import ADD_OP_TYPE, DOMAIN, OP_TYPE, PREFIX, Namer, taken_names
-from jr_onnx.conversion.graph.scopes import Scope, all_scopes, own_domain
+from jr_onnx.conversion.graph.scopes import Scope, all_scopes, attribute_of, own_domain
 from jr_onnx.conversion.graph.value_types import ValueTypes
 from jr_onnx.conversion.graph.wiring import Wiring, constant_value
-from jr_onnx.conversion.sites.matchers import MATCHERS, Found, SiteKind, attribute_of
+from jr_onnx.conversion.sites.matchers import MATCHERS, Found, SiteKind
 from jr_onnx.conversion.sites.survey import Site, survey
 from jr_onnx.conversion.sites.surveyed import wiring_of
 from jr_onnx.files.source import Source
@@ -115,7 +115,7 @@ def _passes(node: onnx.NodeProto) -> bool:
     return pads is None or all(pad < size for pad, size in zip(pads.ints, [*kernel.ints] * 2, strict=False))
 
 
-def replant(
+def add_jump_relus(
     model: onnx.ModelProto, sites: Collection[Recovered], found: Mapping[str, Place], called_with: Collection[int]
 ) -> ModelEdit:
     """The edit that puts every site's JumpReLU where it belongs; the metadata are left to the caller.
@@ -146,10 +146,7 @@ def replant(
     if element_types:
         _add_function(edit, scopes[0], element_types)
     if model.ir_version < FUNCTIONS_IR_VERSION:
-        edit.ir_version = FUNCTIONS_IR_VERSION
-        # Before version 4 every initializer is an input too, but not those that onnxruntime adds; from there on that
-        # would make it no constant.
-        edit.dropped_inputs = {t.name for t in model.graph.initializer} if model.ir_version < 4 else set()
+        edit.raise_ir_version(FUNCTIONS_IR_VERSION, scopes)
     return edit
 
 
@@ -198,7 +195,7 @@ def fuse_adds(source: Source) -> tuple[ModelEdit, int, dict[str, str]]:
         inputs = (*site.scope.nodes[add].input, node.input[1])
         replaced = edit.at(site.scope).replaced
         replaced[add] = ()
-        # Not its heir: of another operator, nothing but the name would be taken over.
+        # Not in its place: of another operator, nothing but the name would be taken over.
         replaced[site.nodes[-1]] = (NewNode(ADD_OP_TYPE, inputs, (site.output,), DOMAIN, node.name),)
         fused += 1
     if body is not None and fused:
@@ -208,7 +205,7 @@ def fuse_adds(source: Source) -> tuple[ModelEdit, int, dict[str, str]]:
 
 def _why_not(site: Site, types: ValueTypes) -> str:
     if site.hardened is None or site.hardened.form is not JUMP_RELU:
-        return "it is no jr_onnx::JumpReLU; convert with the target custom-op"
+        return "it is not a jr_onnx::JumpReLU; convert with the target custom-op"
     wiring = wiring_of(site.scope)
     produced = wiring.producer(site.input)
     if produced is None or produced[1].op_type != "Add" or produced[1].domain:

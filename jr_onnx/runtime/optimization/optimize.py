@@ -25,14 +25,14 @@ from jr_onnx.conversion.metadata import MADE_FOR, OPTIMIZED_SITES, hardened_meta
 from jr_onnx.conversion.sites.survey import survey
 from jr_onnx.conversion.sites.surveyed import jump_relus, read_side
 from jr_onnx.errors import ModelError, OptionError, OutputError
-from jr_onnx.files.external import data_files, default_mode
+from jr_onnx.files.external import data_files
 from jr_onnx.files.source import Source, open_bytes, open_file, open_unnamed
 from jr_onnx.files.splice import Progress, write_pieces
 from jr_onnx.files.writing import data_places, new_locations, write_model
 from jr_onnx.runtime.agreement import compare
 from jr_onnx.runtime.arrays import inputs_of
 from jr_onnx.runtime.execution import BASIC, Arrays, Way, library_problem
-from jr_onnx.runtime.optimization.jump_back import Place, fuse_adds, places, replant
+from jr_onnx.runtime.optimization.jump_back import Place, add_jump_relus, fuse_adds, places
 from jr_onnx.runtime.optimization.machine import made_for, this_machine
 from jr_onnx.runtime.optimization.relu_form import (
     LEVELS,
@@ -43,6 +43,7 @@ from jr_onnx.runtime.optimization.relu_form import (
     recoverable,
     ways_to_sites,
 )
+from jr_onnx.runtime.sessions import CPU
 
 Level = Literal["basic", "extended", "all"]
 Provider = Literal["cpu", "cuda"]
@@ -127,7 +128,7 @@ def optimize(
     if provider not in PROVIDERS or level not in tuple(LEVELS) or (provider == "cuda" and level != "all"):
         raise OptionError(f"give cpu with one of the levels {', '.join(LEVELS)}, or cuda without a level")
     if provider == "cuda" and data is not None:
-        raise OptionError("data: a file for CUDA is not run; leave the data out")
+        raise OptionError("`data`: a file for CUDA is not run; leave the data out")
     arrays = inputs_of(data)
     with open_file(path) as source:
         check_structure(source.skeleton)
@@ -137,12 +138,12 @@ def optimize(
             raise ModelError("is optimised for CUDA; optimise the hardened model that it was made from")
         if provider == "cpu" and level == "all" and not this_machine(level).cpu_flags:
             raise ModelError(
-                "the blocked layout depends on vector instructions, and this system does not list them; give --level "
-                "extended"
+                "the blocked layout depends on vector instructions, and this system does not list them; give "
+                "`level='extended'`"
             )
         place = check_output(goal, path, data_files(source.skeleton, path), force)
         if isinstance(data, str | Path) and place.exists() and place.samefile(data):
-            raise OutputError(f"{goal}: is what is read as data; choose another output with -o")
+            raise OutputError(f"{goal}: is what is read as data; choose another `output`")
         if provider == "cuda":
             made = _for_cuda(source, path, place, force, progress)
         else:
@@ -162,10 +163,9 @@ def _for_cuda(source: Source, path: Path, goal: Path, force: bool, progress: Pro
     if not fused and not left:
         raise _nothing(source)
     edit.metadata = hardened_metadata(source.skeleton)
-    mode = default_mode(path, goal)
-    data = data_places(data_files(source.skeleton, path), mode, path, goal, force)
+    data = data_places(data_files(source.skeleton, path), goal, force)
     pieces = rewrite(source, edit, new_locations(source, data))
-    write_model(source, pieces, goal, data, mode, force=force, progress=progress)
+    write_model(source, pieces, goal, data, force=force, progress=progress)
     return OptimizationReport(path, goal, "cuda", "all", fused + len(left), 0, 0, 0, fused, left, "it is for CUDA", 0.0)
 
 
@@ -176,19 +176,19 @@ def _for_cpu(
     if not sites and not left:
         raise _nothing(source)
     with tempfile.TemporaryDirectory(prefix="jr-onnx-optimize-") as folder:
-        work = _work(source, sites, level, Path(folder) / "model.onnx", f"{goal.name}.data")
-        left |= work.left
-        unverified = _write(work, source, path, level, goal, data, force, progress)
-    behind = [place for place in work.places.values() if place.kind.stays]
+        graph = _lay_out(source, sites, level, Path(folder) / "model.onnx", f"{goal.name}.data")
+        left |= graph.left
+        unverified = _write(graph, source, path, level, goal, data, force, progress)
+    behind = [place for place in graph.places.values() if place.kind.stays]
     return OptimizationReport(
         source=path,
         output=goal,
         provider="cpu",
         level=level,
-        sites=len(work.sites) + len(left),
+        sites=len(graph.sites) + len(left),
         behind=len(behind),
         below=sum(place.pool is not None for place in behind),
-        in_place_of=len(work.places) - len(behind),
+        in_place_of=len(graph.places) - len(behind),
         with_add=0,
         left=left,
         unverified=unverified,
@@ -197,7 +197,7 @@ def _for_cpu(
 
 
 @dataclass(frozen=True)
-class _Work:
+class _LaidOut:
     """The graph as onnxruntime laid it out, and where the sites are in it."""
 
     path: Path
@@ -206,7 +206,7 @@ class _Work:
     left: dict[str, str]
 
 
-def _work(source: Source, sites: tuple[Recovered, ...], level: str, path: Path, data_name: str) -> _Work:
+def _lay_out(source: Source, sites: tuple[Recovered, ...], level: str, path: Path, data_name: str) -> _LaidOut:
     """Lay out the original form. Where onnxruntime makes a Relu vanish, or two one, JumpReLU stays: try without."""
     not_served = _not_served(source, sites)
     kernels, left = not_served is None, dict(not_served or {})
@@ -223,7 +223,7 @@ def _work(source: Source, sites: tuple[Recovered, ...], level: str, path: Path, 
         left |= {one.site.path: reasons[one.tag] for one in sites if reasons[one.tag]}
         kept = tuple(one for one in sites if not reasons[one.tag])
         if len(kept) == len(sites):
-            return _Work(path, kept, found, left)
+            return _LaidOut(path, kept, found, left)
         sites = kept
 
 
@@ -256,7 +256,7 @@ def _called_with(hardened: Source) -> set[int]:
 
 
 def _write(
-    work: _Work,
+    graph: _LaidOut,
     hardened: Source,
     path: Path,
     level: str,
@@ -266,28 +266,26 @@ def _write(
     progress: Progress,
 ) -> str:
     """Write the file, after it was compared with the hardened one; why it could not be compared."""
-    with open_unnamed(work.path) as laid_out:
-        edit = replant(laid_out.skeleton, work.sites, work.places, _called_with(hardened))
+    with open_unnamed(graph.path) as laid_out:
+        edit = add_jump_relus(laid_out.skeleton, graph.sites, graph.places, _called_with(hardened))
         record = {MADE_FOR: this_machine(level).to_json()}
         edit.metadata = {**hardened_metadata(hardened.skeleton), **record}
-        tried = work.path.with_name("optimised.onnx")  # where its external data are, if it has any
+        tried = graph.path.with_name("optimised.onnx")  # where its external data are, if it has any
         with tried.open("wb") as file:
             write_pieces(file, rewrite(laid_out, edit), laid_out.opened, lambda _: None)
         with open_unnamed(tried) as made:
             edit.metadata[OPTIMIZED_SITES] = str(len(jump_relus(read_side(made.skeleton))))
         unverified = verify(hardened, path, tried, inputs)
-        data = data_places(data_files(laid_out.skeleton, work.path), "copy", work.path, goal, force)
+        data = data_places(data_files(laid_out.skeleton, graph.path), goal, force)
         pieces = rewrite(laid_out, edit, new_locations(laid_out, data))
-        write_model(laid_out, pieces, goal, data, "copy", force=force, progress=progress)
+        write_model(laid_out, pieces, goal, data, force=force, progress=progress)
     return unverified
 
 
 # --- An optimised model beside the hardened one that it was made from, run before it gets its name --------------------
 
-_PROVIDER = "CPUExecutionProvider"
-
 #: `session(optimize=True)` says it too.
-_ADVICE = "; give real ones to jr-onnx optimize with --data NPZ"
+_ADVICE = "; give real ones to `optimize` as `data`"
 
 
 class NotOptimizedError(ModelError):
@@ -307,12 +305,12 @@ def verify(hardened: Source, path: Path, optimised: Path, data: Arrays) -> str:
         OptionError: `data` are not what the model takes.
         NotOptimizedError: onnxruntime does not load or run the optimised model, or its outputs are others.
     """
-    first = path, Way(_PROVIDER, False)
-    second = optimised, Way(_PROVIDER, not library_problem(), BASIC)
+    first = path, Way(CPU, False)
+    second = optimised, Way(CPU, not library_problem(), BASIC)
     made = compare(hardened.skeleton, first, second, called="its optimised form", data=data, advice=_ADVICE)
     if made.differs:
         raise NotOptimizedError(
-            f"{made.differs}; nothing was written; give --level extended, or run the hardened model as it is, and "
+            f"{made.differs}; nothing was written; give `level='extended'`, or run the hardened model as it is, and "
             "report this"
         )
     return made.unknown

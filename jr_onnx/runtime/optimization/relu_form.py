@@ -23,7 +23,8 @@ from jr_onnx.errors import ModelError
 from jr_onnx.files.external import data_files
 from jr_onnx.files.source import Source
 from jr_onnx.files.splice import join
-from jr_onnx.runtime.execution import library_problem, onnxruntime, runtime, session_errors
+from jr_onnx.runtime.execution import ALL, BASIC, EXTENDED, CannotRunError, library_problem, session_options, start
+from jr_onnx.runtime.sessions import CPU
 
 #: What the name of a recovered node begins with; its number follows.
 TAG = f"{PREFIX}site."
@@ -59,7 +60,7 @@ def recoverable(source: Source) -> tuple[tuple[Recovered, ...], dict[str, str]]:
     for number, site in enumerate(hardened):
         jump = jump_of(site)
         if jump is None or _from_input(site, inputs):
-            reasons[site.path] = "its jump is no constant"
+            reasons[site.path] = "its jump is not a constant"
         elif jump.size != 1:
             reasons[site.path] = "it has one jump a channel"
         elif site.element_type not in NUMPY_TYPES:
@@ -151,11 +152,11 @@ def _rectifies(wiring: Wiring, index: int) -> bool:
 
 # --- onnxruntime's own optimised graph of a model, as a file ----------------------------------------------------------
 
-#: From so many bytes on the weights go into a file of their own: protobuf writes no message of 2 GB. So do those of a
-#: model that had such files before: onnxruntime would go on naming them for what it leaves as it is.
+#: From this size on, in bytes, the weights go into a file of their own: protobuf writes no message of 2 GB. So do those
+#: of a model that had such files before: onnxruntime would go on naming them for what it leaves as it is.
 _INLINE_LIMIT = 1 << 30
 
-LEVELS = {"basic": "ORT_ENABLE_BASIC", "extended": "ORT_ENABLE_EXTENDED", "all": "ORT_ENABLE_ALL"}
+LEVELS = {"basic": BASIC, "extended": EXTENDED, "all": ALL}
 
 #: It takes a recovered Relu and one that stays a Relu for the same, and only one of their names is left.
 _DISABLED = ["CommonSubexpressionElimination"]
@@ -172,10 +173,7 @@ def lay_out(model: bytes, hardened: Source, level: str, output: Path, data_name:
     Raises:
         ModelError: onnxruntime does not load the model.
     """
-    ort = onnxruntime()
-    options = ort.SessionOptions()
-    options.log_severity_level = 3  # it warns that the file is for this machine only
-    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, LEVELS[level])
+    options = session_options(LEVELS[level])
     options.optimized_model_filepath = str(output)
     options.add_session_config_entry("session.disable_prepacking", "1")  # the session is never run
     path = hardened.path
@@ -185,12 +183,11 @@ def lay_out(model: bytes, hardened: Source, level: str, output: Path, data_name:
     if data or len(model) >= _INLINE_LIMIT:
         options.add_session_config_entry("session.optimized_model_external_initializers_file_name", data_name)
         options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
+    library = kernels and not library_problem()
     try:
-        if kernels and not library_problem():
-            runtime().register(options)
-        ort.InferenceSession(model, options, providers=["CPUExecutionProvider"], disabled_optimizers=_DISABLED)
-    except session_errors() as error:
-        raise ModelError(f"onnxruntime does not load it: {' '.join(str(error).split())}") from error
+        start(model, options, CPU, library=library, disabled_optimizers=_DISABLED)
+    except CannotRunError as error:
+        raise ModelError(f"onnxruntime does not load it: {error}") from error
 
 
 # --- onnxruntime's optimised graph as sound ONNX ----------------------------------------------------------------------

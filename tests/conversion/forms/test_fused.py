@@ -27,7 +27,7 @@ from support import (
     with_oracle,
 )
 
-from jr_onnx import OptionError, find_sites, inspect
+from jr_onnx import ModelError, OptionError, find_sites, inspect
 from jr_onnx.conversion.sites.matchers import SiteKind
 
 LEVELS = {
@@ -38,6 +38,8 @@ LEVELS = {
 EACH_LEVEL = pytest.mark.parametrize("level", LEVELS)
 
 JUMP = 0.25
+
+X, Y = value("x", FLOAT, [2, 4]), value("y", FLOAT, [2, 4])
 
 #: Convolutions may add up in another order once they are fused or blocked; the numbers are of the size of 1.
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
@@ -173,7 +175,7 @@ def test_a_clip_inside_a_fused_operator_is_converted_if_asked_for(optimized: Any
 def test_a_clip_inside_a_fused_operator_is_left_alone_otherwise(optimized: Any, level: str) -> None:
     report = report_of(optimized(level, "Clip"), JUMP, allow_empty=True)
     assert not report.sites
-    assert {left.reason for left in report.left_alone} == {"a Clip is converted with --clip only"}
+    assert {left.reason for left in report.left_alone} == {"a Clip is converted with `clip=True` only"}
 
 
 @EACH_TARGET
@@ -240,8 +242,24 @@ def test_a_fused_threshold_is_listed() -> None:
     """onnxruntime fuses ThresholdedRelu into a Gemm before it, so a hardened model may have one."""
     gemm = node("FusedGemm", "x w", "y", domain="com.microsoft", activation="ThresholdedRelu", activation_alpha=0.5)
     tensors = {"w": np.eye(4, dtype=np.float32)}
-    x, y = value("x", FLOAT, [2, 4]), value("y", FLOAT, [2, 4])
-    model = make_model([gemm], [x], [y], domains=["com.microsoft"], initializers=tensors)
+    model = make_model([gemm], [X], [Y], domains=["com.microsoft"], initializers=tensors)
     (found,) = inspect(model).nodes
     assert not found.converted
     assert "a fused ThresholdedRelu" in found.how
+
+
+def test_a_model_in_which_a_jump_relu_was_fused_is_not_converted_again(tmp_path: Path) -> None:
+    """onnxruntime puts the ThresholdedRelu behind a Gemm into it: that one would keep the old jump."""
+    nodes = [node("Gemm", "x w", "h"), node("Relu", "h", "r"), node("Add", "r b", "s"), node("Relu", "s", "y")]
+    tensors = {"w": np.eye(4, dtype=np.float32), "b": np.ones(4, np.float32)}
+    once = hardened(make_model(nodes, [X], [Y], initializers=tensors), target="standard")
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = LEVELS["extended"]
+    options.optimized_model_filepath = str(tmp_path / "fused.onnx")
+    onnxruntime.InferenceSession(once.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    fused = onnx.load(options.optimized_model_filepath)
+    assert [item.op_type for item in fused.graph.node] == ["FusedGemm", "Add", "ThresholdedRelu"]
+    text = r"hardened \(2 sites\), but only 1 of the JumpReLUs can be found in it"
+    with pytest.raises(ModelError, match=text):
+        report_of(fused, JUMP, target="standard")
+    assert not any(found.converted for found in inspect(fused).nodes)

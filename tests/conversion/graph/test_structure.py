@@ -139,8 +139,14 @@ def test_functions_of_the_same_name_in_other_domains_and_overloads_are_others() 
     ("nodes", "where"),
     [
         ([node("Relu", "y", "y", "self")], "node 'self' (Relu): depends on its own output"),
-        ([node("Relu", "b", "a"), node("Neg", "a", "b"), node("Neg", "x", "y")], "node 0 (Relu): depends on its own"),
-        ([node("Neg", "x", "y"), node("Neg", "c", "a"), node("Neg", "a", "b"), node("Neg", "b", "c")], "node 1 (Neg)"),
+        (
+            [node("Relu", "b", "a"), node("Neg", "a", "b"), node("Neg", "x", "y")],
+            "node 'Relu#0' (Relu): depends on its own",
+        ),
+        (
+            [node("Neg", "x", "y"), node("Neg", "c", "a"), node("Neg", "a", "b"), node("Neg", "b", "c")],
+            "node 'Neg#1' (Neg)",
+        ),
         (
             [node("If", "x", "y", "loop", then_branch=graph([node("Relu", "y", "z")], outputs="z"))],
             "node 'loop' (If): depends on its own output",
@@ -159,7 +165,7 @@ def test_functions_of_the_same_name_in_other_domains_and_overloads_are_others() 
                     then_branch=graph([node("Neg", "b", "a", "inner"), node("Neg", "a", "b")], outputs="b"),
                 )
             ],
-            "node 'if' (If), node 'inner' (Neg): depends on its own output",
+            "node 'if/then_branch/inner' (Neg): depends on its own output",
         ),
     ],
 )
@@ -180,11 +186,11 @@ def test_a_circle_through_bodies_at_any_depth_is_refused() -> None:
     ("checked", "message"),
     [
         (model(node("Relu", "x", "y"), node("Neg", "x", "y", "n")), "node 'n' (Neg): value 'y' is produced twice"),
-        (model(helper.make_node("Split", ["x"], ["y", "y"])), "node 0 (Split): value 'y' is produced twice"),
-        (model(node("Relu", "x", "x"), outputs="x"), "node 0 (Relu): value 'x' is produced twice"),
+        (model(helper.make_node("Split", ["x"], ["y", "y"])), "node 'Split#0' (Split): value 'y' is produced twice"),
+        (model(node("Relu", "x", "x"), outputs="x"), "node 'Relu#0' (Relu): value 'x' is produced twice"),
         (
             model(node("If", "x", "y", then_branch=graph([node("Neg", "x", "a"), node("Abs", "x", "a")], outputs="a"))),
-            "node 0 (If), node 1 (Abs): value 'a' is produced twice",
+            "node 'If#0/then_branch/Abs#1' (Abs): value 'a' is produced twice",
         ),
         (model(node("Relu", "z", "y", "n")), "node 'n' (Relu): input 'z' is produced nowhere"),
         (model(node("Relu", "x", "z")), "output 'y' is produced nowhere"),
@@ -194,11 +200,11 @@ def test_a_circle_through_bodies_at_any_depth_is_refused() -> None:
         ),
         (
             model(node("If", "x", "y", then_branch=graph([], outputs="z"))),
-            "node 0 (If): input 'z' is produced nowhere",
+            "node 'If#0' (If): input 'z' is produced nowhere",
         ),
         (
             model(node("If", "x", "y", then_branch=graph([node("Neg", "x", "a")], outputs="a")), node("Neg", "a", "z")),
-            "node 1 (Neg): input 'a' is produced nowhere",
+            "node 'Neg#1' (Neg): input 'a' is produced nowhere",
         ),
     ],
 )
@@ -215,7 +221,7 @@ def test_a_value_that_shares_its_name_with_an_initializer_is_refused() -> None:
 def test_a_function_sees_nothing_of_the_graph() -> None:
     checked = model(node("A", "x", "y", domain="f"), node("Neg", "x", "outside"), functions=["A Relu"])
     checked.functions[0].node[0].input[0] = "outside"
-    assert complaint(checked).startswith("function f::A, node 0 (Relu): input 'outside' is produced nowhere")
+    assert complaint(checked).startswith("node 'f::A/Relu#0' (Relu): input 'outside' is produced nowhere")
 
 
 def test_the_output_of_a_function_must_be_produced() -> None:

@@ -12,7 +12,7 @@ import pytest
 from support import FLOAT, FLOAT16, Array, hardened, make_model, node, report_of, run, value
 
 from jr_onnx import find_sites, inspect
-from jr_onnx.conversion.sites.gates import GATE
+from jr_onnx.conversion.sites.bounds import GATE
 
 X, Y = value("x", FLOAT, [5]), value("y", FLOAT, [5])
 VALUES = np.array([-4, -1.5, 0.25, 2, 7], np.float32)

@@ -22,7 +22,7 @@ from support import (
 )
 
 from jr_onnx import convert, find_sites, inspect
-from jr_onnx.conversion.sites.guards import GUARD
+from jr_onnx.conversion.sites.bounds import GUARD
 
 NUMBERS = {"zero": 0, "one": 1, "tiny": 1e-6, "two": 2, "half": 0.5, "minus": -1, "big": 100}
 BOUNDS = {"Max": node("Max", "v zero", "b", "bound"), "Clip": node("Clip", "v zero big", "b", "bound")}

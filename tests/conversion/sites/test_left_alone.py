@@ -160,7 +160,7 @@ def test_a_clip_from_zero_gets_a_jump_relu_behind_it_if_asked_for(kind: str, tar
 
 @EACH_CLIP
 def test_a_clip_is_left_alone_unless_asked_for(kind: str) -> None:
-    assert reasons(clip_model(kind, 0.0)) == {"clip": "a Clip is converted with --clip only"}
+    assert reasons(clip_model(kind, 0.0)) == {"clip": "a Clip is converted with `clip=True` only"}
 
 
 @EACH_CLIP

@@ -202,7 +202,7 @@ def test_inspect_says_that_an_activation_is_no_relu(name: str) -> None:
     assert [(n.path, n.converted, n.how) for n in inspect(model).nodes] == [("act", False, f"no ReLU: {what}")]
     assert not find_sites(model)
     assert not report_of(model, allow_empty=True).left_alone
-    with pytest.raises(ModelError, match=f"no Relu in this model, but 1 {op.op_type}; --allow-empty"):
+    with pytest.raises(ModelError, match=f"no Relu in this model, but 1 {op.op_type}; `allow_empty=True`"):
         report_of(model)
 
 

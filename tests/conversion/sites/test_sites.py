@@ -247,7 +247,7 @@ def test_a_function_that_is_called_with_two_types_is_an_error_that_says_what_to_
     inlined = onnx.inliner.inline_local_functions(model)
     assert len(report_of(inlined).sites) == 2
     # And so does leaving the node out.
-    assert reasons(model, exclude=["f::F/relu"]) == {"f::F/relu": "--exclude 'f::F/relu'"}
+    assert reasons(model, exclude=["f::F/relu"]) == {"f::F/relu": "`exclude` 'f::F/relu'"}
 
 
 def test_a_function_that_is_called_with_two_shapes_has_one_jump_but_no_shape() -> None:

@@ -40,7 +40,6 @@ def test_an_attack_keeps_to_its_bounds(name: str) -> None:
     assert outcome.images.max() <= 1
     if ATTACKS[name].bounded:
         assert np.abs(outcome.images - before).max() <= EFFORT.eps + 1e-6
-    assert (outcome.queries > 0).all()
 
 
 @EACH_ATTACK
@@ -89,7 +88,6 @@ def test_of_several_candidates_for_an_image_the_one_that_came_nearest_is_kept() 
         nearest = min(np.flatnonzero(index == image), key=lambda one: margins[one])
         np.testing.assert_array_equal(search.best[image], candidates[nearest])
         assert search.margins[image] == margins[nearest]
-    assert search.queries.tolist() == [3, 3]
 
 
 @pytest.mark.parametrize("name", ["pgd", "smooth-0.25", "square", "apgd"])
@@ -134,13 +132,22 @@ def test_scores_that_are_nan_are_no_success(name: str) -> None:
 @pytest.mark.parametrize("name", ["pgd", "ifgsm", "deepfool-linf", "trust-region"])
 def test_an_attack_goes_on_until_onnxruntime_agrees(name: str) -> None:
     """The copy is fooled long before a file that never is; the attack must not stop at the copy."""
-    target = digits()
-    stubborn = dataclasses.replace(target, session_run=lambda x: np.tile(np.eye(10)[LABELS[0]], (len(x), 1)))
+    target, asked = digits(), {"soft": 0, "hard": 0}
+
+    def soft(x: Array) -> Array:
+        asked["soft"] += len(x)
+        return np.asarray(target.session_run(x))
+
+    def hard(x: Array) -> Array:
+        asked["hard"] += len(x)
+        return np.tile(np.eye(10)[LABELS[0]], (len(x), 1))
+
     index = [i for i in range(60) if LABELS[i] == LABELS[0]][:3]
     effort = dataclasses.replace(EFFORT, eps=0.4, steps=40)
-    soft = run(name, target, IMAGES[index], LABELS[index], range(3), effort)
-    hard = run(name, stubborn, IMAGES[index], LABELS[index], range(3), effort)
-    assert (hard.queries > soft.queries).all()
+    for session_run in (soft, hard):
+        one = dataclasses.replace(target, session_run=session_run)
+        run(name, one, IMAGES[index], LABELS[index], range(3), effort)
+    assert asked["hard"] > asked["soft"]
 
 
 def test_the_smooth_gradient_finds_what_the_true_one_does_not() -> None:

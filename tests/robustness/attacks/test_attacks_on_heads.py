@@ -10,7 +10,7 @@ from support import make_model, node, value
 from jr_onnx.robustness.attacks.attack import run
 from jr_onnx.robustness.attacks.target import Effort
 from jr_onnx.robustness.attacks.view import CROSS_ENTROPY, MARGIN, View, maybe_wrong
-from jr_onnx.robustness.dataset import load
+from jr_onnx.robustness.dataset import load_data
 from jr_onnx.robustness.evaluation.campaign import run_campaign
 from jr_onnx.robustness.gradients.backward import TRUE
 
@@ -50,7 +50,11 @@ def test_infinite_scores_are_no_gain(kind: str) -> None:
     models = {"plain": head_model("logits", 1.0), "other": head_model(kind, 1000.0)}
     some = LABELS[:64] != 0
     report = run_campaign(
-        models, load((IMAGES[:64][some], LABELS[:64][some])), eps=[0.15], attacks=["pgd", "transfer"], effort=EFFORT
+        models,
+        load_data((IMAGES[:64][some], LABELS[:64][some])),
+        eps=[0.15],
+        attacks=["pgd", "transfer"],
+        effort=EFFORT,
     )
     plain, other = report.models.values()
     assert plain.clean_accuracy == other.clean_accuracy

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from support import MODELS, Array, assert_same_bits
 
 from jr_onnx import OptionError
-from jr_onnx.robustness.dataset import Classifier, Dataset, load, read_classifier, split
+from jr_onnx.robustness.dataset import Classifier, Dataset, load_data, read_classifier, split
 
 LABELS = np.arange(6) % 3
 BYTES = np.arange(6 * 2 * 4 * 5, dtype=np.uint8).reshape(6, 2, 4, 5)
@@ -32,7 +32,7 @@ def classifier() -> Classifier:
 
 def test_an_npz_file_says_samples_labels_mean_and_std(tmp_path: Path, classifier: Classifier) -> None:
     np.savez(tmp_path / "d.npz", x=BYTES, y=LABELS, mean=[0.25, 0.5], std=[0.5, 2])
-    data = load(tmp_path / "d.npz", classifier=classifier)
+    data = load_data(tmp_path / "d.npz", classifier=classifier)
     assert len(data) == 6
     assert data.labels is not None
     assert data.labels.dtype == np.int64
@@ -47,7 +47,7 @@ def test_an_npz_file_says_samples_labels_mean_and_std(tmp_path: Path, classifier
 
 def test_arguments_go_before_what_the_file_says(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", x=BYTES, y=LABELS, mean=[0.25, 0.5], std=[0.5, 2])
-    data = load(tmp_path / "d.npz", mean=0.1, std=(0.2, 0.3))
+    data = load_data(tmp_path / "d.npz", mean=0.1, std=(0.2, 0.3))
     assert data.mean.tolist() == pytest.approx([0.1])
     assert data.std.tolist() == pytest.approx([0.2, 0.3])
 
@@ -55,7 +55,7 @@ def test_arguments_go_before_what_the_file_says(tmp_path: Path) -> None:
 def test_without_mean_and_std_pixels_are_the_input(tmp_path: Path) -> None:
     x = np.linspace(0, 1, 24, dtype=np.float32).reshape(4, 6)
     np.savez(tmp_path / "d.npz", x=x)
-    data = load(tmp_path / "d.npz")
+    data = load_data(tmp_path / "d.npz")
     assert data.labels is None
     assert_same_bits(data.normalise(data.batch(slice(1, 3))), x[1:3])
 
@@ -63,7 +63,7 @@ def test_without_mean_and_std_pixels_are_the_input(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_floats_are_pixels_already(dtype: type, classifier: Classifier) -> None:
     x = np.random.default_rng(0).random((6, 2, 4, 5)).astype(dtype)
-    data = load((x, LABELS), classifier=classifier)
+    data = load_data((x, LABELS), classifier=classifier)
     assert data.pixel_range == (0, 1)
     assert_same_bits(data.batch([0, 3]), x[[0, 3]].astype(np.float32))
 
@@ -72,20 +72,20 @@ def test_floats_are_pixels_already(dtype: type, classifier: Classifier) -> None:
 def test_floats_in_any_byte_order_are_read(dtype: str, tmp_path: Path) -> None:
     x = np.random.default_rng(0).random((6, 2, 4, 5)).astype(dtype)
     np.savez(tmp_path / "d.npz", x=x, y=LABELS.astype(">i8"))
-    data = load(tmp_path / "d.npz")
+    data = load_data(tmp_path / "d.npz")
     assert_same_bits(data.batch([0, 3]), x[[0, 3]].astype(np.float32))
     assert data.labels is not None
     assert data.labels.dtype.isnative
 
 
 def test_the_channels_last_have_their_mean_last() -> None:
-    data = load((np.full((6, 4, 5, 2), 255, np.uint8), LABELS), layout="NHWC", mean=(0, 0.5))
+    data = load_data((np.full((6, 4, 5, 2), 255, np.uint8), LABELS), layout="NHWC", mean=(0, 0.5))
     assert data.normalise(data.batch([0]))[0, 0, 0].tolist() == [1, 0.5]
 
 
 def test_an_npy_file_has_no_labels_and_is_mapped(tmp_path: Path) -> None:
     np.save(tmp_path / "d.npy", BYTES)
-    data = load(tmp_path / "d.npy")
+    data = load_data(tmp_path / "d.npy")
     assert data.labels is None
     assert isinstance(data.images, np.memmap)
     assert_same_bits(data.images[:], BYTES)
@@ -96,14 +96,14 @@ def test_an_npy_file_has_no_labels_and_is_mapped(tmp_path: Path) -> None:
 def test_an_npz_file_is_mapped_where_it_is_not_compressed(tmp_path: Path, order: Any, compressed: bool) -> None:
     x = np.asarray(BYTES, order=order)
     (np.savez_compressed if compressed else np.savez)(tmp_path / "d.npz", before=LABELS, x=x, y=LABELS)
-    data = load(tmp_path / "d.npz")
+    data = load_data(tmp_path / "d.npz")
     assert isinstance(data.images, np.memmap) is not compressed
     assert_same_bits(np.asarray(data.images), BYTES)
 
 
 def test_the_test_data_beside_the_models_load() -> None:
     classifier = read_classifier(MODELS / "digits.onnx")
-    data = load(MODELS / "digits_test.npz", classifier=classifier)
+    data = load_data(MODELS / "digits_test.npz", classifier=classifier)
     assert data.images.shape == (360, 1, 8, 8)
     assert classifier.feed(data.normalise(data.batch([0])))["image"].shape == (1, 1, 8, 8)
 
@@ -117,7 +117,7 @@ def test_the_test_data_beside_the_models_load() -> None:
     ids=["pair", "mapping", "list of labels"],
 )
 def test_a_callable_gives_samples(returned: Any) -> None:
-    data = load(lambda: returned)
+    data = load_data(lambda: returned)
     assert_same_bits(data.images[:], BYTES)
     assert data.labels is not None
     assert data.labels.tolist() == LABELS.tolist()
@@ -125,14 +125,14 @@ def test_a_callable_gives_samples(returned: Any) -> None:
 
 @pytest.mark.parametrize("returned", [BYTES / 255, {"x": (BYTES / 255).tolist()}, (BYTES / 255).tolist()])
 def test_a_callable_may_give_samples_alone_and_as_lists(returned: Any) -> None:
-    data = load(lambda: returned)
+    data = load_data(lambda: returned)
     assert data.labels is None
     assert_same_bits(data.batch([2]), (BYTES / 255)[[2]].astype(np.float32))
 
 
 def test_a_callable_may_give_tensors_of_torch() -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed")
-    data = load(lambda: (torch.from_numpy(BYTES), torch.from_numpy(LABELS)))
+    data = load_data(lambda: (torch.from_numpy(BYTES), torch.from_numpy(LABELS)))
     assert_same_bits(data.images[:], BYTES)
 
 
@@ -161,7 +161,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("module")
 def test_a_function_of_a_module_in_the_current_folder_gives_samples() -> None:
-    data = load("my_samples:digits")
+    data = load_data("my_samples:digits")
     assert data.images.shape == (4, 3)
     assert data.name == "my_samples:digits"
 
@@ -182,13 +182,13 @@ def test_a_function_of_a_module_in_the_current_folder_gives_samples() -> None:
 )
 def test_a_function_that_gives_no_samples_is_refused(source: str, complaint: str) -> None:
     with pytest.raises(OptionError, match=f"^{source}: .*{complaint}") as caught:
-        load(source)
+        load_data(source)
     assert len(str(caught.value).splitlines()) == 1
 
 
 @pytest.mark.usefixtures("module")
 def test_a_function_may_import_from_the_current_folder_when_it_is_called() -> None:
-    assert load("my_samples:late").images.shape == (4, 3)
+    assert load_data("my_samples:late").images.shape == (4, 3)
 
 
 # --- a folder of images -----------------------------------------------------------------------------------------------
@@ -208,7 +208,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_each_folder_is_a_class_and_images_are_cut_to_their_middle(folder: Path) -> None:
-    data = load(folder, classifier=Classifier("x", ("N", 3, 10, 10), 1, "y", 2, "NCHW"))
+    data = load_data(folder, classifier=Classifier("x", ("N", 3, 10, 10), 1, "y", 2, "NCHW"))
     assert data.images.shape == (4, 3, 10, 10)
     assert data.images.dtype == np.uint8
     assert data.labels is not None
@@ -222,13 +222,13 @@ def test_each_folder_is_a_class_and_images_are_cut_to_their_middle(folder: Path)
 
 
 def test_the_models_layout_and_channels_are_those_of_the_images(folder: Path) -> None:
-    grey = load(folder, classifier=Classifier("x", (None, 6, 8, 1), 1, "y", 2, "NHWC"))
+    grey = load_data(folder, classifier=Classifier("x", (None, 6, 8, 1), 1, "y", 2, "NHWC"))
     assert grey.images[[2]].shape == (1, 6, 8, 1)
-    assert load(folder, size=(5, 7)).images.shape == (4, 3, 5, 7)
+    assert load_data(folder, size=(5, 7)).images.shape == (4, 3, 5, 7)
 
 
 def test_images_are_read_when_they_are_asked_for(folder: Path) -> None:
-    data = load(folder, size=(4, 4))
+    data = load_data(folder, size=(4, 4))
     (folder / "dog" / "b.png").write_bytes(b"no image any more")
     assert data.batch([0, 2]).shape == (2, 3, 4, 4)
     with pytest.raises(OptionError, match=r"dog/b.png: not an image"):
@@ -240,7 +240,7 @@ def test_no_decoder_but_those_of_the_endings_is_run_whatever_a_file_is_called(fo
     image = pytest.importorskip("PIL.Image")
     image.new("RGB", (16, 16)).save(folder / "dog" / "b.png", kind)
     with pytest.raises(OptionError, match=r"dog/b.png: not an image that can be read: cannot identify image file"):
-        load(folder, size=(4, 4)).batch([3])
+        load_data(folder, size=(4, 4)).batch([3])
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
@@ -251,7 +251,7 @@ def test_an_image_of_16_bits_in_grey_has_its_greys(folder: Path, suffix: str, ch
     for path in (folder / "cat").iterdir():
         path.unlink()
     image.fromarray(greys).save(folder / "cat" / f"a.{suffix}")
-    data = load(folder, classifier=Classifier("x", ("N", channels, 2, 2), 1, "y", 2, "NCHW"))
+    data = load_data(folder, classifier=Classifier("x", ("N", channels, 2, 2), 1, "y", 2, "NCHW"))
     assert (data.images[0] == np.array([[0, 1], [156, 255]])).all()
 
 
@@ -260,26 +260,26 @@ def test_an_image_whose_range_nobody_knows_is_refused(folder: Path, dtype: type)
     image = pytest.importorskip("PIL.Image")
     image.fromarray(np.full((4, 4), 7, dtype)).save(folder / "cat" / "0.tif")
     with pytest.raises(OptionError, match=r"0\.tif: has pixels of 32 bits"):
-        load(folder, size=(4, 4)).batch([0])
+        load_data(folder, size=(4, 4)).batch([0])
 
 
 def test_folders_with_numbers_are_labels(folder: Path) -> None:
     (folder / "cat").rename(folder / "7")
     (folder / "dog").rename(folder / "10")
-    data = load(folder, size=(4, 4), classifier=Classifier("x", ("N", 3, None, None), 1, "y", 11, "NCHW"))
+    data = load_data(folder, size=(4, 4), classifier=Classifier("x", ("N", 3, None, None), 1, "y", 11, "NCHW"))
     assert data.labels is not None
     assert sorted(set(data.labels.tolist())) == [7, 10]
 
 
 def test_images_without_folders_have_no_labels(folder: Path) -> None:
-    assert load(folder / "cat", size=(4, 4)).labels is None
+    assert load_data(folder / "cat", size=(4, 4)).labels is None
 
 
 @pytest.mark.parametrize(
     ("shape", "classes", "size", "complaint"),
     [
         (("N", 3, 10, 10), 3, None, "2 folders for 3 classes"),
-        (("N", 3, None, None), 2, None, "say which with --size"),
+        (("N", 3, None, None), 2, None, "say which with `size`"),
         (("N", 64), 2, None, "no images"),
         (("N", 4, 10, 10), 2, None, "4 channels"),
         (("N", 3, 10, 10), 2, (8, 8), "the model takes"),
@@ -289,15 +289,15 @@ def test_a_folder_that_does_not_fit_the_model_is_refused(
     folder: Path, shape: Any, classes: int, size: Any, complaint: str
 ) -> None:
     with pytest.raises(OptionError, match=complaint):
-        load(folder, classifier=Classifier("x", shape, 1, "y", classes, "NCHW"), size=size)
+        load_data(folder, classifier=Classifier("x", shape, 1, "y", classes, "NCHW"), size=size)
 
 
 def test_a_folder_without_images_is_refused(folder: Path) -> None:
     (folder / "cat" / "empty").mkdir()
     with pytest.raises(OptionError, match="beside its folders"):
-        load(folder / "cat", size=(4, 4))
+        load_data(folder / "cat", size=(4, 4))
     with pytest.raises(OptionError, match="no image in it"):
-        load(folder / "cat" / "empty", size=(4, 4))
+        load_data(folder / "cat" / "empty", size=(4, 4))
 
 
 # --- splitting --------------------------------------------------------------------------------------------------------
@@ -306,7 +306,7 @@ def test_a_folder_without_images_is_refused(folder: Path) -> None:
 @given(st.integers(2, 500), st.floats(0.01, 0.99), st.integers(0, 2**32))
 def test_a_split_is_disjoint_complete_and_the_same_for_the_same_seed(n: int, fraction: float, seed: int) -> None:
     x = np.arange(n, dtype=np.float64)[:, None] / 1000
-    data = load((x, np.arange(n) % 2))
+    data = load_data((x, np.arange(n) % 2))
     one, other = split(data, fraction, seed)
     rows = [np.rint(part.batch(np.arange(len(part)))[:, 0] * 1000).astype(int) for part in (one, other)]
     assert sorted(np.concatenate(rows).tolist()) == list(range(n))
@@ -320,12 +320,12 @@ def test_a_split_is_disjoint_complete_and_the_same_for_the_same_seed(n: int, fra
 
 
 def test_another_seed_splits_otherwise() -> None:
-    data = load((np.arange(100, dtype=np.float32)[:, None] / 100, np.arange(100) % 2))
+    data = load_data((np.arange(100, dtype=np.float32)[:, None] / 100, np.arange(100) % 2))
     assert not np.array_equal(split(data, 0.5, 0)[0].batch(slice(None)), split(data, 0.5, 1)[0].batch(slice(None)))
 
 
 def test_a_part_of_a_part_reads_the_right_rows() -> None:
-    data = load((np.arange(100, dtype=np.float32)[:, None] / 100, None))
+    data = load_data((np.arange(100, dtype=np.float32)[:, None] / 100, None))
     part = data.take(np.arange(10, 60)).take(np.array([5, 0]))
     assert part.batch([0, 1])[:, 0].tolist() == pytest.approx([0.15, 0.10])
     assert part.images.shape == (2, 1)
@@ -355,12 +355,12 @@ def test_splitting_copies_no_image() -> None:
 @pytest.mark.parametrize("fraction", [0, 1, -1, float("nan")])
 def test_a_split_that_leaves_nothing_is_refused(fraction: float) -> None:
     with pytest.raises(OptionError, match="between 0 and 1"):
-        split(load((BYTES, LABELS)), fraction, 0)
+        split(load_data((BYTES, LABELS)), fraction, 0)
 
 
 def test_of_a_memory_map_only_the_chosen_rows_are_sent(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.random.default_rng(0).random((5000, 1, 8, 8), np.float32))
-    chosen = load(tmp_path / "x.npy").take(np.arange(0, 5000, 10)).take(np.array([3, 1]))
+    chosen = load_data(tmp_path / "x.npy").take(np.arange(0, 5000, 10)).take(np.array([3, 1]))
     sent = pickle.dumps(chosen)
     assert len(sent) < 3000
     assert np.array_equal(pickle.loads(sent).batch(slice(None)), chosen.batch(slice(None)))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jr_onnx import OptionError
-from jr_onnx.robustness.dataset import Classifier, load
+from jr_onnx.robustness.dataset import Classifier, load_data
 
 X = np.random.default_rng(0).random((8, 1, 4, 4)).astype(np.float32)
 Y = np.arange(8) % 4
@@ -50,7 +50,7 @@ def changed(row: int, value: float) -> Any:
 )
 def test_unfit_samples_and_labels(x: Any, y: Any, complaint: str) -> None:
     with pytest.raises(OptionError, match=complaint) as caught:
-        load((x, y), classifier=CLASSIFIER)
+        load_data((x, y), classifier=CLASSIFIER)
     assert len(str(caught.value).splitlines()) == 1
 
 
@@ -71,25 +71,25 @@ def test_unfit_samples_and_labels(x: Any, y: Any, complaint: str) -> None:
 )
 def test_unfit_mean_and_std(mean: Any, std: Any, complaint: str) -> None:
     with pytest.raises(OptionError, match=complaint):
-        load((X, Y), mean=mean, std=std)
+        load_data((X, Y), mean=mean, std=std)
 
 
 @pytest.mark.parametrize("what", ["mean", "std"])
 def test_a_mean_or_std_in_a_file_that_is_no_number_is_named(tmp_path: Path, what: str) -> None:
     np.savez(tmp_path / "d.npz", x=X, y=Y, **{what: np.array(["a"])})
     with pytest.raises(OptionError, match=rf"{what} \['a'\] is no list of numbers"):
-        load(tmp_path / "d.npz")
+        load_data(tmp_path / "d.npz")
 
 
 def test_a_file_without_samples_names_what_it_has(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", images=X, y=Y)
     with pytest.raises(OptionError, match="no array 'x' with the samples; it has images, y"):
-        load(tmp_path / "d.npz")
+        load_data(tmp_path / "d.npz")
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="no such file or folder; give an NPZ"):
-        load(tmp_path / "d.npz")
+        load_data(tmp_path / "d.npz")
 
 
 @pytest.mark.parametrize("name", ["d.npz", "d.npy"])
@@ -97,7 +97,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 def test_a_file_that_is_something_else(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(OptionError, match=rf"{name}: not an NP[YZ] file"):
-        load(tmp_path / name)
+        load_data(tmp_path / name)
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
@@ -106,32 +106,32 @@ def test_a_file_that_was_cut_off(tmp_path: Path, compression: int) -> None:
     whole = (tmp_path / "d.npz").read_bytes()
     (tmp_path / "d.npz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(OptionError, match="not an NPZ file"):
-        load(tmp_path / "d.npz")
+        load_data(tmp_path / "d.npz")
 
 
 @pytest.mark.parametrize("compressed", [False, True])
 def test_python_objects_are_not_loaded(tmp_path: Path, compressed: bool) -> None:
     (np.savez_compressed if compressed else np.savez)(tmp_path / "d.npz", x=np.array([X, None], object))
     with pytest.raises(OptionError, match="plain arrays"):
-        load(tmp_path / "d.npz")
+        load_data(tmp_path / "d.npz")
     np.save(tmp_path / "d.npy", np.array([X, None], object))
     with pytest.raises(OptionError, match="plain array"):
-        load(tmp_path / "d.npy")
+        load_data(tmp_path / "d.npy")
 
 
 def test_a_size_is_for_folders_only(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", x=X)
-    with pytest.raises(OptionError, match="--size is for a folder"):
-        load(tmp_path / "d.npz", size=(4, 4))
+    with pytest.raises(OptionError, match="`size` is for a folder"):
+        load_data(tmp_path / "d.npz", size=(4, 4))
 
 
 def test_a_folder_needs_pillow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "PIL", None)
     with pytest.raises(OptionError, match="needs Pillow"):
-        load(tmp_path)
+        load_data(tmp_path)
 
 
 def test_a_late_sample_of_many_is_found_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jr_onnx.robustness.dataset.loading._BLOCK", 40)  # two samples at once
     with pytest.raises(OptionError, match="sample 7 has NaN"):
-        load((changed(7, np.nan), Y))
+        load_data((changed(7, np.nan), Y))

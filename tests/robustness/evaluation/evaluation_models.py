@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 
 import jr_onnx
 from jr_onnx.robustness.attacks.target import Effort
-from jr_onnx.robustness.dataset import Dataset, load
+from jr_onnx.robustness.dataset import Dataset, load_data
 
 MODELS = Path(__file__).parents[3] / "models"
 DIGITS, ROBUST, IMAGES = MODELS / "digits.onnx", MODELS / "digits_robust.onnx", MODELS / "digits_test.npz"
@@ -21,7 +21,7 @@ QUICK = Effort(steps=10, queries=60)
 
 def digits(samples: int = 360) -> Dataset:
     """The first of the digits' test images."""
-    return load(IMAGES).take(np.arange(samples))
+    return load_data(IMAGES).take(np.arange(samples))
 
 
 def with_jump(jump: float) -> onnx.ModelProto:

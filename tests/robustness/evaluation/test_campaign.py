@@ -9,6 +9,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ import pytest
 from evaluation_models import DIGITS, IMAGES, QUICK, digits, with_jump
 from onnx import TensorProto, helper
 
+from jr_onnx.cli.dask import dask_executor
 from jr_onnx.errors import JrOnnxError, ModelError, OptionError
 from jr_onnx.robustness.attacks.target import AttackOutcome, Effort
-from jr_onnx.robustness.dataset import Dataset, load
+from jr_onnx.robustness.dataset import Dataset, load_data
 from jr_onnx.robustness.evaluation import campaign, part
 from jr_onnx.robustness.evaluation.campaign import run_campaign
 from jr_onnx.robustness.evaluation.judge import Judge
@@ -56,6 +58,8 @@ def alone() -> EvaluationReport:
 
 def test_workers_do_not_show_in_the_result(alone: EvaluationReport) -> None:
     assert everything(run(workers=2)) == everything(alone)
+    with ThreadPoolExecutor(2) as executor:
+        assert everything(run(executor=executor)) == everything(alone)
 
 
 @pytest.fixture
@@ -78,7 +82,8 @@ def test_a_cluster_does_not_show_in_the_result_even_if_a_worker_is_killed_in_the
             killed.append(next(iter(cluster.workers.values())).pid)
             os.kill(killed[0], signal.SIGKILL)
 
-    assert everything(run(dask=cluster.scheduler_address, progress=kill_one)) == everything(alone)
+    with dask_executor(cluster.scheduler_address) as executor:
+        assert everything(run(executor=executor, progress=kill_one)) == everything(alone)
     assert killed
 
 
@@ -184,7 +189,7 @@ def test_the_smallest_perturbations_are_measured_as_the_paper_does(alone: Evalua
 def test_candidates_that_are_not_numbers_are_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_: str, __: object, images: Any, *___: object, **____: object) -> AttackOutcome:
         none = np.zeros(len(images))
-        return AttackOutcome(np.full_like(images, np.nan), none == 0, none.astype(np.int64), none)
+        return AttackOutcome(np.full_like(images, np.nan), none == 0, none)
 
     monkeypatch.setattr(part, "run", broken)
     report = run(40, attacks=("pgd", "deepfool-l2"))
@@ -198,7 +203,7 @@ def test_candidates_that_are_not_numbers_are_no_success(monkeypatch: pytest.Monk
 def test_a_candidate_outside_the_ball_is_brought_back_before_it_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
     def far(_: str, __: object, images: Any, *___: object, **____: object) -> AttackOutcome:
         none = np.zeros(len(images))
-        return AttackOutcome(1 - images, none > 0, none.astype(np.int64), none)
+        return AttackOutcome(1 - images, none > 0, none)
 
     monkeypatch.setattr(part, "run", far)
     report = run(40, attacks=("pgd",), eps=(1e-6,))
@@ -209,7 +214,7 @@ def test_a_candidate_outside_the_ball_is_brought_back_before_it_is_judged(monkey
 def test_an_answer_of_nan_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
     def inverted(_: str, __: object, images: Any, *___: object, **____: object) -> AttackOutcome:
         none = np.zeros(len(images))
-        return AttackOutcome(1 - images, none > 0, none.astype(np.int64), none)
+        return AttackOutcome(1 - images, none > 0, none)
 
     answers = Judge.answers
 
@@ -257,7 +262,7 @@ def test_mean_and_std_are_the_tools_business() -> None:
     nodes = [*undo, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    normalised = load(IMAGES, mean=0.5, std=0.25).take(np.arange(40))
+    normalised = load_data(IMAGES, mean=0.5, std=0.25).take(np.arange(40))
     options: dict[str, Any] = {"eps": [0.1], "attacks": ["pgd", "square"], "effort": QUICK}
     plain = run_campaign({"a": DIGITS}, digits(40), **options).models["a"]
     other = run_campaign({"a": model}, normalised, **options).models["a"]
@@ -286,8 +291,8 @@ def test_shards_cover_every_sample_once_and_are_small_where_samples_are_large(
     shape: tuple[int, ...], first: int
 ) -> None:
     found = shards(shape)
-    assert [sample for shard in found for sample in shard.samples] == list(range(shape[0]))
-    assert len(found[0].samples) == first
+    assert [sample for shard in found for sample in shard] == list(range(shape[0]))
+    assert len(found[0]) == first
 
 
 def test_an_operator_without_a_gradient_is_named_and_black_box_attacks_still_run() -> None:
@@ -311,7 +316,7 @@ def test_an_operator_without_a_gradient_is_named_and_black_box_attacks_still_run
     model.graph.node.extend(nodes)
     model.graph.initializer.append(helper.make_tensor("zeros", TensorProto.FLOAT, [8], [0.0] * 8))
     model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
-    with pytest.raises(ModelError, match=r"BiasGelu.*--attacks square"):
+    with pytest.raises(ModelError, match=r"BiasGelu.*`attacks=\['square'\]`"):
         run_campaign({"a": model}, digits(16), eps=[0.1], attacks=["pgd"], effort=QUICK)
     report = run_campaign({"a": model}, digits(16), eps=[0.1], attacks=["square"], effort=QUICK)
     assert report.models["a"].rows[0].attack == "square"
@@ -321,15 +326,15 @@ def test_an_operator_without_a_gradient_is_named_and_black_box_attacks_still_run
     ("options", "complaint"),
     [
         ({"eps": [8]}, "write 8/255, not 8"),
-        ({"eps": [0.0]}, "eps 0 is not in"),
-        ({"eps": [float("nan")]}, "eps nan is not in"),
-        ({"eps": []}, "no eps"),
-        ({"attacks": ["pdg"]}, "there is no attack 'pdg'; there are ifgsm"),
-        ({"attacks": []}, "no attack"),
-        ({"effort": Effort(steps=0)}, "steps 0: at least 1"),
-        ({"effort": Effort(queries=-1)}, "queries -1: at least 1"),
-        ({"seed": -1}, "seed -1: at least 0"),
-        ({"workers": 0}, "--workers 0: at least 1"),
+        ({"eps": [0.0]}, "`eps` 0 is not in"),
+        ({"eps": [float("nan")]}, "`eps` nan is not in"),
+        ({"eps": []}, "`eps` is empty"),
+        ({"attacks": ["pdg"]}, "`attacks`: there is no 'pdg'; there are ifgsm"),
+        ({"attacks": []}, "`attacks` is empty"),
+        ({"effort": Effort(steps=0)}, "`steps` 0: at least 1"),
+        ({"effort": Effort(queries=-1)}, "`queries` -1: at least 1"),
+        ({"seed": -1}, "`seed` -1: at least 0"),
+        ({"workers": 0}, "`workers` 0: at least 1"),
     ],
     ids=lambda value: str(value)[:30],
 )
@@ -345,7 +350,7 @@ def test_data_that_do_not_fit_are_refused_in_one_line() -> None:
 
 
 def wrong_shape() -> Dataset:
-    return load((np.zeros((4, 1, 9, 9), np.float32), np.array([0, 1, 2, 3])))
+    return load_data((np.zeros((4, 1, 9, 9), np.float32), np.array([0, 1, 2, 3])))
 
 
 def test_the_report_is_plain_json(alone: EvaluationReport) -> None:
@@ -363,7 +368,7 @@ def test_channels_last_with_a_mean_for_each_channel_is_attacked_as_channels_firs
     options: dict[str, Any] = {"eps": [0.1], "attacks": ["pgd", "square", "deepfool-l2"], "effort": QUICK}
     found = []
     for last, pixels in ((False, first), (True, np.ascontiguousarray(first.transpose(0, 2, 3, 1)))):
-        samples = load(
+        samples = load_data(
             (pixels, data["y"][rows]), mean=mean.tolist(), std=std.tolist(), layout="NHWC" if last else "NCHW"
         )
         found.append(run_campaign({"a": coloured(mean, std, last)}, samples, **options).models["a"])

@@ -22,7 +22,7 @@ from jr_onnx.cli.main import main
 from jr_onnx.robustness.attacks.target import ATTACKS
 from jr_onnx.robustness.evaluation.evaluate import zeroed_layers
 
-QUICK = ["--reference", str(DIGITS), "--data", str(IMAGES), "--attacks", "square", "--queries", "30", "--samples", "64"]
+QUICK = ["--data", str(IMAGES), "--attacks", "square", "--queries", "30", "--samples", "64"]
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_it_prints_a_table_and_ends_with_the_verdict(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["evaluate", "hard.onnx", *QUICK, "--eps", "8/255,0.1"]) == 0
+    assert main(["evaluate", str(DIGITS), "hard.onnx", *QUICK, "--eps", "8/255,0.1"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert re.match(r"0 +clean +\d+\.\d% +\d+\.\d%$", lines[1])
     assert re.match(r"8/255 +square +\d+\.\d% +\d+\.\d%$", lines[2])
@@ -49,16 +49,16 @@ def test_attacks_may_be_named_with_blanks_and_all_stands_for_every_one() -> None
 
 
 def test_json_is_the_report_of_the_api(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["evaluate", "hard.onnx", *QUICK, "--eps", "0.1", "--json"]) == 0
+    assert main(["evaluate", str(DIGITS), "hard.onnx", *QUICK, "--eps", "0.1", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     rows = np.sort(np.random.default_rng(0).permutation(360)[:64].astype(np.int64))
     from jr_onnx.robustness.attacks.target import Effort
-    from jr_onnx.robustness.dataset import load
+    from jr_onnx.robustness.dataset import load_data
 
     report = jr_onnx.evaluate(
         "hard.onnx",
         DIGITS,
-        load(IMAGES).take(rows),
+        load_data(IMAGES).take(rows),
         eps=[0.1],
         attacks=["square"],
         effort=Effort(restarts=3, queries=30),
@@ -68,16 +68,15 @@ def test_json_is_the_report_of_the_api(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_a_hardened_model_without_a_jump_relu_is_remarked_on(capsys: pytest.CaptureFixture[str]) -> None:
-    reference = ["--reference", "hard.onnx", *QUICK[2:]]
-    assert main(["evaluate", str(DIGITS), *reference, "--eps", "0.1"]) == 0
+    assert main(["evaluate", "hard.onnx", str(DIGITS), *QUICK, "--eps", "0.1"]) == 0
     assert "holds no JumpReLU: were the two files swapped?" in capsys.readouterr().out
 
 
 def test_a_model_made_from_another_original_is_remarked_on(capsys: pytest.CaptureFixture[str]) -> None:
-    other = ["--reference", str(DIGITS.with_name("digits_robust.onnx")), *QUICK[2:]]
-    assert main(["evaluate", "hard.onnx", *other, "--eps", "0.1"]) == 0
+    other = str(DIGITS.with_name("digits_robust.onnx"))
+    assert main(["evaluate", other, "hard.onnx", *QUICK, "--eps", "0.1"]) == 0
     assert "made from another model than this original" in capsys.readouterr().out
-    assert main(["evaluate", "hard.onnx", *QUICK, "--eps", "0.1"]) == 0
+    assert main(["evaluate", str(DIGITS), "hard.onnx", *QUICK, "--eps", "0.1"]) == 0
     assert "another model" not in capsys.readouterr().out
 
 
@@ -86,20 +85,23 @@ def test_labels_that_fit_no_better_than_guesses_are_remarked_on(
 ) -> None:
     images = np.load(IMAGES)
     np.savez(folder / "mixed.npz", x=images["x"], y=(images["y"] + 1) % 10)
-    mixed = [*QUICK[:3], "mixed.npz", *QUICK[4:]]
-    assert main(["evaluate", "hard.onnx", *mixed, "--eps", "0.1"]) == 0
+    mixed = ["--data", "mixed.npz", *QUICK[2:]]
+    assert main(["evaluate", str(DIGITS), "hard.onnx", *mixed, "--eps", "0.1"]) == 0
     assert "which guessing among 10 classes might be too" in capsys.readouterr().out
 
 
 def test_an_optimised_model_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     jr_onnx.optimize("hard.onnx", output="fast.onnx")
-    assert main(["evaluate", "fast.onnx", *QUICK, "--eps", "0.1"]) == 2
+    assert main(["evaluate", str(DIGITS), "fast.onnx", *QUICK, "--eps", "0.1"]) == 2
     assert "fast.onnx: was optimised for one machine; evaluate the hardened model" in capsys.readouterr().err
 
 
 def test_the_page_and_the_plots_are_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib", reason="plots as files need matplotlib: pip install 'jr-onnx[report]'")
-    assert main(["evaluate", "hard.onnx", *QUICK, "--eps", "0.1", "--report", "r.html", "--plots", "plots"]) == 0
+    assert (
+        main(["evaluate", str(DIGITS), "hard.onnx", *QUICK, "--eps", "0.1", "--report", "r.html", "--plots", "plots"])
+        == 0
+    )
     assert "wrote r.html" in capsys.readouterr().out
     assert (folder / "r.html").stat().st_size > 10_000
     assert len(list((folder / "plots").iterdir())) == 4
@@ -109,18 +111,17 @@ def test_the_page_and_the_plots_are_written(folder: Path, capsys: pytest.Capture
     ("arguments", "complaint"),
     [
         (["--eps", "8"], "write 8/255, not 8"),
-        (["--eps", "0"], "eps 0 is not in (0, 1]; it is in pixel units from 0 to 1\n"),
-        (["--eps", "-1"], "eps -1 is not in (0, 1]; it is in pixel units from 0 to 1\n"),
-        (["--eps", "nan"], "eps nan is not in (0, 1]; it is in pixel units from 0 to 1\n"),
+        (["--eps", "0"], "--eps 0 is not in (0, 1]; it is in pixel units from 0 to 1\n"),
+        (["--eps", "-1"], "--eps -1 is not in (0, 1]; it is in pixel units from 0 to 1\n"),
+        (["--eps", "nan"], "--eps nan is not in (0, 1]; it is in pixel units from 0 to 1\n"),
         (["--eps", "8/0"], "divides by 0"),
-        (["--eps", "0.1", "--attacks", "square, magic"], "there is no attack 'magic'"),
+        (["--eps", "0.1", "--attacks", "square, magic"], "--attacks: there is no 'magic'"),
         (["--eps", "0.1", "--report", "hard.onnx"], "--report hard.onnx: is what is read"),
         (["--eps", "small"], "'small' is not a number"),
-        (["--eps", "0.1", "--attacks", "magic"], "there is no attack 'magic'"),
+        (["--eps", "0.1", "--attacks", "magic"], "--attacks: there is no 'magic'"),
         (["--eps", "0.1", "--samples", "0"], "--samples 0"),
         (["--eps", "0.1", "--workers", "0"], "--workers 0"),
         (["--eps", "0.1", "--report", "nowhere/r.html"], "no such folder"),
-        (["--eps", "0.1", "--reference", "nowhere.onnx"], "nowhere.onnx: no such file"),
         (["--eps", "0.1", "--data", "nowhere.npz"], "nowhere.npz: no such file"),
         (["--eps", "0.1", "--mean", "127"], "divide it by 255"),
     ],
@@ -128,7 +129,7 @@ def test_the_page_and_the_plots_are_written(folder: Path, capsys: pytest.Capture
 def test_a_mistake_is_one_line_and_exit_code_2(
     arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["evaluate", "hard.onnx", *QUICK, *arguments]) == 2
+    assert main(["evaluate", str(DIGITS), "hard.onnx", *QUICK, *arguments]) == 2
     told = capsys.readouterr().err
     assert complaint in told
     assert told.count("\n") == 1
@@ -149,15 +150,21 @@ BAD_DATA = {
 def test_bad_data_are_one_line_and_exit_code_2(what: str, capsys: pytest.CaptureFixture[str]) -> None:
     arrays, complaint = BAD_DATA[what]
     np.savez("bad.npz", **arrays)  # type: ignore[arg-type]
-    assert main(["evaluate", "hard.onnx", *QUICK, "--eps", "0.1", "--data", "bad.npz"]) == 2
+    assert main(["evaluate", str(DIGITS), "hard.onnx", *QUICK, "--eps", "0.1", "--data", "bad.npz"]) == 2
     told = capsys.readouterr().err
     assert complaint in told
     assert told.count("\n") == 1
 
 
+@pytest.mark.parametrize("models", [(str(DIGITS), "nowhere.onnx"), ("nowhere.onnx", "hard.onnx")])
+def test_a_model_that_is_not_there_is_one_line(models: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", *models, *QUICK, "--eps", "0.1"]) == 2
+    assert capsys.readouterr().err == "jr-onnx evaluate: nowhere.onnx: no such file\n"
+
+
 def test_a_hardened_model_of_another_shape_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     other = Path(DIGITS.parent / "residual.torchscript.onnx")
-    assert main(["evaluate", str(other), *QUICK, "--eps", "0.1"]) == 2
+    assert main(["evaluate", str(DIGITS), str(other), *QUICK, "--eps", "0.1"]) == 2
     told = capsys.readouterr().err
     assert "the model takes" in told
     assert told.count("\n") == 1
@@ -178,7 +185,7 @@ def test_a_signal_ends_it_soon_with_its_workers_and_the_same_command_goes_on(
     heeded = "" if number == signal.SIGKILL else f"signal.signal({int(number)}, {handler}); "
     program = f"import signal, sys; {heeded}from jr_onnx.cli.main import main; sys.exit(main())"
     command = [sys.executable, "-c", program]
-    command += ["evaluate", "hard.onnx", "--reference", str(DIGITS), "--data", "images.npz", "--attacks", "square"]
+    command += ["evaluate", str(DIGITS), "hard.onnx", "--data", "images.npz", "--attacks", "square"]
     command += ["--eps", "0.02", "--queries", "400", "--workers", workers, "--journal", "journal"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         while finished(folder) < 2:
@@ -206,7 +213,7 @@ def test_plots_that_cannot_be_written_are_refused_before_the_attacks(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "plots").touch()
-    assert main(["evaluate", "hard.onnx", *QUICK, "--eps", "0.1", "--plots", "plots"]) == 2
+    assert main(["evaluate", str(DIGITS), "hard.onnx", *QUICK, "--eps", "0.1", "--plots", "plots"]) == 2
     captured = capsys.readouterr()
     assert captured.err.splitlines() == ["jr-onnx evaluate: --plots plots: plots is a file; name a folder"]
     assert not captured.out
@@ -220,8 +227,8 @@ def test_what_a_jump_of_any_shape_makes_zero_is_counted(shape: tuple[int, ...]) 
     shape = tuple(weights.dims[0] if size == 16 else size for size in shape)
     node.input[1] = "shaped"
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.full(shape, 0.5, np.float32), "shaped"))
-    from jr_onnx.robustness.dataset import load
+    from jr_onnx.robustness.dataset import load_data
 
-    data = load(IMAGES).take(np.arange(16))
+    data = load_data(IMAGES).take(np.arange(16))
     plain = [layer.share for layer in zeroed_layers(with_jump(0.5), data)]
     assert [layer.share for layer in zeroed_layers(model, data)] == plain

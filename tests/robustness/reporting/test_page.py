@@ -16,12 +16,12 @@ from html_page import Page
 
 import jr_onnx
 from jr_onnx.robustness.attacks.target import Effort
-from jr_onnx.robustness.dataset import load
+from jr_onnx.robustness.dataset import load_data
 from jr_onnx.robustness.evaluation.evaluate import evaluate
 from jr_onnx.robustness.evaluation.report import EvaluationReport
 from jr_onnx.robustness.reporting import from_reports
 from jr_onnx.robustness.reporting.contents import Bars, Chart, Contents, Line, Picture, Point, Table
-from jr_onnx.robustness.reporting.page import to_html, write_evaluation, write_plots
+from jr_onnx.robustness.reporting.page import to_html, write_page, write_plots
 
 MODELS = Path(__file__).parents[3] / "models"
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
@@ -33,7 +33,7 @@ def report() -> EvaluationReport:
     """A black-box evaluation: quick, and without torch."""
     hardened = jr_onnx.convert(onnx.load(MODELS / "digits.onnx"), jump=0.8).model
     assert hardened is not None
-    data = load(MODELS / "digits_test.npz").take(np.arange(64))
+    data = load_data(MODELS / "digits_test.npz").take(np.arange(64))
     return evaluate(
         hardened,
         MODELS / "digits.onnx",
@@ -114,7 +114,7 @@ def test_the_share_of_zeroed_activations_is_what_numpy_counts(report: Evaluation
 
 
 def test_a_tuning_is_told_with_its_trade_off() -> None:
-    data = load(MODELS / "digits_test.npz")
+    data = load_data(MODELS / "digits_test.npz")
     report = jr_onnx.tune(MODELS / "digits.onnx", data, grid=[0.1, 0.3, 0.9], objective="clean")
     contents = from_reports.tuning_contents(report, "jr-onnx tune x.onnx")
     (chart,) = contents.charts
@@ -131,7 +131,7 @@ def test_a_tuning_is_told_with_its_trade_off() -> None:
 #: A page that shows another one in a frame of a given width, and says in its title how wide that one is.
 FRAME = """<!doctype html><body style="margin:0">
 <iframe src="{page}" style="width:{width}px;height:900px;border:0"></iframe>
-<script>addEventListener("load", () => {{ const inner = document.querySelector("iframe").contentDocument;
+<script>addEventListener("load_data", () => {{ const inner = document.querySelector("iframe").contentDocument;
 document.title = "wide " + inner.documentElement.scrollWidth
 + " charts " + inner.querySelectorAll("svg[role=img]").length
 + " pictures " + inner.querySelectorAll("canvas").length + " says " + inner.querySelector(".headline").textContent; }});
@@ -165,7 +165,8 @@ def browse(page: Path, folder: Path) -> str:
 def test_a_browser_draws_the_page_without_scrolling_sideways(
     width: int, report: EvaluationReport, tmp_path: Path
 ) -> None:
-    write_evaluation(report, tmp_path / "page.html", "jr-onnx evaluate " + "a-long-name/" * 20)
+    contents = from_reports.evaluation_contents(report, "jr-onnx evaluate " + "a-long-name/" * 20)
+    write_page(contents, tmp_path / "page.html")
     (tmp_path / "frame.html").write_text(FRAME.format(page="page.html", width=width), encoding="utf-8")
     title = re.search(r"<title>(.*)</title>", browse(tmp_path / "frame.html", tmp_path))
     assert title is not None
@@ -201,4 +202,4 @@ def test_without_matplotlib_plots_say_what_to_install(tmp_path: Path, monkeypatc
 
 def test_an_unwritable_page_is_one_line(tmp_path: Path, report: EvaluationReport) -> None:
     with pytest.raises(jr_onnx.OutputError, match="cannot be written"):
-        write_evaluation(report, tmp_path / "nowhere" / "page.html")
+        write_page(from_reports.evaluation_contents(report), tmp_path / "nowhere" / "page.html")

@@ -92,11 +92,11 @@ def test_quantiles_of_a_site_that_cannot_be_seen_are_refused() -> None:
 @pytest.mark.parametrize(
     ("grid", "quantiles", "per_layer", "complaint"),
     [
-        ((0.1,), (0.1,), False, "either a grid of jumps or quantiles"),
+        ((0.1,), (0.1,), False, "either `grid` or `quantiles`"),
         ((0.1,), None, True, "jumps of each layer's own come from quantiles"),
-        ((), None, False, "the grid is empty"),
+        ((), None, False, "`grid` is empty"),
         ((0.0,), None, False, "no jump above 0"),
-        (None, (), False, "the quantiles is empty"),
+        (None, (), False, "`quantiles` is empty"),
         ((-0.1,), None, False, "finite number >= 0"),
         ((np.inf,), None, False, "finite number >= 0"),
         ((np.nan,), None, False, "finite number >= 0"),

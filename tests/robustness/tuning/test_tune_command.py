@@ -109,7 +109,7 @@ def test_it_writes_a_page(tmp_path: Path) -> None:
 
 def test_with_attacks_the_table_has_what_they_left(tmp_path: Path) -> None:
     pytest.importorskip("onnx_ad", reason="attacks need onnx-ad, from the extra [attack]")
-    attacked = ("--eps", "16/255", "--steps", "3", "--attacked", "32")
+    attacked = ("--eps", "16/255", "--steps", "3", "--samples", "32")
     done = Outcome(tmp_path, ("tune", DIGITS, "--data", TEST, "--grid", "0.5,2", "--max-drop", "5", *attacked))
     assert (done.code, done.err) == (0, "")
     lines = done.out.splitlines()
@@ -157,7 +157,7 @@ def regression(tmp_path: Path) -> Path:
         (("--data", TEST, "--max-drop", "x"), "--max-drop: 'x' is not a number"),
         (("--data", TEST, "--test-share", "2"), "between 0 and 1"),
         (("--data", TEST, "--eps", "8/0"), "--eps: '8/0' divides by 0"),
-        (("--data", TEST, "--steps", "0"), "steps: 0 must be at least 1"),
+        (("--data", TEST, "--steps", "0"), "--steps: 0 must be at least 1"),
         (("--data", TEST, "-o", "no/such/hard.onnx"), "--output no/such/hard.onnx: no/such: no such folder"),
         (("--data", TEST, "-o", DIGITS), f"--output {DIGITS}: is what is read"),
         (("--data", TEST, "-o", ""), "the name is empty"),

@@ -16,7 +16,7 @@ from support import FLOAT, MODELS, hardened, make_model, node, run, value
 
 import jr_onnx
 from jr_onnx import OptionError, RuntimeMissingError, TuningReport, convert, tune
-from jr_onnx.robustness.dataset import Dataset, load
+from jr_onnx.robustness.dataset import Dataset, load_data
 from jr_onnx.robustness.tuning.robustness import AttackSettings
 
 DIGITS, TEST = MODELS / "digits.onnx", MODELS / "digits_test.npz"
@@ -75,7 +75,7 @@ def test_the_same_seed_gives_the_same_report_and_another_splits_otherwise(clean:
 
 
 def test_a_model_in_memory_gives_the_same(clean: TuningReport) -> None:
-    again = tune(onnx.load(DIGITS), load(TEST), objective="clean", grid=(0.1, 0.5, 0.8), max_drop=2)
+    again = tune(onnx.load(DIGITS), load_data(TEST), objective="clean", grid=(0.1, 0.5, 0.8), max_drop=2)
     assert again.candidates == clean.candidates
     assert again.source is None
 
@@ -104,7 +104,7 @@ def test_a_quantile_zeroes_about_that_share(per_layer: bool) -> None:
 
 
 def test_without_labels_agreement_with_the_original_counts() -> None:
-    report = tune(DIGITS, load((np.load(TEST)["x"], None)), objective="clean", grid=(0.8,), max_drop=0)
+    report = tune(DIGITS, load_data((np.load(TEST)["x"], None)), objective="clean", grid=(0.8,), max_drop=0)
     assert not report.labels
     assert report.candidates[0].clean.estimate == 1
     assert report.candidates[1].clean.estimate < 1
@@ -146,7 +146,8 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
         ({"max_drop": -1}, "a drop of at most -1 points"),
         ({"max_drop": float("nan")}, "a drop of at most nan points"),
         ({"test_share": 1}, "between 0 and 1"),
-        ({"grid": ()}, "the grid is empty"),
+        ({"grid": ()}, "`grid` is empty"),
+        ({"workers": 0}, "`workers` 0: at least 1"),
     ],
 )
 def test_options_that_make_no_sense(options: dict[str, Any], complaint: str) -> None:
@@ -156,7 +157,7 @@ def test_options_that_make_no_sense(options: dict[str, Any], complaint: str) -> 
 
 def test_parts_of_a_few_samples_are_refused() -> None:
     data = np.load(TEST)
-    few = load((data["x"][:20], data["y"][:20]))
+    few = load_data((data["x"][:20], data["y"][:20]))
     assert tune(DIGITS, few, objective="clean", grid=(0.1,)).tested_on == 10
     with pytest.raises(OptionError, match=r"data: 16 samples to choose on and 4 to confirm on; 10 of each"):
         tune(DIGITS, few, objective="clean", test_share=0.2)
@@ -171,9 +172,9 @@ def test_an_eps_that_makes_no_sense_is_refused_before_anything_is_measured() -> 
 def test_data_that_were_loaded_for_another_model_are_refused() -> None:
     data = np.load(TEST)
     with pytest.raises(OptionError, match="the model takes"):
-        tune(DIGITS, load((data["x"][:, :, :4], data["y"])), objective="clean")
+        tune(DIGITS, load_data((data["x"][:, :, :4], data["y"])), objective="clean")
     with pytest.raises(OptionError, match="the label 19 is none of the model's 10 classes"):
-        tune(DIGITS, load((data["x"], data["y"] + 10)), objective="clean")
+        tune(DIGITS, load_data((data["x"], data["y"] + 10)), objective="clean")
 
 
 def test_without_the_extra_the_error_names_both_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,7 +200,7 @@ def noisy_classifier(background: int = 40) -> tuple[onnx.ModelProto, Dataset]:
     labels = np.arange(160) % 2
     pixels = np.zeros((160, background + 1), np.float32)
     pixels[:, 0] = np.where(labels, 0.9, 0.1)
-    return model, load((pixels, labels))
+    return model, load_data((pixels, labels))
 
 
 def test_a_jump_that_truly_helps_is_chosen() -> None:
@@ -254,19 +255,18 @@ def test_at_an_eps_that_nothing_survives_the_report_says_so() -> None:
 def test_finished_attacks_are_taken_from_the_journal(tmp_path: Path) -> None:
     settings = attacks()
     model, data = noisy_classifier()
-    kept = replace(settings, journal=tmp_path)
     seen: list[tuple[str, int, int]] = []
-    one = tune(model, data, grid=(0.2,), attacks=kept, progress=lambda *step: seen.append(step))
+    one = tune(model, data, grid=(0.2,), attacks=settings, journal=tmp_path, progress=lambda *step: seen.append(step))
     first, *_, last = (step for step in seen if step[0] == "attack")
     parts = last[2]
     assert (first, last) == (("attack", 0, parts), ("attack", parts, parts))
     seen.clear()
-    again = tune(model, data, grid=(0.2,), attacks=kept, progress=lambda *step: seen.append(step))
+    again = tune(model, data, grid=(0.2,), attacks=settings, journal=tmp_path, progress=lambda *step: seen.append(step))
     assert [step for step in seen if step[0] == "attack"] == [("attack", parts, parts)]
     assert again.candidates == one.candidates
 
 
-@pytest.mark.parametrize("field", ["steps", "samples", "workers"])
+@pytest.mark.parametrize("field", ["steps", "restarts", "samples"])
 def test_attacks_of_no_strength_are_refused(field: str) -> None:
     with pytest.raises(OptionError, match="at least 1"):
         AttackSettings(**{field: 0})

@@ -92,4 +92,4 @@ def test_what_stays_is_named_with_the_reason(tmp_path: Path, capsys: pytest.Capt
     assert main(["optimize", str(hard), "--provider", "cuda"]) == 0
     out = capsys.readouterr().out
     assert "4 JumpReLUs: 0 with the Add in front, 4 left as they were" in out
-    assert out.count(": it is no jr_onnx::JumpReLU; convert with the target custom-op") == 4
+    assert out.count(": it is not a jr_onnx::JumpReLU; convert with the target custom-op") == 4

@@ -205,7 +205,7 @@ def test_without_known_vector_instructions_there_is_no_blocked_layout(
     hard: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machine, "_cpu_flags", tuple)
-    with pytest.raises(jr_onnx.ModelError, match="--level extended"):
+    with pytest.raises(jr_onnx.ModelError, match="`level='extended'`"):
         jr_onnx.optimize(hard, output=hard.with_name("fast.onnx"))
     assert run(jr_onnx.session(hard, optimize=True), images()).shape
     unknown = machine.Machine("AMD64", (), "1.0", "all")

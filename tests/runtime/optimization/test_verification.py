@@ -16,7 +16,7 @@ from optimized import CHANNELS, Net, images, jump_relus, residual_net
 import jr_onnx
 from jr_onnx.runtime.agreement import distance
 from jr_onnx.runtime.optimization import optimize as module
-from jr_onnx.runtime.optimization.jump_back import replant
+from jr_onnx.runtime.optimization.jump_back import add_jump_relus
 
 CPU = ["CPUExecutionProvider"]
 
@@ -32,9 +32,9 @@ def test_a_jump_relu_in_the_wrong_place_is_found_and_nothing_is_written(
 ) -> None:
     def one_short(model, sites, *others):  # type: ignore[no-untyped-def]
         first, *rest = sites
-        return replant(model, (dataclasses.replace(first, jump=first.jump * 0), *rest), *others)
+        return add_jump_relus(model, (dataclasses.replace(first, jump=first.jump * 0), *rest), *others)
 
-    monkeypatch.setattr(module, "replant", one_short)
+    monkeypatch.setattr(module, "add_jump_relus", one_short)
     before = sorted(hard.parent.iterdir())
     with pytest.raises(jr_onnx.ModelError, match="differs by") as caught:
         jr_onnx.optimize(hard, output=hard.with_name("fast.onnx"))
@@ -56,9 +56,9 @@ def test_the_hardened_model_runs_by_its_function_not_by_the_kernels_of_the_optim
 
 def test_what_does_not_load_is_not_written(hard: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def double(model, sites, *others):  # type: ignore[no-untyped-def]
-        return replant(model, [dataclasses.replace(s, jump=s.jump.astype(np.float64)) for s in sites], *others)
+        return add_jump_relus(model, [dataclasses.replace(s, jump=s.jump.astype(np.float64)) for s in sites], *others)
 
-    monkeypatch.setattr(module, "replant", double)
+    monkeypatch.setattr(module, "add_jump_relus", double)
     with pytest.raises(jr_onnx.ModelError, match="does not load"):
         jr_onnx.optimize(hard, output=hard.with_name("fast.onnx"))
     assert not hard.with_name("fast.onnx").exists()
@@ -233,9 +233,9 @@ def test_a_model_that_draws_numbers_is_not_held_against_itself(tmp_path: Path) -
 
 def test_errors_name_the_users_file_and_no_temporary_one(hard: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def double(model, sites, *others):  # type: ignore[no-untyped-def]
-        return replant(model, [dataclasses.replace(s, jump=s.jump.astype(np.float64)) for s in sites], *others)
+        return add_jump_relus(model, [dataclasses.replace(s, jump=s.jump.astype(np.float64)) for s in sites], *others)
 
-    monkeypatch.setattr(module, "replant", double)
+    monkeypatch.setattr(module, "add_jump_relus", double)
     with pytest.raises(jr_onnx.ModelError) as caught:
         jr_onnx.optimize(hard, output=hard.with_name("fast.onnx"))
     assert str(caught.value).startswith(f"{hard}: onnxruntime does not load its optimised form")

@@ -126,7 +126,7 @@ def test_on_a_gpu_the_settings_ask_for_cuda_and_the_readme_for_its_onnxruntime(
 @EACH_SERVER
 def test_in_the_layout_nhwc_the_function_serves(server: Any, model: Path, tmp_path: Path) -> None:
     report = deploy(model, server, tmp_path / "out", gpu=True, prefer_nhwc=True)
-    assert (report.library, report.without) == (False, "with --prefer-nhwc its function is faster")
+    assert (report.library, report.without) == (False, "its function is faster in the layout NHWC")
     assert not list(report.output.rglob("*.so"))
     said = "".join(file.read_text() for file in report.output.rglob("*.*") if file.suffix in TEXTS)
     marks = {
@@ -140,12 +140,12 @@ def test_in_the_layout_nhwc_the_function_serves(server: Any, model: Path, tmp_pa
 
 
 def test_the_layout_nhwc_is_for_cuda_and_needs_the_function(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="--prefer-nhwc: is an option of CUDA; add --gpu"):
+    with pytest.raises(OptionError, match="`prefer_nhwc`: is an option of CUDA; add `gpu=True`"):
         deploy(model, "triton", tmp_path / "out", prefer_nhwc=True)
     bare = onnx.load(model)
     del bare.functions[:]
     onnx.save(bare, model)
-    with pytest.raises(ModelError, match="it needs the library; leave out --prefer-nhwc"):
+    with pytest.raises(ModelError, match="it needs the library; leave out `prefer_nhwc=True`"):
         deploy(model, "triton", tmp_path / "out", gpu=True, prefer_nhwc=True)
 
 
@@ -154,8 +154,8 @@ def test_the_layout_nhwc_is_for_cuda_and_needs_the_function(model: Path, tmp_pat
     [
         ({"target": "subgraph"}, (), "it has no node jr_onnx::JumpReLU"),
         ({"target": "subgraph"}, ("--no-library",), "it has no node jr_onnx::JumpReLU"),
-        ({}, ("--no-library",), "--no-library was given"),
-        ({}, ("--gpu", "--prefer-nhwc"), "with --prefer-nhwc its function is faster"),
+        ({}, ("--no-library",), "none was asked for"),
+        ({}, ("--gpu", "--prefer-nhwc"), "its function is faster in the layout NHWC"),
     ],
 )
 def test_the_one_reason_for_no_kernels_is_said(
@@ -182,7 +182,7 @@ def test_a_mount_with_spaces_is_one_word_of_the_start_command(model: Path, tmp_p
     assert shlex.split(start.partition(": ")[2]) == ["tritonserver", "--model-repository=/srv/my: $(models)"]
 
 
-@pytest.mark.parametrize(("options", "why"), [((), "triton can load them"), (("--no-library",), "--no-library was")])
+@pytest.mark.parametrize(("options", "why"), [((), "triton can load them"), (("--no-library",), "none was")])
 def test_what_runs_the_model_is_said_and_why(options: tuple[str, ...], why: str, model: Path, tmp_path: Path) -> None:
     outcome = Outcome(tmp_path, ("deploy", model, "--server", "triton", "-o", tmp_path / "out", *options))
     assert why in outcome.out
@@ -199,7 +199,8 @@ def test_progress_counts_the_model_its_data_and_the_library(
     totals: list[int] = []
 
     @contextlib.contextmanager
-    def bar(path: Path, beside: int) -> Iterator[Callable[[int], None]]:
+    def bar(path: Path, beside: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
+        assert not quiet
         totals.append(path.stat().st_size + beside)
         yield told.append
 
@@ -314,14 +315,14 @@ def test_batching_is_for_triton_alone(server: str, reason: str, model: Path, ref
 @pytest.mark.parametrize("shape", [[4, 3], []])
 def test_batching_needs_a_free_first_dimension(shape: list[Any], tmp_path: Path) -> None:
     onnx.save(hardened(relu_model(shape=shape)), tmp_path / "m.onnx")
-    with pytest.raises(OptionError, match="--max-batch-size"):
+    with pytest.raises(OptionError, match="`max_batch_size`"):
         deploy(tmp_path / "m.onnx", "triton", tmp_path / "out", max_batch_size=4)
     assert not (tmp_path / "out").exists()
 
 
 def test_batching_is_refused_where_requests_may_differ_in_the_jump(tmp_path: Path) -> None:
     onnx.save(hardened(relu_model(shape=["N", 3]), jump_input="jump"), tmp_path / "m.onnx")
-    with pytest.raises(OptionError, match="--max-batch-size"):
+    with pytest.raises(OptionError, match="`max_batch_size`"):
         deploy(tmp_path / "m.onnx", "triton", tmp_path / "out", max_batch_size=4)
 
 
@@ -350,7 +351,7 @@ def test_a_model_without_the_function_cannot_go_without_the_library(tmp_path: Pa
     made = hardened(relu_model())
     del made.functions[:]
     onnx.save(made, tmp_path / "m.onnx")
-    with pytest.raises(ModelError, match="leave out --no-library"):
+    with pytest.raises(ModelError, match="leave out `library=False`"):
         deploy(tmp_path / "m.onnx", "triton", tmp_path / "out", library=False)
 
 
@@ -365,7 +366,7 @@ def test_a_recorded_jump_that_is_no_number_is_refused(jump: Any, tmp_path: Path)
     else:
         tensor.CopyFrom(onnx.numpy_helper.from_array(jump, "jump"))
     onnx.save(made, tmp_path / "m.onnx")
-    with pytest.raises(ModelError, match="its default is no number"):
+    with pytest.raises(ModelError, match="its default is not a number"):
         deploy(tmp_path / "m.onnx", "triton", tmp_path / "out")
 
 

@@ -13,8 +13,8 @@ import pytest
 from outcome import Outcome
 from support import FLOAT, hardened, make_model, node, value
 
-from jr_onnx import ModelError, RuntimeMissingError, deploy, runtime
-from jr_onnx.runtime import agreement
+from jr_onnx import ModelError, RuntimeMissingError, deploy
+from jr_onnx.runtime import agreement, execution
 from jr_onnx.serving.deploy import SERVERS
 
 EACH_SERVER = pytest.mark.parametrize("server", SERVERS)
@@ -79,7 +79,7 @@ def test_kernels_that_do_not_load_are_left_out_and_the_command_says_so(
     def fails(*_: object) -> None:
         raise RuntimeError("libcudart.so.13: no such file")
 
-    monkeypatch.setattr(runtime, "register", fails)
+    monkeypatch.setattr(execution, "register", fails)
     outcome = Outcome(tmp_path, ("deploy", model, "--server", "kserve", "-o", tmp_path / "out"))
     assert outcome.code == 0
     (warning,) = (line for line in outcome.out.splitlines() if line.startswith("warning: the kernels are left out"))
@@ -118,7 +118,7 @@ def test_where_there_is_no_onnxruntime_the_line_names_both_ways_out(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(RuntimeMissingError, match=r"pip install onnxruntime.*; or add --no-check"):
+    with pytest.raises(RuntimeMissingError, match=r"pip install onnxruntime.*; or add `check=False`"):
         deploy(model, "triton", tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert deploy(model, "triton", tmp_path / "out", check=False).library
@@ -161,7 +161,7 @@ def test_what_neither_loads_is_refused_though_it_needs_the_library(
     bare = onnx.load(model)
     del bare.functions[:]
     onnx.save(bare, model)
-    monkeypatch.setattr(runtime, "register", fails)
+    monkeypatch.setattr(execution, "register", fails)
     with pytest.raises(ModelError, match="onnxruntime does not load it"):
         deploy(model, "kserve", tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -16,7 +16,7 @@ from tritonclient.grpc import model_config_pb2 as schema
 
 import jr_onnx
 from jr_onnx.serving.deploy import MOUNT
-from jr_onnx.serving.layouts import Request, triton_layout
+from jr_onnx.serving.layouts import Deployment, triton_layout
 from jr_onnx.serving.signature import DATATYPES, Signature, Tensor
 
 
@@ -31,7 +31,7 @@ def parsed(text: str) -> Any:
     return text_format.Parse(text, schema.ModelConfig())
 
 
-def request_of(*inputs: Tensor, library: bool = True, **more: Any) -> Request:
+def deployment_of(*inputs: Tensor, library: bool = True, **more: Any) -> Deployment:
     outputs = (Tensor("y", FLOAT, (-1,)),)
     options: dict[str, Any] = {
         "name": "m",
@@ -41,11 +41,11 @@ def request_of(*inputs: Tensor, library: bool = True, **more: Any) -> Request:
         "max_batch_size": 0,
         **more,
     }
-    return Request(signature=Signature(inputs, outputs), library=library, **options)
+    return Deployment(signature=Signature(inputs, outputs), without="" if library else "not asked for", **options)
 
 
-def text_of(request: Request) -> str:
-    return triton_layout(request).texts[f"{request.name}/config.pbtxt"]
+def text_of(deployment: Deployment) -> str:
+    return triton_layout(deployment).texts[f"{deployment.name}/config.pbtxt"]
 
 
 def test_a_free_first_dimension_is_no_batch(tmp_path: Path) -> None:
@@ -101,34 +101,34 @@ def test_strings_and_integers_beside_the_relu_keep_their_types(tmp_path: Path) -
 
 @pytest.mark.parametrize("element_type", DATATYPES, ids=DATATYPES.get)
 def test_every_datatype_is_one_of_tritons(element_type: int) -> None:
-    config = parsed(text_of(request_of(Tensor("x", element_type, (2,)))))
+    config = parsed(text_of(deployment_of(Tensor("x", element_type, (2,)))))
     assert config.input[0].data_type != schema.TYPE_INVALID
 
 
 @pytest.mark.parametrize("mount", ["/models", "/srv/my models", '/a"b\\c', "/"])
 def test_the_library_is_named_once_by_its_absolute_path(mount: str) -> None:
-    request = request_of(Tensor("x", FLOAT, (1,)), mount=type(MOUNT)(mount))
-    (path,) = parsed(text_of(request)).model_operations.op_library_filename
+    deployment = deployment_of(Tensor("x", FLOAT, (1,)), mount=type(MOUNT)(mount))
+    (path,) = parsed(text_of(deployment)).model_operations.op_library_filename
     assert path == f"{mount.rstrip('/')}/m/jr_onnx_ops.so"
 
 
 def test_without_the_library_none_is_named() -> None:
-    assert not parsed(text_of(request_of(Tensor("x", FLOAT, (1,)), library=False))).HasField("model_operations")
+    assert not parsed(text_of(deployment_of(Tensor("x", FLOAT, (1,)), library=False))).HasField("model_operations")
 
 
 def test_a_gpu_is_asked_for_by_instance_and_accelerator() -> None:
-    config = parsed(text_of(request_of(Tensor("x", FLOAT, (1,)), gpu=True)))
+    config = parsed(text_of(deployment_of(Tensor("x", FLOAT, (1,)), gpu=True)))
     assert [group.kind for group in config.instance_group] == [schema.ModelInstanceGroup.KIND_GPU]
     (accelerator,) = config.optimization.execution_accelerators.gpu_execution_accelerator
     assert (accelerator.name, dict(accelerator.parameters)) == ("cuda", {})
-    config = parsed(text_of(request_of(Tensor("x", FLOAT, (1,)), gpu=True, prefer_nhwc=True)))
+    config = parsed(text_of(deployment_of(Tensor("x", FLOAT, (1,)), gpu=True, prefer_nhwc=True)))
     (accelerator,) = config.optimization.execution_accelerators.gpu_execution_accelerator
     assert (accelerator.name, dict(accelerator.parameters)) == ("cuda", {"prefer_nhwc": "1"})
-    config = parsed(text_of(request_of(Tensor("x", FLOAT, (1,)))))
+    config = parsed(text_of(deployment_of(Tensor("x", FLOAT, (1,)))))
     assert [group.kind for group in config.instance_group] == [schema.ModelInstanceGroup.KIND_CPU]
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1), min_size=1, max_size=3, unique=True))
 def test_any_name_of_a_tensor_comes_through(names: list[str]) -> None:
-    config = parsed(text_of(request_of(*(Tensor(name, FLOAT, (-1,)) for name in names))))
+    config = parsed(text_of(deployment_of(*(Tensor(name, FLOAT, (-1,)) for name in names))))
     assert [one.name for one in config.input] == names

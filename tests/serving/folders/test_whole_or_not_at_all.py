@@ -42,7 +42,7 @@ def test_an_empty_folder_is_filled(model: Path, tmp_path: Path) -> None:
 def test_force_replaces_what_was_deployed_before_and_nothing_else(model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     deploy(model, "triton", out, name="before")
-    with pytest.raises(jr_onnx.OutputError, match="add --force"):
+    with pytest.raises(jr_onnx.OutputError, match="add `force=True`"):
         deploy(model, "mlserver", out)
     assert (out / "before" / "config.pbtxt").is_file()
     deploy(model, "mlserver", out, force=True)
@@ -156,7 +156,7 @@ def test_force_refuses_a_folder_in_which_something_changed(change: str, model: P
         with (out / "SHA256SUMS").open("a") as sums:
             sums.write(f"{'0' * 64}  mine\n")
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(OutputError, match="choose another folder"):
+    with pytest.raises(OutputError, match="choose another `output`"):
         deploy(model, "mlserver", out, force=True)
     assert sorted(tmp_path.rglob("*")) == before
 

@@ -28,9 +28,9 @@ from support import (
 from jr_onnx import JumpReluPolicy, ModelError, PolicyRule, find_sites
 from jr_onnx.conversion.element_types import NUMPY_TYPES, round_jump
 from jr_onnx.reference import jump_relu
-from jr_onnx.robustness.dataset import Dataset, load, read_classifier
+from jr_onnx.robustness.dataset import Dataset, load_data, read_classifier
 from jr_onnx.robustness.tuning.jump_inputs import harden
-from jr_onnx.robustness.tuning.runs import Counts, calibrate, open_model
+from jr_onnx.robustness.tuning.runs import Counts, calibrate, jump_session
 
 
 def silent(*_: int) -> None:
@@ -44,13 +44,13 @@ def run_all(
     prepared, classifier = harden(model, clip=clip), read_classifier(model)
     paths = [path for path, _ in prepared.model.sites]
     jumps = [choice if isinstance(choice, Mapping) else dict.fromkeys(paths, choice) for choice in choices]
-    with open_model(prepared, classifier) as session:
+    with jump_session(prepared, classifier) as session:
         return session.run(data, jumps, silent)
 
 
 def samples(*shape: int, n: int = 30) -> Dataset:
     """Inputs from -2 to 2 after normalisation, without labels."""
-    return load((np.random.default_rng(1).random((n, *shape)).astype(np.float32), None), mean=0.5, std=0.25)
+    return load_data((np.random.default_rng(1).random((n, *shape)).astype(np.float32), None), mean=0.5, std=0.25)
 
 
 def inputs_of(data: Dataset) -> Array:
@@ -234,7 +234,7 @@ def test_external_data_are_found_beside_the_model(tmp_path: Path) -> None:
         onnx.load(MODELS / "digits.onnx"), path, save_as_external_data=True, location="m.data", size_threshold=1024
     )
     before = sorted(tmp_path.iterdir())
-    data = load(MODELS / "digits_test.npz").take(np.arange(20))
+    data = load_data(MODELS / "digits_test.npz").take(np.arange(20))
     assert run_all(path, data, 0.5)[0].predictions.tolist() == (
         run_all(MODELS / "digits.onnx", data, 0.5)[0].predictions.tolist()
     )
@@ -264,7 +264,7 @@ def test_a_model_that_does_not_run_on_the_samples_says_so_in_a_line() -> None:
 
 
 def test_quantiles_are_those_of_the_activations_of_all_samples() -> None:
-    data = load(MODELS / "digits_test.npz").take(np.arange(50))
+    data = load_data(MODELS / "digits_test.npz").take(np.arange(50))
     path = MODELS / "digits.onnx"
     found = calibrate(harden(path, clip=False), read_classifier(path), data, silent)
     plain, names = with_inputs_of_sites(hardened(onnx.load(path), 0.0))
@@ -286,11 +286,11 @@ def test_a_site_that_reads_the_input_itself_is_calibrated() -> None:
 
 def test_progress_comes_to_its_end() -> None:
     seen: list[tuple[int, int]] = []
-    path, data = MODELS / "digits.onnx", load(MODELS / "digits_test.npz")
+    path, data = MODELS / "digits.onnx", load_data(MODELS / "digits_test.npz")
     prepared, classifier = harden(path, clip=False), read_classifier(path)
     calibrate(prepared, classifier, data, lambda *step: seen.append(step))
     assert seen == [(done, len(seen)) for done in range(1, len(seen) + 1)]
-    with open_model(prepared, classifier) as session:
+    with jump_session(prepared, classifier) as session:
         seen.clear()
         session.run(data, [dict.fromkeys((p for p, _ in prepared.model.sites), 0.1)] * 3, lambda *s: seen.append(s))
     assert seen == [(done, len(seen)) for done in range(1, len(seen) + 1)]
