@@ -16,7 +16,6 @@ ROOT = Path(__file__).parents[1]
 #: What takes many minutes or gigabytes, and what is run instead.
 SHORTER = {
     "pip install '.[test]' && pytest  ": "pip install '.[test]' && pytest tests/test_reference.py  ",
-    "pip install '.[cpu,attack]'": "pip install '.[cpu]'",  # without torch, which is gigabytes
     "--eps 8/255,0.1 --workers 2": "--eps 8/255,0.1 --workers 2 --attacks square --samples 40 --queries 20",
     "--eps 0.1 --report tune.html": "--objective clean --report tune.html",
 }

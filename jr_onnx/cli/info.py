@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 #: Packages whose versions matter to a report of a fault; of the second group, only those that are installed are shown.
-_PACKAGES, _OPTIONAL = ("jr-onnx", "onnx", "numpy"), ("onnxruntime", "onnxruntime-gpu", "onnx-graphsurgeon", "torch")
+_PACKAGES, _OPTIONAL = ("jr-onnx", "onnx", "numpy"), ("onnxruntime", "onnxruntime-gpu", "onnx-graphsurgeon", "onnx-ad")
 
 
 def add_parser(commands: Commands) -> None:

@@ -70,8 +70,7 @@ def add_parser(commands: Commands) -> None:
         "--objective",
         choices=OBJECTIVES,
         default="adaptive",
-        help="adaptive: the best in the worst case over attacks, which needs torch and "
-        "adversarial-robustness-toolbox (default); "
+        help="adaptive: the best in the worst case over attacks, which needs onnx-ad (default); "
         "clean: the largest jump within the budget, without a word on robustness",
     )
     parser.add_argument("--clip", action="store_true", help="tune Clip(0, c), such as ReLU6, too")

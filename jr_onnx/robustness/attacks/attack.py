@@ -1,19 +1,17 @@
-"""One attack on one batch. Importing this needs no torch; running an attack that needs gradients does."""
+"""One attack on one batch."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jr_onnx.errors import OptionError
-from jr_onnx.robustness.attacks.target import ATTACKS, AttackInfo
-
-if TYPE_CHECKING:
-    pass
-from jr_onnx.robustness.attacks.target import AttackOutcome, Effort, Images, Labels, Target
+from jr_onnx.robustness.attacks.search import Search
+from jr_onnx.robustness.attacks.square import square
+from jr_onnx.robustness.attacks.target import ATTACKS, AttackInfo, AttackOutcome, Effort, Images, Labels, Target
+from jr_onnx.robustness.attacks.white_box import attack
 
 
 def run(
@@ -39,18 +37,12 @@ def run(
         OptionError: there is no such attack, the effort makes no sense, or the target or the source lacks what the
             attack needs.
     """
-    from jr_onnx.robustness.attacks.search import Search
-
     info = _checked(name, target, images, labels, seeds, effort, source)
     search = Search(info, target, images, labels, np.asarray(seeds), effort)
     if len(images):
         if info.needs_gradient:
-            from jr_onnx.robustness.attacks.white_box import attack
-
             attack(search, source)
         else:
-            from jr_onnx.robustness.attacks.square import square
-
             square(search)
     return search.outcome()
 
@@ -72,8 +64,8 @@ def _checked(
     if info.needs_source and source is None:
         raise OptionError(f"{name}: the original model is needed too")
     attacked = source if info.needs_source else target
-    if info.needs_gradient and (attacked is None or attacked.differentiable is None):
-        raise OptionError(f"{name}: it follows gradients, and there is no differentiable copy; use a black-box attack")
+    if info.needs_gradient and (attacked is None or attacked.gradients is None):
+        raise OptionError(f"{name}: it follows gradients, and the target has none; use a black-box attack")
     if min(effort.steps, effort.restarts, effort.queries) < 1 or not effort.eps > 0 or not effort.step > 0:
         raise OptionError(f"{effort}: everything must be positive")
     if info.bounded and math.isinf(effort.eps) and name != "ifgsm":

@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
+import numpy.typing as npt
 
-from jr_onnx.robustness.attacks.search import Indices, Search
-from jr_onnx.robustness.attacks.view import View, maybe_wrong, to_images
+from jr_onnx.robustness.attacks.search import Array, Indices, Search
+from jr_onnx.robustness.attacks.target import Images, Labels
+from jr_onnx.robustness.attacks.view import Floats, View, flat, maybe_wrong
 
 #: How many classes are looked at, the likeliest ones; the authors take nine beside the right one.
 _CLASSES = 9
@@ -36,33 +36,36 @@ class _Planes:
         normals: [N, K, D] gradient, in normalised units, of the other's score less the right one's.
     """
 
-    classes: Tensor
-    gaps: Tensor
-    normals: Tensor
+    classes: Labels
+    gaps: Floats
+    normals: Floats
 
-    def distances(self, order: int) -> Tensor:
+    def distances(self, order: int) -> Floats:
         """[N, K], for normals measured in the norm of that order; infinite where there is no usable gradient."""
-        norms = torch.linalg.vector_norm(self.normals, order, dim=2)
-        distances = self.gaps.clamp(min=0) / norms
-        return torch.where(torch.isfinite(distances) & (norms > 0), distances, torch.inf)
+        norms = np.linalg.norm(self.normals, order, axis=2)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            distances = np.maximum(self.gaps, 0) / norms
+        return np.where(np.isfinite(distances) & (norms > 0), distances, np.inf)
 
 
 def deep_fool(search: Search, view: View) -> None:
     """Step onto the nearest boundary of the linearised model and a little beyond, again and again."""
     order = 1 if search.info.norm == "linf" else 2  # of the gradient: the norm that is dual to the perturbation's
-    index, x = search.left(), view.tensor(search.images)
+    index, x = search.left(), search.images[search.left()]
     for _ in range(search.effort.steps):
         if not len(index):
             return
         index, x, planes = _unfooled(search, view, index, x)
-        distances, nearest = planes.distances(order).min(1)
-        index, x, (distances, nearest, normals) = _drop_unusable(
-            search, index, x, torch.isfinite(distances), (distances, nearest, planes.normals)
+        distances = planes.distances(order)
+        nearest = distances.argmin(1)
+        rows = np.arange(len(index))
+        distances = distances[rows, nearest]
+        index, x, (distances, normal) = _drop_unusable(
+            search, index, x, np.isfinite(distances), (distances, planes.normals[rows, nearest])
         )
-        normal = normals[torch.arange(len(index)), nearest]
-        way = normal.sign() if order == 1 else _unit(normal)
+        way = np.sign(normal) if order == 1 else _unit(normal)
         x = _moved(search, view, x, way * ((distances + _BEYOND) * _OVERSHOOT)[:, None])
-    search.judge(index, to_images(x))
+    search.judge(index, x)
 
 
 def trust_region(search: Search, view: View) -> None:
@@ -71,84 +74,81 @@ def trust_region(search: Search, view: View) -> None:
     The radius grows by a fifth where the model did at least 90% of what its gradient promised, and shrinks where it
     did less than half. It is a share of the image's norm, so that it needs no tuning to a data set.
     """
-    index, x = search.left(), view.tensor(search.images)
+    index, x = search.left(), search.images[search.left()]
     index, x, planes = _unfooled(search, view, index, x)
-    nearest, choice = planes.distances(2).min(1)
-    goal = planes.classes[torch.arange(len(index)), choice]
-    size = torch.linalg.vector_norm(((x - view.mean) / view.std).flatten(1), dim=1)
-    index, x, (goal, size) = _drop_unusable(search, index, x, torch.isfinite(nearest), (goal, size))
-    radius = size * _RADIUS
+    distances = planes.distances(2)
+    goal = planes.classes[np.arange(len(index)), distances.argmin(1)]
+    size = np.linalg.norm(flat((x - view.mean) / view.std), axis=1)
+    index, x, (goal, size) = _drop_unusable(
+        search, index, x, np.isfinite(distances.min(1, initial=np.inf)), (goal, size)
+    )
+    radius: Array = size * _RADIUS
+    _, gap, slope = _towards(search, view, index, x, goal)
     for _ in range(search.effort.steps):
+        norm = np.linalg.norm(slope, axis=1)
+        index, x, (goal, size, radius, gap, slope, norm) = _drop_unusable(
+            search, index, x, np.isfinite(norm) & (norm > 0), (goal, size, radius, gap, slope, norm)
+        )
         if not len(index):
             return
-        labels = view.tensor(search.labels[index])
-        gap, slope = _gap(view, x, labels, goal)
-        norm = torch.linalg.vector_norm(slope, dim=1)
-        index, x, (labels, goal, size, radius, gap, slope, norm) = _drop_unusable(
-            search, index, x, torch.isfinite(norm) & (norm > 0), (labels, goal, size, radius, gap, slope, norm)
-        )
-        length = torch.minimum(gap.clamp(min=0) / norm, radius)
+        length = np.minimum(np.maximum(gap, 0) / norm, radius)
         x = _moved(search, view, x, _unit(slope) * ((length + _BEYOND) * _OVERSHOOT)[:, None])
-        with torch.no_grad():
-            logits = view(x)
-        gained = gap - (logits.gather(1, labels[:, None]) - logits.gather(1, goal[:, None])).squeeze(1)
-        ratio = gained / (norm * (length + _BEYOND) * _OVERSHOOT)
-        radius = torch.where(ratio > 0.9, radius * 1.2, torch.where(ratio < 0.5, radius / 1.2, radius))
-        radius = torch.clamp(radius, size * _RADIUS_MIN, size * _RADIUS_MAX)
-        keep = ~_judged(search, index, x, maybe_wrong(logits, labels))
-        index, x, goal, size, radius = index[keep.cpu().numpy()], x[keep], goal[keep], size[keep], radius[keep]
-    search.judge(index, to_images(x))
+        before = gap
+        scores, gap, slope = _towards(search, view, index, x, goal)
+        ratio = (before - gap) / (norm * (length + _BEYOND) * _OVERSHOOT)
+        radius = np.where(ratio > 0.9, radius * 1.2, np.where(ratio < 0.5, radius / 1.2, radius))
+        radius = np.clip(radius, size * _RADIUS_MIN, size * _RADIUS_MAX)
+        keep = ~_judged(search, index, x, scores)
+        index, x, goal = index[keep], x[keep], goal[keep]
+        size, radius, gap, slope = (values[keep] for values in (size, radius, gap, slope))
+    search.judge(index, x)
 
 
-def _unfooled(search: Search, view: View, index: Indices, x: Tensor) -> tuple[Indices, Tensor, _Planes]:
+def _unfooled(search: Search, view: View, index: Indices, x: Images) -> tuple[Indices, Images, _Planes]:
     """The images that are not in a wrong class yet, with the boundaries around them."""
-    labels = view.tensor(search.labels[index])
-    pixels = x.detach().requires_grad_()
-    logits = view(pixels)
-    keep = ~_judged(search, index, x, maybe_wrong(logits, labels))
-    own = logits.gather(1, labels[:, None])
-    others = logits.detach().scatter(1, labels[:, None], -torch.inf)
-    classes = others.topk(min(_CLASSES, logits.shape[1] - 1), 1).indices
-    gaps = own - logits.gather(1, classes)
-    normals = [
-        torch.autograd.grad(-gaps[:, k].sum(), pixels, retain_graph=k < gaps.shape[1] - 1)[0] * view.std
-        for k in range(gaps.shape[1])
-    ]
-    planes = _Planes(classes[keep], gaps.detach()[keep], torch.stack(normals, 1).flatten(2)[keep])
-    return index[keep.cpu().numpy()], x[keep], planes
+    labels = search.labels[index]
+    rows = np.arange(len(index))
+    scores = view.scores(x)
+    others = scores.copy()
+    others[rows, labels] = -np.inf
+    classes = np.argsort(-others, axis=1, kind="stable")[:, : min(_CLASSES, view.classes - 1)]
+    gaps = scores[rows, labels][:, None] - scores[rows[:, None], classes]
+    own = np.eye(view.classes, dtype=np.float32)
+    _, slopes = view.sums(x, np.moveaxis(own[classes] - own[labels][:, None], 1, 2))
+    normals = np.stack([flat(slope * view.std) for slope in slopes], 1)
+    keep = ~_judged(search, index, x, scores)
+    return index[keep], x[keep], _Planes(classes[keep], gaps[keep], normals[keep])
 
 
-def _gap(view: View, x: Tensor, labels: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
-    """Score of the right class less the goal's, and the gradient, in normalised units, that makes it small."""
-    pixels = x.detach().requires_grad_()
-    logits = view(pixels)
-    gap = (logits.gather(1, labels[:, None]) - logits.gather(1, goal[:, None])).squeeze(1)
-    (slope,) = torch.autograd.grad(-gap.sum(), pixels)
-    return gap.detach(), (slope * view.std).flatten(1)
+def _towards(search: Search, view: View, index: Indices, x: Images, goal: Labels) -> tuple[Floats, Floats, Floats]:
+    """The scores; that of the right class less the goal's; the gradient, in normalised units, that makes it small."""
+    labels, own, rows = search.labels[index], np.eye(view.classes, dtype=np.float32), np.arange(len(index))
+    scores, (slope,) = view.sums(x, (own[goal] - own[labels])[:, :, None])
+    return scores, scores[rows, labels] - scores[rows, goal], flat(slope * view.std)
 
 
-def _judged(search: Search, index: Indices, x: Tensor, wrong: Tensor) -> Tensor:
-    """Which of the images that the copy may have wrong onnxruntime has wrong too."""
-    asked = wrong.cpu().numpy()
+def _judged(search: Search, index: Indices, x: Images, scores: Floats) -> npt.NDArray[np.bool_]:
+    """Which of the images that may be in a wrong class by their scores onnxruntime has there too."""
+    asked = maybe_wrong(scores, search.labels[index])
     done = np.zeros(len(index), np.bool_)
-    done[asked] = search.judge(index[asked], to_images(x)[asked])
-    return torch.from_numpy(done).to(x.device)
+    done[asked] = search.judge(index[asked], x[asked])
+    return done
 
 
 def _drop_unusable(
-    search: Search, index: Indices, x: Tensor, good: Tensor, rest: tuple[Tensor, ...]
-) -> tuple[Indices, Tensor, tuple[Tensor, ...]]:
+    search: Search, index: Indices, x: Images, good: npt.NDArray[np.bool_], rest: tuple[Array, ...]
+) -> tuple[Indices, Images, tuple[Array, ...]]:
     """Count the images whose gradient is no use as failures, and go on with the others."""
-    kept = good.cpu().numpy()
-    search.fail(index[~kept])
-    return index[kept], x[good], tuple(values[good] for values in rest)
+    search.fail(index[~good])
+    return index[good], x[good], tuple(values[good] for values in rest)
 
 
-def _unit(vectors: Tensor) -> Tensor:
-    lengths: Tensor = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+def _unit(vectors: Array) -> Array:
+    lengths: Array = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / lengths
 
 
-def _moved(search: Search, view: View, x: Tensor, step: Tensor) -> Tensor:
+def _moved(search: Search, view: View, x: Images, step: Array) -> Images:
     """The images after a step in normalised units, within the valid range."""
-    return torch.clamp(x + step.reshape(x.shape) * view.std, search.target.low, search.target.high)
+    moved = x + step.reshape(x.shape) * view.std
+    return np.clip(moved, search.target.low, search.target.high).astype(np.float32)

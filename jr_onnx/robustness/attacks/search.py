@@ -1,4 +1,4 @@
-"""What an attack has found so far, and whether onnxruntime agrees. Importing this needs no torch."""
+"""What an attack has found so far, and whether onnxruntime agrees."""
 
 from __future__ import annotations
 

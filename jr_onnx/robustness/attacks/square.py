@@ -1,4 +1,4 @@
-"""The Square attack in Linf, on the class scores of onnxruntime alone; no torch.
+"""The Square attack in Linf, on the class scores of onnxruntime alone.
 
 Source: Andriushchenko et al., arXiv 1912.00049. Ours and not ART's, which puts the same square on every image of a
 batch, draws it from NumPy's global state, and asks for each of three forward passes what one can tell.

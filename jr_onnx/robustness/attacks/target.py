@@ -1,4 +1,4 @@
-"""What is attacked, with what effort, what comes out, and the attacks as data. Importing this needs no torch."""
+"""What is attacked, with what effort, what comes out, and the attacks as data."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from jr_onnx.robustness.dataset.classifier import Layout
-from jr_onnx.robustness.differentiable.backward import RELU, TRUE, Backward, smooth
+from jr_onnx.robustness.gradients.backward import RELU, TRUE, Backward, smooth
 
 if TYPE_CHECKING:
-    from jr_onnx.robustness.differentiable.model import DifferentiableModel
+    from jr_onnx.robustness.gradients.gradients import Gradients
 
 
 Images = npt.NDArray[np.float32]
@@ -28,7 +28,7 @@ class Target:
     """A classifier under attack.
 
     Attributes:
-        differentiable: the copy that gives gradients; None where there is none, for black-box attacks.
+        gradients: of the file; None where there are none, for black-box attacks.
         session_run: images [N, C, ...] float32 in pixel units -> class scores [N, classes], logits or probabilities,
             by onnxruntime on the file that ships, with the preprocessing applied.
         mean: one value a channel, or one for all, in pixel units; the model's input is (x - mean) / std.
@@ -38,7 +38,7 @@ class Target:
         layout: where the channels are, in images and in the model's input alike.
     """
 
-    differentiable: DifferentiableModel | None
+    gradients: Gradients | None
     session_run: Callable[[Images], npt.NDArray[np.floating]]
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
@@ -96,7 +96,7 @@ class AttackInfo:
         name: as the command line takes it.
         description: one line for people.
         family: "paper" follows the true gradient; "adaptive" gets around it; "black-box" asks onnxruntime only.
-        needs_gradient: whether a differentiable copy is needed.
+        needs_gradient: whether the gradients of the model are needed.
         norm: in which the perturbation is bounded, or made small by the attacks that are not bounded.
         bounded: whether the perturbation stays within `Effort.eps`; the others look for the smallest one.
         needs_source: whether the original model is needed beside the target.

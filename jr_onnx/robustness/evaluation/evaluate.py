@@ -68,9 +68,9 @@ def evaluate(
 
     Raises:
         OptionError: an argument makes no sense, or the data do not fit the models.
-        ModelError: a model is no classifier, cannot be run, or has no differentiable copy that is true to it, which
+        ModelError: a model is no classifier, cannot be run, or has no gradients, which
             black-box attacks do not need.
-        RuntimeMissingError: onnxruntime, torch or adversarial-robustness-toolbox is needed and not installed.
+        RuntimeMissingError: onnxruntime or onnx-ad is needed and not installed.
         OutputError: the journal cannot be written.
         WorkerError: worker processes die again and again, or the executor loses its workers.
 

@@ -13,10 +13,9 @@ and the valid range. NaN or infinity in it, or a gradient that is zero, is a fai
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from types import MappingProxyType
@@ -25,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from jr_onnx.errors import RuntimeMissingError
 from jr_onnx.robustness.attacks.attack import run
 from jr_onnx.robustness.attacks.target import ATTACKS, AttackInfo, AttackOutcome, Effort, Target
 from jr_onnx.robustness.dataset import Dataset
@@ -33,7 +31,7 @@ from jr_onnx.robustness.evaluation.judge import Judge, Shipped, judge_of
 from jr_onnx.robustness.evaluation.workers import sample_seeds
 
 if TYPE_CHECKING:
-    from jr_onnx.robustness.differentiable.model import DifferentiableModel
+    from jr_onnx.robustness.gradients.gradients import Gradients
 
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -142,7 +140,7 @@ def attack_part(campaign: Campaign, part: Part) -> Arrays:
         found none. kept_index int64 [k], kept float32 [k, ...]: what fooled at the smallest eps, of samples below
         `KEPT`; labels int64 [n].
     """
-    with _one_thread(campaign):
+    with _alone:
         return _Shard(campaign, part).attacked()
 
 
@@ -265,7 +263,7 @@ def _column(values: npt.NDArray[np.bool_], rank: int) -> npt.NDArray[np.bool_]:
 
 def _target(judge: Judge, dataset: Dataset, gradient: bool) -> Target:
     return Target(
-        differentiable=differentiable(judge.shipped) if gradient else None,
+        gradients=gradients(judge.shipped, dataset.images.shape[1:]) if gradient else None,
         session_run=lambda pixels: judge.scores(pixels, dataset),
         mean=tuple(map(float, dataset.mean)),
         std=tuple(map(float, dataset.std)),
@@ -274,48 +272,17 @@ def _target(judge: Judge, dataset: Dataset, gradient: bool) -> Target:
 
 
 @lru_cache(maxsize=4)
-def differentiable(shipped: Shipped) -> DifferentiableModel:
-    """The differentiable copy of a model, kept for the shards to come.
+def gradients(shipped: Shipped, shape: tuple[int, ...]) -> Gradients:
+    """The gradients of a model, kept for the shards to come.
 
     Raises:
-        RuntimeMissingError: torch is not installed.
-        UnsupportedOperatorError: the model has an operator that the copy lacks.
+        RuntimeMissingError: onnx-ad is not installed.
+        NoGradientError: the model has an operator without a gradient.
     """
-    from jr_onnx.robustness.differentiable.model import DifferentiableModel
+    from jr_onnx.robustness.gradients.gradients import Gradients
 
-    return DifferentiableModel.from_onnx(shipped.model)
-
-
-def import_torch() -> Any:
-    """torch, for the attacks that need gradients.
-
-    Raises:
-        RuntimeMissingError: it is not installed.
-    """
-    try:
-        import torch
-    except ImportError as error:
-        raise RuntimeMissingError(
-            "torch is not installed, and gradients need it; pip install torch, or choose `attacks=['square']`"
-        ) from error
-    return torch
+    return Gradients(shipped.model, shape)
 
 
+#: One part at a time in a process, for an executor may have several threads.
 _alone = threading.Lock()
-
-
-@contextlib.contextmanager
-def _one_thread(campaign: Campaign) -> Iterator[None]:
-    """Torch in one thread, so that sums come out in the same order everywhere; and one part at a time in a process,
-    for an executor may have several threads."""
-    with _alone:
-        if not campaign.needs_gradients:
-            yield
-            return
-        torch = import_torch()
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)

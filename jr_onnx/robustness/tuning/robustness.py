@@ -19,9 +19,6 @@ from jr_onnx.robustness.dataset import Dataset
 from jr_onnx.robustness.evaluation.campaign import run_campaign
 from jr_onnx.robustness.evaluation.report import EvaluationReport
 
-#: The packages behind the extra [attack]: as they are imported -> as they are installed.
-_PACKAGES = {"torch": "torch", "art": "adversarial-robustness-toolbox"}
-
 
 @dataclass(frozen=True)
 class AttackSettings:
@@ -55,11 +52,10 @@ def check_attack_extra() -> None:
     Raises:
         RuntimeMissingError: a package is missing.
     """
-    missing = [package for name, package in _PACKAGES.items() if importlib.util.find_spec(name) is None]
-    if missing:
+    if importlib.util.find_spec("onnx_ad") is None:
         raise RuntimeMissingError(
-            f"choosing by attacks needs {' and '.join(missing)}: pip install {' '.join(missing)}, or choose by clean "
-            "accuracy alone (`objective='clean'`)"
+            "choosing by attacks needs onnx-ad: pip install onnx-ad, or choose by clean accuracy alone "
+            "(`objective='clean'`)"
         )
 
 

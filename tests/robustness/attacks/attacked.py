@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from functools import cache
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
-import torch
 from support import MODELS, Array, make_model, node, value
 
 from jr_onnx import convert
 from jr_onnx.robustness.attacks.search import normalisation
 from jr_onnx.robustness.attacks.target import Target
-from jr_onnx.robustness.differentiable.model import DifferentiableModel
+from jr_onnx.robustness.gradients.gradients import Gradients
 
 _DATA = np.load(MODELS / "digits_test.npz")
 IMAGES, LABELS = _DATA["x"], _DATA["y"]
@@ -24,7 +22,7 @@ IMAGES, LABELS = _DATA["x"], _DATA["y"]
 def target_of(
     model: onnx.ModelProto, mean: tuple[float, ...] = (0.0,), std: tuple[float, ...] = (1.0,), **options: Any
 ) -> Target:
-    """A target whose file is the model; its copy computes in double precision, so that no rounding flips a sign."""
+    """A target whose file is the model."""
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     (given,) = session.get_inputs()
 
@@ -32,8 +30,8 @@ def target_of(
         centre, spread = normalisation(target, images.ndim)
         return session.run(None, {given.name: ((images - centre) / spread).astype(np.float32)})[0]
 
-    copy = DifferentiableModel.from_onnx(model, dtype=torch.float64)
-    target = Target(copy, run, mean, std, **options)
+    shape = [size.dim_value for size in model.graph.input[0].type.tensor_type.shape.dim[1:]]
+    target = Target(Gradients(model, shape), run, mean, std, **options)
     return target
 
 
@@ -117,6 +115,5 @@ def head_model(kind: str, scale: float = 40.0, jump: float = 0.0) -> onnx.ModelP
 
 
 def with_head(kind: str, scale: float = 40.0, jump: float = 0.0) -> Target:
-    """That model as a target; the copy computes in single precision, as `evaluate` has it."""
-    model = head_model(kind, scale, jump)
-    return dataclasses.replace(target_of(model), differentiable=DifferentiableModel.from_onnx(model))
+    """That model as a target."""
+    return target_of(head_model(kind, scale, jump))

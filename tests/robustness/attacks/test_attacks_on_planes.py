@@ -7,9 +7,6 @@ import itertools
 import numpy as np
 import onnx
 import pytest
-
-pytest.importorskip("torch", reason="torch is not installed: attacks that follow gradients need it")
-
 from attacked import linear, right, target_of
 from support import Array, make_model, node, value
 
@@ -98,8 +95,6 @@ def test_mean_and_deviation_are_the_tools_business(name: str) -> None:
 @pytest.mark.parametrize("name", ["pgd", "bpda", "apgd", "ifgsm"])
 def test_two_classes_that_are_far_apart_have_a_gradient(name: str) -> None:
     """apgd has cross-entropy alone with two classes; here it is exactly 0, with a gradient of 0."""
-    if name == "apgd":
-        pytest.importorskip("art", reason="adversarial-robustness-toolbox is not installed: apgd needs it")
     sure = linear(WEIGHTS[:2] * 1e4, BIAS[:2] * 1e4, low=-1e3, high=1e3)
     logits = np.asarray(sure.session_run(IMAGES)).astype(np.float64)
     labels = logits.argmax(1)

@@ -31,9 +31,6 @@ from jr_onnx.robustness.evaluation.part import Campaign, Part, attack_part
 from jr_onnx.robustness.evaluation.report import EvaluationReport
 from jr_onnx.robustness.evaluation.workers import sample_seeds, shards
 
-pytest.importorskip("torch", reason="the attacks that follow gradients need torch")
-pytest.importorskip("art", reason="the attacks need adversarial-robustness-toolbox")
-
 ATTACKS = ("pgd", "bpda", "smooth-0.25", "transfer", "square", "deepfool-l2")
 EPS = (0.05, 0.1)
 
@@ -139,7 +136,7 @@ def test_every_success_is_one_for_onnxruntime_on_the_shipped_file_and_within_eps
 
 
 def test_the_digits_come_out_as_they_did(alone: EvaluationReport) -> None:
-    """Fixed seeds, fixed figures; torch's sums differ in the last bits between processors, which may turn a sample."""
+    """Fixed seeds, fixed figures; sums differ in the last bits between processors, which may turn a sample."""
     reference, hardened = alone.models.values()
     assert (reference.clean_accuracy, hardened.clean_accuracy) == EXPECTED_CLEAN
     for model, (true, worst) in zip((reference, hardened), EXPECTED, strict=True):

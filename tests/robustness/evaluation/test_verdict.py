@@ -16,14 +16,10 @@ from jr_onnx.robustness.evaluation.evaluate import evaluate
 from jr_onnx.robustness.evaluation.report import AttackRow, EvaluationReport, ModelResult
 from jr_onnx.robustness.evaluation.verdict import LEVEL, judge
 
-torch_missing = "the attacks that follow gradients need torch and adversarial-robustness-toolbox"
-
 
 def evaluated(
     hardened: onnx.ModelProto | Path, *attacks: str, eps: float = 0.1, samples: int = 128
 ) -> EvaluationReport:
-    pytest.importorskip("torch", reason=torch_missing)
-    pytest.importorskip("art", reason=torch_missing)
     return evaluate(hardened, DIGITS, digits(samples), eps=[eps], attacks=attacks, effort=QUICK)
 
 
@@ -130,7 +126,6 @@ def test_a_network_that_masks_nothing_is_not_accused_of_what_mere_effort_finds()
 
 
 def test_plain_relu_against_itself_masks_nothing() -> None:
-    pytest.importorskip("torch", reason=torch_missing)
     report = evaluate(DIGITS, DIGITS, digits(128), eps=[0.15], attacks=DEFAULT_ATTACKS, effort=QUICK)
     verdict = report.verdicts["hardened"]
     assert verdict.words == "NO GAIN"

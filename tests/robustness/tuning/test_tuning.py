@@ -26,9 +26,8 @@ SETTINGS = AttackSettings(eps=0.1, steps=5, samples=64)
 
 
 def attacks() -> AttackSettings:
-    """For tests that attack; they need the packages of the extra."""
-    for package in ("torch", "art"):
-        pytest.importorskip(package, reason=f"attacks need {package}, from the extra [attack]")
+    """For tests that attack; they need the package of the extra."""
+    pytest.importorskip("onnx_ad", reason="attacks need onnx-ad, from the extra [attack]")
     return SETTINGS
 
 
@@ -121,11 +120,11 @@ def test_the_budget_is_met_exactly() -> None:
         assert report.candidates[1].within_budget is inside
 
 
-def test_choosing_by_clean_accuracy_imports_no_torch() -> None:
+def test_choosing_by_clean_accuracy_imports_no_package_that_it_does_not_need() -> None:
     code = (
         "import sys, jr_onnx\n"
         f"jr_onnx.tune({str(DIGITS)!r}, {str(TEST)!r}, objective='clean')\n"
-        "print([name for name in ('torch', 'art', 'matplotlib', 'PIL', 'dask') if name in sys.modules])"
+        "print([name for name in ('torch', 'onnx_ad', 'matplotlib', 'PIL', 'dask') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
@@ -135,7 +134,7 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     code = (
         "import sys, jr_onnx, jr_onnx.robustness.dataset, jr_onnx.cli.tune\nprint([n for n in sys.modules if n in %r])"
     )
-    heavy = ("torch", "art", "onnxruntime", "matplotlib", "PIL", "dask", "rich")
+    heavy = ("torch", "onnx_ad", "onnxruntime", "matplotlib", "PIL", "dask", "rich")
     done = subprocess.run([sys.executable, "-c", code % (heavy,)], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
@@ -180,10 +179,7 @@ def test_data_that_were_loaded_for_another_model_are_refused() -> None:
 
 def test_without_the_extra_the_error_names_both_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    said = (
-        "needs torch and adversarial-robustness-toolbox: pip install torch adversarial-robustness-toolbox, or .*clean"
-    )
-    with pytest.raises(RuntimeMissingError, match=said):
+    with pytest.raises(RuntimeMissingError, match=r"needs onnx-ad: pip install onnx-ad, or .*clean"):
         tune(DIGITS, TEST)
 
 

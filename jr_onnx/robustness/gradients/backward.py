@@ -7,8 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from jr_onnx.conversion.graph.names import PREFIX
+
 #: None for the file's own jumps, a number for all sites, or path -> jump with the file's own elsewhere.
 Jumps: TypeAlias = Mapping[str, float] | float | None
+
+#: Inputs of every gradient model that say what the backward is: whether it is smooth, and a share of the jump. That is
+#: the width of the smooth step, or where the hard one is: at the jump (1, true), or at zero (0, that of Relu).
+SMOOTH, SHARE = f"{PREFIX}smooth", f"{PREFIX}share"
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,11 @@ class Backward:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and self.temperature > 0):
             raise ValueError(f"temperature {self.temperature} must be a finite number > 0")
+
+    @property
+    def share(self) -> float:
+        """What `SHARE` is."""
+        return {"true": 1.0, "relu": 0.0, "smooth": self.temperature}[self.kind]
 
 
 TRUE = Backward("true")

@@ -1,0 +1,1 @@
+"""Gradients of a classifier: an ONNX model again, which onnxruntime runs."""

@@ -1,0 +1,91 @@
+"""QuantizeLinear and DequantizeLinear as arithmetic in floating point, so that a gradient can pass."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+
+from jr_onnx.conversion.graph.names import PREFIX
+from jr_onnx.robustness.gradients.errors import NoGradientError
+from jr_onnx.robustness.gradients.fragments import fragment
+
+#: Added and taken away again, it leaves the nearest integer of a float32 below 2^22, the even one of two (what is
+#: larger is cut off afterwards). To onnx-ad that is a sum, whose gradient goes straight through (Bengio et al., arXiv
+#: 1308.3432). Round would have none.
+_LIFT = 1.5 * 2**23
+
+_TEXTS = {
+    "QuantizeLinear": """
+        exact = Div (X, SCALE)
+        lifted = Add (exact, LIFT)
+        rounded = Sub (lifted, LIFT)
+        shifted = Add (rounded, ZERO)
+        Y = Clip (shifted, LOW, HIGH)
+    """,
+    "DequantizeLinear": """
+        wide = Cast <to = 1> (X)
+        centred = Sub (wide, ZERO)
+        Y = Mul (centred, SCALE)
+    """,
+}
+
+
+def write_quantization(graph: onnx.GraphProto) -> bool:
+    """Put arithmetic in place of both operators; True where there were any.
+
+    Args:
+        graph: with the types and shapes of its values; those of what is quantized are wrong afterwards.
+
+    Raises:
+        NoGradientError: a node is quantized in blocks, or not to integers of 8 or 16 bits.
+    """
+    types = {
+        value.name: (value.type.tensor_type.elem_type, len(value.type.tensor_type.shape.dim))
+        for value in (*graph.input, *graph.value_info, *graph.output)
+    }
+    types.update({tensor.name: (tensor.data_type, len(tensor.dims)) for tensor in graph.initializer})
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        nodes.extend(_arithmetic(graph, node, types) if node.op_type in _TEXTS else [node])
+    found = len(nodes) != len(graph.node)
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    graph.ClearField("node")
+    graph.node.extend(copies)
+    return found
+
+
+def _arithmetic(
+    graph: onnx.GraphProto, node: onnx.NodeProto, types: dict[str, tuple[int, int]]
+) -> list[onnx.NodeProto]:
+    given = {entry.name: onnx.helper.get_attribute_value(entry) for entry in node.attribute}
+    x, scale, zero = (*node.input, "")[:3]
+    quantizes = node.op_type == "QuantizeLinear"
+    element_type = types[zero][0] if zero else given.get("output_dtype", 0) or onnx.TensorProto.UINT8
+    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(element_type))
+    if given.get("block_size") or (quantizes and dtype.name not in ("int8", "uint8", "int16", "uint16")):
+        raise NoGradientError(f"{node.op_type} in blocks, or of {dtype}")
+    prefix = f"{PREFIX}quantized.{node.output[0]}/"
+
+    def constant(name: str, values: object, element_type: type) -> str:
+        graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(values, element_type), prefix + name))
+        return prefix + name
+
+    outside = {"X": x, "Y": node.output[0], "SCALE": scale}
+    before: list[onnx.NodeProto] = []
+    if zero:
+        outside["ZERO"] = f"{prefix}zero"
+        before.append(onnx.helper.make_node("Cast", [zero], [outside["ZERO"]], to=onnx.TensorProto.FLOAT))
+    else:
+        outside["ZERO"] = constant("zero", 0, np.float32)
+    rank = types[x][1]
+    trailing = rank - given.get("axis", 1) % max(rank, 1) - 1
+    if types[scale][1] == 1 and trailing > 0:  # one for each index of an axis
+        axes = constant("axes", range(1, trailing + 1), np.int64)
+        for name in ("SCALE", "ZERO") if zero else ("SCALE",):
+            before.append(onnx.helper.make_node("Unsqueeze", [outside[name], axes], [f"{prefix}{name}"]))
+            outside[name] = f"{prefix}{name}"
+    if quantizes:
+        limits = np.iinfo(dtype)
+        numbers = {"LOW": limits.min, "HIGH": limits.max, "LIFT": _LIFT}
+        outside |= {name: constant(name, number, np.float32) for name, number in numbers.items()}
+    return [*before, *fragment(_TEXTS[node.op_type], outside, prefix)]

@@ -1,0 +1,108 @@
+"""How gradients pass through JumpReLU and Relu: rules for onnx-ad, which has those of the other operators."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx
+from onnx_ad.rules import REVERSE
+
+from jr_onnx.conversion.graph.names import OP_TYPE
+from jr_onnx.robustness.gradients.backward import SHARE, SMOOTH
+from jr_onnx.robustness.gradients.fragments import fragment
+
+#: The derivative: of X * sigmoid((X - JUMP) / width), or of a step.
+_SLOPE = """
+    SLOPE = If (SMOOTH) <
+        then_branch = smooth () => (float smooth_slope) {
+            one = Constant <value_float = 1.0> ()
+            zero = Constant <value_float = 0.0> ()
+            width = Mul (JUMP, SHARE)
+            distance = Sub (X, JUMP)
+            steps = Div (distance, width)
+            gate = Sigmoid (steps)
+            closed = Sub (one, gate)
+            bend = Mul (gate, closed)
+            at = Div (X, width)
+            rise = Mul (at, bend)
+            smooth_step = Add (gate, rise)
+            wide = Greater (width, zero)
+            true_above = Greater (X, JUMP)
+            true_step = Cast <to = 1> (true_above)
+            smooth_slope = Where (wide, smooth_step, true_step)
+        },
+        else_branch = hard () => (float hard_slope) {
+            least = Mul (JUMP, SHARE)
+            above = Greater (X, least)
+            hard_slope = Cast <to = 1> (above)
+        }
+    >
+"""
+
+
+def register() -> None:
+    """Make the rules known to onnx-ad."""
+    REVERSE.update({OP_TYPE: _jump_relu, "Relu": _relu})
+    for op_type in ("Conv", "AveragePool", "LpPool"):
+        if not isinstance(REVERSE[op_type], _ExactPads):
+            REVERSE[op_type] = _ExactPads(REVERSE[op_type])
+
+
+def _jump_relu(ctx: Any, node: onnx.NodeProto, grads: list[str]) -> list[str | None]:
+    """See `Backward`."""
+    slope = ctx.b.name(f"slope of {node.output[0]}")
+    outside = {"SMOOTH": SMOOTH, "SHARE": SHARE, "X": node.input[0], "JUMP": node.input[1], "SLOPE": slope}
+    ctx.b.nodes.extend(fragment(_SLOPE, outside, f"{slope}/"))
+    return [ctx.b.op("Mul", [grads[0], ctx.lift(slope)]), None]
+
+
+def _relu(ctx: Any, node: onnx.NodeProto, grads: list[str]) -> list[str]:
+    """By the output, so that onnxruntime may still fuse the Relu into the Conv before it."""
+    zero = ctx.constant(0.0, onnx.TensorProto.FLOAT)
+    above = ctx.lift(ctx.b.op("Greater", [node.output[0], zero]))
+    return [ctx.b.op("Mul", [grads[0], ctx.b.op("Cast", [above], to=1)])]
+
+
+class _ExactPads:
+    """A rule of onnx-ad with the ConvTranspose that it writes given the pads of the window that it undoes.
+
+    It is written with `output_shape`, for which ONNX divides the padding evenly, whatever `pads` says: wrong where
+    there is more on one side (tried with onnx-ad 0.3.0).
+    """
+
+    def __init__(self, rule: Any) -> None:
+        self._rule = rule
+
+    def __call__(self, ctx: Any, node: onnx.NodeProto, grads: list[str]) -> Any:
+        before = len(ctx.b.nodes)
+        found = self._rule(ctx, node, grads)
+        for made in ctx.b.nodes[before:]:
+            if made.op_type == "ConvTranspose":
+                self._write_pads(ctx, node, made)
+        return found
+
+    @staticmethod
+    def _write_pads(ctx: Any, node: onnx.NodeProto, made: onnx.NodeProto) -> None:
+        given = {entry.name: onnx.helper.get_attribute_value(entry) for entry in made.attribute}
+        shape = given.pop("output_shape")
+        kernel = (
+            ctx.shapes.static(made.input[1])[2:]
+            if node.op_type == "Conv"
+            else next(list(entry.ints) for entry in node.attribute if entry.name == "kernel_shape")
+        )
+        outputs, rank = ctx.shapes.static(node.output[0])[2:], len(shape)
+        given["output_padding"] = [
+            size + before + after - ((output - 1) * stride + (length - 1) * dilation + 1)
+            for size, before, after, output, stride, length, dilation in zip(
+                shape,
+                given["pads"][:rank],
+                given["pads"][rank:],
+                outputs,
+                given["strides"],
+                kernel,
+                given["dilations"],
+                strict=True,
+            )
+        ]  # what the last window does not reach
+        made.ClearField("attribute")
+        made.attribute.extend(onnx.helper.make_attribute(name, value) for name, value in given.items())
