@@ -90,6 +90,11 @@ def check(
     Raises:
         ModelError: a model cannot be read.
         OptionError: the options make no sense for these models.
+
+    Example:
+        >>> _ = jr_onnx.convert("models/digits.onnx", jump=0.5, output="hard.onnx")
+        >>> jr_onnx.check("models/digits.onnx", "hard.onnx").findings
+        ()
     """
     if jump is not None and policy is not None:
         raise OptionError("give `jump` or `policy`, not both")
@@ -195,7 +200,7 @@ class _Check:
         self._results.findings += others
         self._results.findings += compare_inline(expected.buffer, self._hardened, same=not others)
         self._results.checked += [
-            f"plan: {count(len(expected.plan.sites), 'site')}",
+            f"plan: {count(expected.planned, 'site')}",
             "nodes, edges, names, order, constants, interface, declared types, metadata, functions, imports",
         ]
         if self._compare_external(original, is_sound=external_is_sound):

@@ -102,8 +102,17 @@ class DiffReport:
 def diff(before: str | Path | onnx.ModelProto, after: str | Path | onnx.ModelProto) -> DiffReport:
     """The structural difference of two models; weights are not read.
 
+    Args:
+        before: the first model, such as the original.
+        after: the second model, such as the hardened one.
+
     Raises:
         ModelError: a model cannot be read, or is not a sound graph.
+
+    Example:
+        >>> _ = jr_onnx.convert("models/digits.onnx", jump=0.5, output="hard.onnx")
+        >>> [site.jump_after for site in jr_onnx.diff("models/digits.onnx", "hard.onnx").sites]
+        ['0.5', '0.5', '0.5', '0.5']
     """
     with contextlib.ExitStack() as stack:
         given = as_model("before", before), as_model("after", after)

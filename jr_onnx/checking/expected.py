@@ -27,7 +27,7 @@ from jr_onnx.conversion.metadata import (
     origin_digest,
 )
 from jr_onnx.conversion.options import Options, provenance
-from jr_onnx.conversion.plan import Plan, make_plan
+from jr_onnx.conversion.plan import make_plan
 from jr_onnx.conversion.policy import Jump, JumpReluPolicy, PolicyRule, as_jump, matches
 from jr_onnx.conversion.sites.matchers import SiteKind
 from jr_onnx.conversion.sites.survey import Site
@@ -85,7 +85,7 @@ class Expected:
     """What the hardened model should be.
 
     Attributes:
-        plan: for ORIGINAL.
+        planned: how many sites the plan for ORIGINAL has.
         buffer: the file that `convert` would write.
         side: the skeleton of that file, surveyed.
         left_by_record: the sites that only a filter recorded in the hardened file leaves alone.
@@ -93,7 +93,7 @@ class Expected:
         nothing_of: how many sites ORIGINAL has that could be converted, if the plan converts none of them.
     """
 
-    plan: Plan = field(repr=False)
+    planned: int
     buffer: Spliced = field(repr=False)
     side: Side
     left_by_record: tuple[str, ...]
@@ -122,12 +122,7 @@ def read_hardened(source: Source) -> Hardened:
 
 
 def make_expected(original: Source, hardened: Hardened, asked: Asked) -> Expected:
-    """Plan and lower ORIGINAL again.
-
-    Args:
-        original: opened.
-        hardened: surveyed.
-        asked: what to check for, in place of what the hardened file records.
+    """Plan and lower ORIGINAL again, with what is asked for in place of what the hardened file records.
 
     Raises:
         JrOnnxError: the plan cannot be carried out on this model.
@@ -147,7 +142,7 @@ def make_expected(original: Source, hardened: Hardened, asked: Asked) -> Expecte
     found = read_side(model).sites.values() if options.include or options.exclude or not plan.sites else ()
     sites = [site for site in found if options.clip or site.kind is not SiteKind.CLIP]
     return Expected(
-        plan,
+        len(plan.sites),
         buffer,
         read_side(skeleton),
         left_by_record=tuple(site.path for site in sites if _is_left_by_record(site, options, asked)),

@@ -33,6 +33,10 @@ def find_sites(model: str | Path | onnx.ModelProto) -> Sequence[Site]:
 
     Raises:
         ModelError: the input cannot be read, or is not an ONNX model.
+
+    Example:
+        >>> len(jr_onnx.find_sites("models/digits.onnx"))
+        4
     """
     with open_model(as_model("model", model)) as source:
         return _survey(source).sites
@@ -43,6 +47,10 @@ def inspect(model: str | Path | onnx.ModelProto) -> InspectionReport:
 
     Raises:
         ModelError: the input cannot be read, or is not an ONNX model.
+
+    Example:
+        >>> [(node.op_type, node.converted) for node in jr_onnx.inspect("models/digits.onnx").nodes][:2]
+        [('Relu', True), ('Relu', True)]
     """
     with open_model(as_model("model", model)) as source:
         return _report(source)

@@ -173,9 +173,6 @@ def why_random(model: onnx.ModelProto) -> str:
     """Why the outputs of a model are random, with the node that draws; empty if nothing draws.
 
     A Dropout draws where its training mode is true or not known, as one that is an input of the model.
-
-    Args:
-        model: or its skeleton.
     """
     for scope in all_scopes(model):
         for index, node in enumerate(scope.nodes):

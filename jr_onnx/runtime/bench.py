@@ -79,6 +79,12 @@ def bench(
     Raises:
         OptionError: an option makes no sense.
         ModelError: a model does not run.
+
+    Example:
+        >>> _ = jr_onnx.convert("models/digits.onnx", jump=0.5, output="hard.onnx")
+        >>> report = jr_onnx.bench(["models/digits.onnx", "hard.onnx"], rounds=2)
+        >>> [pathlib.Path(one.file).name for one in report.timings]
+        ['digits.onnx', 'hard.onnx']
     """
     paths = [as_path("models", model) for model in as_list("models", models)]
     batches = [as_integer("batches", batch) for batch in as_list("batches", batches)]

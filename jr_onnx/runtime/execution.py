@@ -18,6 +18,8 @@ from jr_onnx.text import one_line
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+
 DISABLED, BASIC, EXTENDED, LAYOUT, ALL = (
     "ORT_DISABLE_ALL",
     "ORT_ENABLE_BASIC",
@@ -28,7 +30,7 @@ DISABLED, BASIC, EXTENDED, LAYOUT, ALL = (
 
 
 #: The execution providers that run node by node; that of Azure, which many builds list, takes no node of ONNX's.
-_NODE_BY_NODE = frozenset({"CPUExecutionProvider", "CUDAExecutionProvider", "AzureExecutionProvider"})
+_NODE_BY_NODE = frozenset({CPU, CUDA, "AzureExecutionProvider"})
 
 
 class CannotRunError(Exception):

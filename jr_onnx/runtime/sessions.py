@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import onnxruntime
 
 
-CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+CPU, CUDA = execution.CPU, execution.CUDA
 
 #: An execution provider as onnxruntime takes it: its name, or its name and its options.
 Provider: TypeAlias = str | tuple[str, Mapping[str, Any]]
@@ -56,6 +56,12 @@ def session(
         ModelError: there is no such file, the model was optimised for another machine, or is none that can be
             optimised. For a model that it does not load, onnxruntime raises its own exceptions.
         OptionError: other providers than the CPU, with `optimize` or for a model that was optimised for the CPU.
+
+    Example:
+        >>> _ = jr_onnx.convert("models/digits.onnx", jump=0.5, output="hard.onnx")
+        >>> session = jr_onnx.session("hard.onnx")
+        >>> session.run(None, {"image": np.zeros((2, 1, 8, 8), np.float32)})[0].shape
+        (2, 10)
     """
     ort = execution.onnxruntime()
     path = as_path("path", path)

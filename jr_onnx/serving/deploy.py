@@ -140,6 +140,11 @@ def deploy(
         OptionError: an option makes no sense, for the server or for this model.
         OutputError: the folder cannot be written.
         RuntimeMissingError: this installation has no kernel library, or there is no onnxruntime to check with.
+
+    Example:
+        >>> _ = jr_onnx.convert("models/digits.onnx", jump=0.5, output="hard.onnx")
+        >>> jr_onnx.deploy("hard.onnx", "mlserver", "served", library=False).start
+        'in this folder: mlserver start .'
     """
     path, folder = as_path("model", model), as_path("output", output)
     if server not in SERVERS:

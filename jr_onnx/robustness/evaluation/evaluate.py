@@ -75,8 +75,10 @@ def evaluate(
         WorkerError: worker processes die again and again, or the executor loses its workers.
 
     Example:
-        >>> report = jr_onnx.evaluate("hard.onnx", "model.onnx", "test.npz", eps=[4 / 255, 8 / 255], workers=8)
-        >>> print(report.verdicts["hardened"].headline)
+        >>> _ = jr_onnx.convert("models/digits.onnx", jump=0.5, output="hard.onnx")
+        >>> report = jr_onnx.evaluate("hard.onnx", "models/digits.onnx", "few.npz", eps=[0.1], attacks=["square"])
+        >>> sorted(report.models)
+        ['hardened', 'original']
     """
     hardened, reference = as_model("hardened", hardened), as_model("reference", reference)
     classifier = read_classifier(reference)

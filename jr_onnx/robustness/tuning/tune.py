@@ -91,9 +91,9 @@ def tune(
         OutputError, WorkerError: as `evaluate`.
 
     Example:
-        >>> report = jr_onnx.tune("model.onnx", "val.npz", max_drop=1, attacks=jr_onnx.AttackSettings(eps=4 / 255))
-        >>> if report.policy is not None:
-        ...     jr_onnx.convert("model.onnx", policy=report.policy, output="hard.onnx")
+        >>> report = jr_onnx.tune("models/digits.onnx", "models/digits_test.npz", objective="clean", grid=[0.1, 0.5])
+        >>> len(report.candidates)
+        3
     """
     started = time.perf_counter()
     model = as_model("model", model)

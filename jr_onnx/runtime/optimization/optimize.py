@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from jr_onnx.arguments import as_path
 from jr_onnx.conversion.convert import check_output
-from jr_onnx.conversion.edits import rewrite
+from jr_onnx.conversion.edits import ModelEdit, rewrite
 from jr_onnx.conversion.element_types import FLOAT, FLOAT16, type_name
 from jr_onnx.conversion.forms.table import JUMP_RELU
 from jr_onnx.conversion.forms.write import body_for_all, is_for_cuda
@@ -31,7 +31,7 @@ from jr_onnx.files.splice import Progress, write_pieces
 from jr_onnx.files.writing import data_places, new_locations, write_model
 from jr_onnx.runtime.agreement import compare
 from jr_onnx.runtime.arrays import inputs_of
-from jr_onnx.runtime.execution import BASIC, Arrays, Way, library_problem
+from jr_onnx.runtime.execution import BASIC, CPU, Arrays, Way, library_problem
 from jr_onnx.runtime.optimization.jump_back import Place, add_jump_relus, fuse_adds, places
 from jr_onnx.runtime.optimization.machine import made_for, this_machine
 from jr_onnx.runtime.optimization.relu_form import (
@@ -43,7 +43,6 @@ from jr_onnx.runtime.optimization.relu_form import (
     recoverable,
     ways_to_sites,
 )
-from jr_onnx.runtime.sessions import CPU
 
 Level = Literal["basic", "extended", "all"]
 Provider = Literal["cpu", "cuda"]
@@ -120,6 +119,11 @@ def optimize(
         OptionError: the provider is none of these, a level or data were given for CUDA, or the data are not what the
             model takes.
         OutputError: the output cannot be written.
+
+    Example:
+        >>> _ = jr_onnx.convert("models/digits.onnx", jump=0.5, output="hard.onnx")
+        >>> jr_onnx.optimize("hard.onnx", output="fast.onnx").sites
+        4
     """
     path = as_path("model", model)
     beside = path.with_name(path.name.removesuffix(".onnx") + ENDING)
@@ -163,9 +167,7 @@ def _for_cuda(source: Source, path: Path, goal: Path, force: bool, progress: Pro
     if not fused and not left:
         raise _nothing(source)
     edit.metadata = hardened_metadata(source.skeleton)
-    data = data_places(data_files(source.skeleton, path), goal, force)
-    pieces = rewrite(source, edit, new_locations(source, data))
-    write_model(source, pieces, goal, data, force=force, progress=progress)
+    _save(source, path, edit, goal, force, progress)
     return OptimizationReport(path, goal, "cuda", "all", fused + len(left), 0, 0, 0, fused, left, "it is for CUDA", 0.0)
 
 
@@ -276,10 +278,15 @@ def _write(
         with open_unnamed(tried) as made:
             edit.metadata[OPTIMIZED_SITES] = str(len(jump_relus(read_side(made.skeleton))))
         unverified = verify(hardened, path, tried, inputs)
-        data = data_places(data_files(laid_out.skeleton, graph.path), goal, force)
-        pieces = rewrite(laid_out, edit, new_locations(laid_out, data))
-        write_model(laid_out, pieces, goal, data, force=force, progress=progress)
+        _save(laid_out, graph.path, edit, goal, force, progress)
     return unverified
+
+
+def _save(source: Source, path: Path, edit: ModelEdit, goal: Path, force: bool, progress: Progress) -> None:
+    """Write an edited model, with its external data."""
+    data = data_places(data_files(source.skeleton, path), goal, force)
+    pieces = rewrite(source, edit, new_locations(source, data))
+    write_model(source, pieces, goal, data, force=force, progress=progress)
 
 
 # --- An optimised model beside the hardened one that it was made from, run before it gets its name --------------------
@@ -296,10 +303,6 @@ def verify(hardened: Source, path: Path, optimised: Path, data: Arrays) -> str:
     """Compare all outputs; why that could not be done, or an empty string.
 
     The hardened model runs by its function, the optimised one by the kernels: a fault of theirs is one of both else.
-
-    Args:
-        path: of the hardened model.
-        data: real inputs by name; others are made up.
 
     Raises:
         OptionError: `data` are not what the model takes.

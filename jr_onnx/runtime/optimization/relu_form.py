@@ -23,8 +23,16 @@ from jr_onnx.errors import ModelError
 from jr_onnx.files.external import data_files
 from jr_onnx.files.source import Source
 from jr_onnx.files.splice import join
-from jr_onnx.runtime.execution import ALL, BASIC, EXTENDED, CannotRunError, library_problem, session_options, start
-from jr_onnx.runtime.sessions import CPU
+from jr_onnx.runtime.execution import (
+    ALL,
+    BASIC,
+    CPU,
+    EXTENDED,
+    CannotRunError,
+    library_problem,
+    session_options,
+    start,
+)
 
 #: What the name of a recovered node begins with; its number follows.
 TAG = f"{PREFIX}site."
