@@ -1,16 +1,12 @@
-"""What the gradient of JumpReLU is taken to be. Importing this needs no torch."""
+"""What the gradient of JumpReLU is taken to be."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from jr_onnx.conversion.graph.names import PREFIX
-
-#: None for the file's own jumps, a number for all sites, or path -> jump with the file's own elsewhere.
-Jumps: TypeAlias = Mapping[str, float] | float | None
 
 #: Inputs of every gradient model that say what the backward is: whether it is smooth, and a share of the jump. That is
 #: the width of the smooth step, or where the hard one is: at the jump (1, true), or at zero (0, that of Relu).

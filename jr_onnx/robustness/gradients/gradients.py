@@ -136,7 +136,7 @@ class Gradients:
             weights: [N, classes, sums].
             rivals: [N, classes]; with it the weights have added to them the softmax over these classes, which makes the
                 sum the gradient of a loss: of the cross-entropy, or sharper.
-            sharpness: [N], what the scores are multiplied by in that softmax; infinite for the largest alone, 0 for one
+            sharpness: [N], what the scores are multiplied by in that softmax; 1e30 for the largest alone, 0 for one
                 that suits the scores: 1, or less where they lie more than 64 apart.
             backward: what the gradient of JumpReLU is taken to be.
 
@@ -208,7 +208,7 @@ def gradient_model(model: onnx.ModelProto, shape: Sequence[int]) -> onnx.ModelPr
     graph.output[0].name = _LOGITS
     try:
         made = onnx_ad.reverse(prepared, prefix=PREFIX, layout="onnx")
-    except onnx_ad.UnsupportedOperator as error:
+    except Exception as error:  # what its rules do not expect of a model has no error of its own
         raise NoGradientError(one_line(error)) from error
     return _with_seed(made, graph.output[0].type.tensor_type.shape)
 
