@@ -115,7 +115,7 @@ def test_a_site_that_is_included_still_gets_the_jump_of_its_rule() -> None:
 
 @pytest.mark.parametrize("option", ["include", "exclude"])
 def test_a_pattern_that_matches_nothing_is_an_error_that_suggests_near_names(option: str) -> None:
-    wanted = rf"--{option} 'sten/Relu' matches no node \(did you mean 'stem/Relu'.*\?\); jr-onnx inspect lists them"
+    wanted = rf"`{option}` 'sten/Relu' matches no node \(did you mean 'stem/Relu'.*\?\); jr-onnx inspect lists them"
     with pytest.raises(OptionError, match=wanted):
         with_policy(0.5, **{option: ["sten/Relu"]})
 

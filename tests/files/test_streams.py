@@ -107,7 +107,7 @@ def test_a_model_is_no_stream(command: Sequence[str], name: str, models: Path, t
     with (tmp_path / "redirected").open("wb") as stdout:
         done = run(models, *command, name, stdout=stdout)
     assert done.returncode == 2
-    assert done.stderr.decode().endswith(f"{name}: is no regular file; choose another output with -o\n")
+    assert done.stderr.decode().endswith(f"{name}: is no regular file; choose another --output\n")
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
     assert (tmp_path / "redirected").read_bytes() == b""
 

@@ -19,7 +19,7 @@ def _run(*arguments: str) -> int:
     parser = argparse.ArgumentParser()
     info.add_parser(parser.add_subparsers())
     parsed = parser.parse_args(["info", *arguments])
-    code: int = parsed.run(parsed)
+    code: int = info.run(parsed)
     return code
 
 

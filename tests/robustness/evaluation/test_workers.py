@@ -288,4 +288,4 @@ def test_an_address_that_makes_no_sense_is_one_line_and_nothing_comes_after_it(a
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"`dask` {address}: no scheduler answers there")
+    assert line.startswith(f"--dask {address}: no scheduler answers there")
