@@ -16,6 +16,7 @@ from support import FLOAT, SHIPPED, TARGETS, make_model, value
 from support import node as new_node
 
 import jr_onnx
+from jr_onnx.conversion.sites.survey import WITH_CLIP_ONLY
 from jr_onnx.conversion.sites.surveyed import jump_relus, read_side
 
 pytest.importorskip("onnxruntime")
@@ -171,16 +172,21 @@ def test_two_conversions_of_any_sites_to_any_targets(data: st.DataObject) -> Non
 
     Otherwise it is not: sites that the second leaves out have the jump of the first, of which the file records
     nothing. Each of them is found, and nothing is wrong against the model that the second conversion was given.
+    A record names the Clips that stay bare; of one without a name it cannot, and no more is demanded then.
     """
     model = data.draw(models())
     first, second = data.draw(conversions(model, "k")), data.draw(conversions(model, "l"))
     once = hardened(model, **first)
     before = {site.output: site.path for site in jump_relus(read_side(once))}
-    taken = {site.path for site in jr_onnx.convert(once, **second, dry_run=True).sites}
+    again = jr_onnx.convert(once, **second, dry_run=True)
+    taken = {site.path for site in again.sites}
+    nameless = any(one.reason == WITH_CLIP_ONLY and "#" in one.path for one in again.left_alone)
     left = {output for output, path in before.items() if path not in taken}
     twice = hardened(once, **second)
     report = jr_onnx.check(once, twice, run=False)
     assert not report.findings, shown(report)
+    if nameless:
+        return
     report = jr_onnx.check(model, twice, run=False)
     paths = {site.output: site.path for site in jump_relus(read_side(twice))}
     unplanned = {finding.node for finding in report.findings if finding.rule == "JR102"}

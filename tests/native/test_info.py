@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 from pathlib import Path
@@ -10,17 +9,13 @@ from pathlib import Path
 import pytest
 
 from jr_onnx import runtime
-from jr_onnx.cli import info
+from jr_onnx.cli.main import main
 from jr_onnx.runtime import library as library_module
 from jr_onnx.runtime import selftest
 
 
 def _run(*arguments: str) -> int:
-    parser = argparse.ArgumentParser()
-    info.add_parser(parser.add_subparsers())
-    parsed = parser.parse_args(["info", *arguments])
-    code: int = info.run(parsed)
-    return code
+    return main(["info", *arguments])
 
 
 def test_info_shows_the_library_and_a_self_test_that_passes(library: Path, capsys: pytest.CaptureFixture[str]) -> None:
