@@ -113,8 +113,10 @@ def _in_executor(
 def _submitted(
     executor: Executor, work: Work[Shared, Part, Done], tasks: Mapping[Part, Shared]
 ) -> Iterator[tuple[Part, Done]]:
-    waiting: dict[Future[Done], Part] = {executor.submit(work, shared, part): part for part, shared in tasks.items()}
+    waiting: dict[Future[Done], Part] = {}
     try:
+        for part, shared in tasks.items():
+            waiting[executor.submit(work, shared, part)] = part
         for future in as_completed(list(waiting)):
             yield waiting.pop(future), future.result()
     finally:
@@ -145,7 +147,7 @@ def _in_processes(
 
 @contextlib.contextmanager
 def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    context = multiprocessing.get_context("spawn")  # torch and onnxruntime have threads, which do not survive a fork
+    context = multiprocessing.get_context("spawn")  # onnxruntime has threads, which do not survive a fork
     with _one_thread():
         pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_watch_parent)
         try:

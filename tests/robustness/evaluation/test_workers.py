@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +143,21 @@ def test_an_error_in_an_executor_arrives_as_itself_and_what_waits_is_dropped() -
     with ThreadPoolExecutor(1) as executor, pytest.raises(OptionError, match="part 0 is unfit"):
         list(run_parts(work, dict.fromkeys(range(1000)), executor=executor))
     assert len(done) < 1000
+
+
+def test_an_executor_that_refuses_a_part_has_none_left_waiting() -> None:
+    futures: list[Future[Any]] = []
+
+    class Full(Executor):
+        def submit(self, *_: Any, **__: Any) -> Future[Any]:
+            if len(futures) == 3:
+                raise RuntimeError("cannot schedule new futures after shutdown")
+            futures.append(Future())
+            return futures[-1]
+
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        list(run_parts(square, dict.fromkeys(PARTS, 1), executor=Full()))
+    assert [future.cancelled() for future in futures] == [True] * 3
 
 
 def test_an_executor_that_breaks_is_one_line_and_says_where_the_finished_parts_are() -> None:
