@@ -23,11 +23,15 @@ from jr_onnx.errors import ModelError
 from jr_onnx.files.source import open_file
 from jr_onnx.robustness.gradients.errors import NoGradientError
 from jr_onnx.robustness.gradients.head import without_softmax
+from jr_onnx.robustness.gradients.indexing import write_gathers
 from jr_onnx.robustness.gradients.quantize import write_quantization
 from jr_onnx.text import one_line
 
 #: The opset to which older models are brought: from it on, reductions take their axes as an input.
 OPSET = 18
+
+#: The operators with windows that onnx-ad differentiates with explicit pads alone.
+_WINDOWS = ("Conv", "MaxPool", "AveragePool", "LpPool")
 
 _FLOAT = onnx.TensorProto.FLOAT
 _OTHER_FLOATS = {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE}
@@ -86,12 +90,14 @@ def prepare(model: onnx.ModelProto, shape: Sequence[int]) -> onnx.ModelProto:
     graph.output.append(onnx.helper.make_tensor_value_info(logits, _FLOAT, None))
     _keep_needed(graph, logits)
     model = _with_shapes(model)
-    if len(model.graph.output[0].type.tensor_type.shape.dim) != 2:
+    scores = [size.dim_value for size in model.graph.output[0].type.tensor_type.shape.dim]
+    if len(scores) != 2 or scores[0] != shape[0] or not scores[1]:
         raise NoGradientError("onnx cannot infer that the scores are [N, classes]")
-    _write_pads(model.graph)
-    if write_quantization(model.graph):
-        model = _with_shapes(model)
-    return model
+    shapes = _shapes(model.graph)
+    _write_pads(model.graph, shapes)
+    write_gathers(model.graph, Wiring(next(all_scopes(model)), None), shapes)
+    write_quantization(model.graph)
+    return _with_shapes(model)
 
 
 def opset_of(model: onnx.ModelProto) -> int:
@@ -239,20 +245,30 @@ def _with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
     return onnx.shape_inference.infer_shapes(model, data_prop=True)
 
 
-def _write_pads(graph: onnx.GraphProto) -> None:
-    """`pads` in place of `auto_pad`, and of `ceil_mode` where a window that hangs over is summed."""
+def _shapes(graph: onnx.GraphProto) -> dict[str, list[int]]:
+    """Value -> its shape, with 0 for what onnx cannot infer."""
     shapes = {
         value.name: [size.dim_value for size in value.type.tensor_type.shape.dim]
         for value in (*graph.input, *graph.value_info, *graph.output)
     }
-    shapes.update({tensor.name: list(tensor.dims) for tensor in graph.initializer})
+    return shapes | {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+
+
+def _write_pads(graph: onnx.GraphProto, shapes: dict[str, list[int]]) -> None:
+    """`pads` in place of `auto_pad`, and of `ceil_mode` where a window that hangs over is summed.
+
+    Raises:
+        NoGradientError: they depend on a shape that onnx cannot infer, or padding counts where windows hang over.
+    """
     for node in graph.node:
         given = {entry.name: onnx.helper.get_attribute_value(entry) for entry in node.attribute}
         mode = given.pop("auto_pad", b"NOTSET").decode()
         ceil = node.op_type in ("AveragePool", "LpPool") and given.pop("ceil_mode", 0)
-        if (mode == "NOTSET" and not ceil) or node.op_type == "ConvTranspose":
+        if (mode == "NOTSET" and not ceil) or node.op_type not in _WINDOWS:
             continue
         sizes, outputs = (shapes.get(name, [])[2:] for name in (node.input[0], node.output[0]))
+        if not (sizes and outputs and all((*sizes, *outputs))):
+            raise NoGradientError(f"onnx cannot infer the shapes around {operator_name(node)} '{node.output[0]}'")
         kernel = given.get("kernel_shape") or shapes[node.input[1]][2:]
         rank = len(kernel)
         strides, dilations = given.get("strides", [1] * rank), given.get("dilations", [1] * rank)

@@ -30,14 +30,15 @@ _TEXTS = {
 }
 
 
-def write_quantization(graph: onnx.GraphProto) -> bool:
-    """Put arithmetic in place of both operators; True where there were any.
+def write_quantization(graph: onnx.GraphProto) -> None:
+    """Put arithmetic in place of both operators.
 
     Args:
         graph: with the types and shapes of its values; those of what is quantized are wrong afterwards.
 
     Raises:
-        NoGradientError: a node is quantized in blocks, or not to integers of 8 or 16 bits.
+        NoGradientError: a node is quantized in blocks, or not to integers of 8 or 16 bits, or computes with integers,
+            or onnx cannot infer what goes into it.
     """
     types = {
         value.name: (value.type.tensor_type.elem_type, len(value.type.tensor_type.shape.dim))
@@ -46,12 +47,12 @@ def write_quantization(graph: onnx.GraphProto) -> bool:
     types.update({tensor.name: (tensor.data_type, len(tensor.dims)) for tensor in graph.initializer})
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
+        if node.op_type.startswith("QLinear"):
+            raise NoGradientError(f"{node.op_type} has none; quantize with QuantizeLinear and DequantizeLinear (QDQ)")
         nodes.extend(_arithmetic(graph, node, types) if node.op_type in _TEXTS else [node])
-    found = len(nodes) != len(graph.node)
     copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     graph.ClearField("node")
     graph.node.extend(copies)
-    return found
 
 
 def _arithmetic(
@@ -59,6 +60,9 @@ def _arithmetic(
 ) -> list[onnx.NodeProto]:
     given = {entry.name: onnx.helper.get_attribute_value(entry) for entry in node.attribute}
     x, scale, zero = (*node.input, "")[:3]
+    for name in filter(None, (x, scale, zero)):
+        if name not in types:
+            raise NoGradientError(f"onnx cannot infer the type of '{name}', which goes into {node.op_type}")
     quantizes = node.op_type == "QuantizeLinear"
     element_type = types[zero][0] if zero else given.get("output_dtype", 0) or onnx.TensorProto.UINT8
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(element_type))

@@ -16,6 +16,8 @@ from support import EACH_TARGET, FLOAT, MODELS, TARGETS, Array, function, make_m
 
 pytest.importorskip("onnx_ad", reason="gradients need onnx-ad, from the extra [attack]")
 
+from gradient_of import assert_close, scores_and_slope
+
 from jr_onnx import JumpReluPolicy, ModelError, PolicyRule, convert, find_sites
 from jr_onnx.robustness.gradients.backward import RELU, TRUE, Backward, smooth
 from jr_onnx.robustness.gradients.errors import NoGradientError
@@ -31,19 +33,6 @@ def hardened(jump: float | None = None, **options: Any) -> onnx.ModelProto:
     model = convert(onnx.load(DIGITS), jump=jump, **options).model
     assert model is not None
     return model
-
-
-def scores_and_slope(model: Any, x: Array, backward: Backward = TRUE) -> tuple[Array, Array]:
-    """The scores, and the gradient of their sum with weights 0, 1, 2, ..."""
-    gradients = Gradients(model, x.shape[1:])
-    weights = np.tile(np.arange(gradients.classes, dtype=np.float32), (len(x), 1))
-    scores, (slope,) = gradients(x, weights[:, :, None], backward=backward)
-    return scores, slope
-
-
-def assert_close(found: Array, expected: Array, share: float = 1e-5) -> None:
-    """To a share of the largest."""
-    np.testing.assert_allclose(found, expected, rtol=0, atol=share * float(np.abs(expected).max()))
 
 
 def site(shape: list[int | str], jump: Array | float, **options: Any) -> onnx.ModelProto:
@@ -222,64 +211,6 @@ def test_a_softmax_over_planes_is_left_out() -> None:
 
 
 # --- operators --------------------------------------------------------------------------------------------------------
-
-
-def by_differences(model: onnx.ModelProto, x: Array, small: float = 1 / 16) -> Array:
-    """The gradient that `scores_and_slope` gives, by onnxruntime on the file."""
-    name, found = model.graph.input[0].name, np.zeros(x.size)
-    for place in range(x.size):
-        ends = []
-        for sign in (1, -1):
-            moved = x.astype(np.float64).reshape(-1)
-            moved[place] += sign * small
-            scores = run(model, {name: moved.reshape(x.shape).astype(np.float32)})[0].astype(np.float64)
-            ends.append((scores * np.arange(scores.shape[1])).sum())
-        found[place] = (ends[0] - ends[1]) / (2 * small)
-    return found.reshape(x.shape)
-
-
-GENERATOR = np.random.default_rng(2)
-WEIGHTS = {
-    "w": GENERATOR.normal(size=(4, 2, 3, 3)).astype(np.float32),
-    "each": GENERATOR.normal(size=(2, 1, 3, 3)).astype(np.float32),
-    "up": GENERATOR.normal(size=(2, 3, 2, 2)).astype(np.float32),
-}
-SAME, LOWER, VALID = ({"auto_pad": mode} for mode in ("SAME_UPPER", "SAME_LOWER", "VALID"))
-WINDOW = {"kernel_shape": [3, 3], "strides": [2, 2]}
-WINDOWS: list[tuple[str, str, dict[str, Any]]] = [
-    ("Conv", "x w", {"pads": [1, 0, 1, 2], "strides": [2, 1]}),
-    ("Conv", "x w", {"strides": [2, 2], **SAME}),
-    ("Conv", "x w", {"strides": [2, 2], **LOWER}),
-    ("Conv", "x w", {"dilations": [2, 1], **VALID}),
-    ("Conv", "x each", {"group": 2, **SAME}),
-    ("ConvTranspose", "x up", {"strides": [2, 2], "output_padding": [1, 0]}),
-    ("MaxPool", "x", {**WINDOW, **SAME}),
-    ("MaxPool", "x", {**WINDOW, "ceil_mode": 1}),
-    ("AveragePool", "x", {**WINDOW, **SAME}),
-    ("AveragePool", "x", {**WINDOW, **LOWER}),
-    ("AveragePool", "x", {**WINDOW, "ceil_mode": 1}),
-    ("AveragePool", "x", {**WINDOW, "ceil_mode": 1, "count_include_pad": 1}),
-    ("AveragePool", "x", {**WINDOW, "ceil_mode": 1, "pads": [1, 1, 1, 1]}),
-    ("AveragePool", "x", {**WINDOW, "pads": [1, 1, 1, 1], "count_include_pad": 1}),
-]
-
-
-@pytest.mark.parametrize("op_type, inputs, attributes", WINDOWS)
-def test_windows_have_the_gradient_of_finite_differences(op_type: str, inputs: str, attributes: dict[str, Any]) -> None:
-    x = (GENERATOR.permutation(2 * 6 * 5) / 7).reshape(1, 2, 6, 5).astype(np.float32)  # no two are near each other
-    constants = {name: WEIGHTS[name] for name in inputs.split()[1:]}
-    nodes = [node(op_type, inputs, "c", **attributes), node("Flatten", "c", "y")]
-    declared = [value("x", shape=["N", 2, 6, 5])], [value("y", shape=["N", "K"])]
-    model = make_model(nodes, *declared, opset=22, initializers=constants, ir_version=10)
-    assert_close(scores_and_slope(model, x)[1], by_differences(model, x), 1e-3)
-
-
-def test_a_pool_that_hangs_over_and_counts_its_padding_is_refused() -> None:
-    attributes = {**WINDOW, "ceil_mode": 1, "pads": [1, 1, 1, 1], "count_include_pad": 1}
-    nodes = [node("AveragePool", "x", "c", **attributes), node("Flatten", "c", "y")]
-    model = make_model(nodes, [value("x", shape=["N", 2, 6, 6])], [value("y", shape=["N", 18])])
-    with pytest.raises(NoGradientError, match=r"no gradients: AveragePool .* counts its padding; only black-box"):
-        Gradients(model, (2, 6, 6))
 
 
 @pytest.mark.parametrize("opset", [9, 11, 13, 17])
