@@ -33,6 +33,9 @@ OPSET = 18
 #: The operators with windows that onnx-ad differentiates with explicit pads alone.
 _WINDOWS = ("Conv", "MaxPool", "AveragePool", "LpPool")
 
+#: The operators of which onnx does not infer that the output has the shape of the input (tried with onnx 1.23).
+_KEEP_SHAPE = ("GroupNormalization", "MeanVarianceNormalization")
+
 _FLOAT = onnx.TensorProto.FLOAT
 _OTHER_FLOATS = {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE}
 
@@ -242,7 +245,14 @@ def _to_float(tensor: onnx.TensorProto) -> None:
 def _with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
     """The types and shapes of all values that onnx can infer, behind JumpReLU too."""
     model.graph.ClearField("value_info")
-    return onnx.shape_inference.infer_shapes(model, data_prop=True)
+    nodes = {index: node for index, node in enumerate(model.graph.node) if node.op_type in _KEEP_SHAPE}
+    copies = {index: node.SerializeToString() for index, node in nodes.items()}
+    for node in nodes.values():
+        node.CopyFrom(onnx.helper.make_node("Identity", node.input[:1], node.output[:1]))
+    model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    for index, copy in copies.items():
+        model.graph.node[index].ParseFromString(copy)
+    return model
 
 
 def _shapes(graph: onnx.GraphProto) -> dict[str, list[int]]:

@@ -101,6 +101,20 @@ def test_what_moves_elements_has_the_gradient_of_finite_differences(
     assert_close(scores_and_slope(model, x)[1], by_differences(model, x), 1e-3)
 
 
+@pytest.mark.parametrize(
+    "op_type, attributes", [("GroupNormalization", {"num_groups": 1}), ("MeanVarianceNormalization", {})]
+)
+def test_operators_whose_shape_onnx_does_not_infer(op_type: str, attributes: dict[str, Any]) -> None:
+    inputs = "x scale bias" if attributes else "x"
+    constants = {"scale": np.asarray([1, 2], np.float32), "bias": np.asarray([0, 1], np.float32)}
+    given = {name: numbers for name, numbers in constants.items() if name in inputs}
+    x = GENERATOR.normal(size=(1, 2, 6, 5)).astype(np.float32)
+    nodes = [node(op_type, inputs, "c", **attributes), node("Conv", "c w", "d", **SAME), node("Flatten", "d", "y")]
+    declared = [value("x", shape=["N", 2, 6, 5])], [value("y", shape=["N", "K"])]
+    model = make_model(nodes, *declared, opset=21, initializers={**given, "w": WEIGHTS["w"]}, ir_version=10)
+    assert_close(scores_and_slope(model, x)[1], by_differences(model, x, 1 / 64), 1e-3)
+
+
 # --- what has no gradients --------------------------------------------------------------------------------------------
 
 TO_ONE_SAMPLE = {"shape": ints(1, 60)}
