@@ -88,7 +88,7 @@ def test_one_value_where_several_are_taken_is_named(
         (lambda hard: jr_onnx.bench([hard], shapes={"image": "1"}), "`shapes['image']`: '1' is one value"),
         (
             lambda _: tune(_, attacks="pgd"),
-            "`attacks`: 'pgd' is no jr_onnx.robustness.tuning.robustness.Attack",
+            "`attacks`: 'pgd' is no jr_onnx.Attack",
         ),
         (lambda _: JumpReluPolicy(0.5, rules=("*",)), "`rules`: '*' is no jr_onnx.PolicyRule"),  # type: ignore[arg-type]
         (lambda _: PolicyRule(("a", "b"), 0.5), "`match`: ('a', 'b') is no glob"),  # type: ignore[arg-type]
@@ -139,7 +139,7 @@ WANTED: list[tuple[Callable[..., Any], dict[str, str]]] = [
     (
         lambda hard, **given: evaluate(**{"hard": hard, **given}),
         {
-            "effort": "a jr_onnx.robustness.attacks.target.Effort",
+            "effort": "a jr_onnx.Effort",
             "seed": "an integer",
             "workers": "an integer",
             "journal": FILE,

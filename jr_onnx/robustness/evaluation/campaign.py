@@ -127,7 +127,7 @@ def _checked_attacks(attacks: Sequence[str]) -> tuple[str, ...]:
 
 def _checked_effort(effort: Effort) -> Effort:
     if not isinstance(effort, Effort):
-        raise unfit("effort", effort, "a jr_onnx.robustness.attacks.target.Effort")
+        raise unfit("effort", effort, "a jr_onnx.Effort")
     for name, least in (("steps", 1), ("restarts", 1), ("queries", 1)):
         if getattr(effort, name) < least:
             raise OptionError(f"`{name}` {getattr(effort, name)}: at least {least}")

@@ -100,7 +100,7 @@ def tune(
     grid = None if grid is None else as_list("grid", grid)
     quantiles = None if quantiles is None else as_list("quantiles", quantiles)
     if not isinstance(attacks, AttackSettings | None):
-        raise OptionError(f"`attacks`: {attacks!r} is no jr_onnx.robustness.tuning.robustness.AttackSettings")
+        raise OptionError(f"`attacks`: {attacks!r} is no jr_onnx.AttackSettings")
     check_grid(grid, quantiles, per_layer)
     settings = (attacks or AttackSettings()) if objective == "adaptive" else None
     _check_options(objective, as_number("max_drop", max_drop), as_integer("seed", seed), settings)
