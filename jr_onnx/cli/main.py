@@ -54,7 +54,7 @@ class _PrintCompletion(argparse.Action):
         try:
             import shtab
         except ImportError:
-            parser.error(f"{option} needs shtab; pip install 'jr-onnx[completion]'")
+            parser.error(f"{option} needs shtab; pip install shtab")
         for command in _commands(parser).values():
             for action in command._actions:
                 if action.type in (Path, named):

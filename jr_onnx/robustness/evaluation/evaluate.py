@@ -61,8 +61,8 @@ def evaluate(
         seed: of all random numbers, >= 0.
         workers: processes on this machine, one thread each; 1 is this process.
         executor: any `concurrent.futures.Executor` in place of processes here, such as what Dask's
-            `Client.get_executor()` gives; it is not shut down. Torch cannot be forked: a `ProcessPoolExecutor` needs
-            the start method "spawn".
+            `Client.get_executor()` gives; it is not shut down. A `ProcessPoolExecutor` needs the start method
+            "spawn": onnxruntime has threads, which do not survive a fork.
         journal: a folder to keep finished parts in, and to take up again from.
         progress: called with the number of parts that are done, and of all; a part is a model on at most 64 samples.
 

@@ -145,7 +145,7 @@ def _in_processes(
 
 @contextlib.contextmanager
 def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    context = multiprocessing.get_context("spawn")  # torch and onnxruntime have threads, which do not survive a fork
+    context = multiprocessing.get_context("spawn")  # onnxruntime has threads, which do not survive a fork
     with _one_thread():
         pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_watch_parent)
         try:
