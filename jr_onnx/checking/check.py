@@ -36,7 +36,7 @@ from jr_onnx.conversion.sites.survey import Site
 from jr_onnx.conversion.sites.surveyed import Side, jump_relus, read_side, text_of_jump
 from jr_onnx.errors import ModelError, OptionError
 from jr_onnx.files.external import data_files, locations_of, without_locations
-from jr_onnx.files.source import Source, open_model
+from jr_onnx.files.source import Source, about, open_model
 from jr_onnx.runtime.arrays import inputs_of
 from jr_onnx.runtime.sessions import CPU
 from jr_onnx.text import count
@@ -117,10 +117,11 @@ def check(
         theirs = stack.enter_context(open_model(hardened))
         ours = None if original is None else stack.enter_context(open_model(original))
         if ours is not None and MADE_FOR in hardened_metadata(theirs.skeleton):
-            raise ModelError(
-                f"{hardened if isinstance(hardened, str | Path) else 'it'}: was optimised for one machine; check the "
-                "hardened model that it was made from against the original, and this one by itself"
-            )
+            with about(theirs.path):
+                raise ModelError(
+                    "was optimised for one machine; check the hardened model that it was made from against the "
+                    "original, and this one by itself"
+                )
         work = _Check(ours, theirs, asked)
         if work.check_structure():
             work.check_numbers(options if run else None, keep_going=keep_going)

@@ -112,8 +112,7 @@ def _doubts(hardened: str | Path | onnx.ModelProto, reference: str | Path | onnx
     with open_model(reference) as ours, open_model(hardened) as theirs:
         recorded = hardened_metadata(theirs.skeleton)
         if MADE_FOR in recorded:
-            name = f"{theirs.path}: " if theirs.path else ""
-            raise ModelError(f"{name}was optimised for one machine; evaluate the hardened model that it was made from")
+            raise ModelError("was optimised for one machine; evaluate the hardened model that it was made from")
         if not any(site.kind is SiteKind.HARDENED for site in find_sites(hardened)):
             yield "The model called hardened holds no JumpReLU: were the two files swapped?"
         elif recorded.get(SOURCE, ours.digest) not in (ours.digest, origin_digest(ours.skeleton, ours.digest)):

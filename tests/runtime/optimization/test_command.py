@@ -78,5 +78,7 @@ def test_an_optimised_model_is_not_checked_against_the_original(
     jr_onnx.optimize(tmp_path / "hard.onnx", output=tmp_path / "fast.onnx")
     assert main(["check", str(original), str(tmp_path / "fast.onnx")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "was optimised for one machine; check the hardened model that it was made from against the original" in line
+    assert line.startswith(
+        f"jr-onnx check: {tmp_path / 'fast.onnx'}: was optimised for one machine; check the hardened"
+    )
     assert main(["check", str(tmp_path / "fast.onnx")]) == 0
