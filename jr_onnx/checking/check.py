@@ -29,6 +29,7 @@ from jr_onnx.checking.report import CheckedSite, CheckReport, Results
 from jr_onnx.checking.run import RunOptions, check_running
 from jr_onnx.checking.validity import check_external, check_validity, has_external
 from jr_onnx.checking.weights import compare_external, compare_inline
+from jr_onnx.conversion.forms.write import is_for_cuda
 from jr_onnx.conversion.graph.soundness import check_structure
 from jr_onnx.conversion.metadata import MADE_FOR, POLICY, TARGET, hardened_metadata
 from jr_onnx.conversion.policy import Jump, JumpReluPolicy, as_jump, as_policy, jump_text
@@ -116,10 +117,10 @@ def check(
     with contextlib.ExitStack() as stack:
         theirs = stack.enter_context(open_model(hardened))
         ours = None if original is None else stack.enter_context(open_model(original))
-        if ours is not None and MADE_FOR in hardened_metadata(theirs.skeleton):
+        if ours is not None and (MADE_FOR in hardened_metadata(theirs.skeleton) or is_for_cuda(theirs.skeleton)):
             with about(theirs.path):
                 raise ModelError(
-                    "was optimised for one machine; check the hardened model that it was made from against the "
+                    "was optimised; check the hardened model that it was made from against the "
                     "original, and this one by itself"
                 )
         work = _Check(ours, theirs, asked)

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Literal, get_args
 import onnx
 
 from jr_onnx.arguments import as_integer, as_name, as_path
-from jr_onnx.conversion.forms.write import foreign_bodies, is_jump_relu
+from jr_onnx.conversion.forms.write import foreign_bodies, is_for_cuda, is_jump_relu
 from jr_onnx.conversion.graph.names import DOMAIN, OP_TYPE
 from jr_onnx.conversion.graph.scopes import all_scopes
 from jr_onnx.conversion.graph.soundness import check_structure
@@ -321,7 +321,8 @@ def _readme(layout: ServerFolder, deployment: Deployment, server: Server, source
         else f"There is no kernel library, because {deployment.without}: the model runs on onnxruntime alone."
     )
     record = hardened_metadata(source.skeleton)
-    models = layout.model if MADE_FOR in record else f"ORIGINAL {layout.model}"  # an optimised one is checked by itself
+    alone = MADE_FOR in record or is_for_cuda(source.skeleton)  # an optimised model is checked by itself
+    models = str(layout.model) if alone else f"ORIGINAL {layout.model}"
     lines = (
         f"# {deployment.name}, hardened with JumpReLU, for {server}",
         f"- Start it {layout.where}: `{layout.command}`" + (f"; it needs {layout.needs}" if layout.needs else ""),
