@@ -189,7 +189,7 @@ def test_an_argument_of_another_type_is_named_with_what_is_needed(
             "`providers`: a provider's name, or a pair of it and",
         ),
         (lambda hard: jr_onnx.deploy(hard, "triton", hard.parent / "out", name=1), "`name`: 1 is no name; give one as"),
-        (lambda hard: jr_onnx.optimize(hard, level=["all"]), "give cpu with one of the levels"),
+        (lambda hard: jr_onnx.optimize(hard, level=["all"]), "`provider` cpu takes a `level` of basic, extended, all"),
         (
             lambda hard: evaluate(hard, executor=1),
             "`executor`: a concurrent.futures.Executor is needed, and this is",

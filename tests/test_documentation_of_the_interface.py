@@ -20,7 +20,7 @@ import jr_onnx
 FUNCTIONS = [name for name in jr_onnx.__all__ if inspect.isfunction(getattr(jr_onnx, name))]
 
 #: What needs no example of its own: `session` does the first two, and has an example.
-TOLD_ELSEWHERE = ("register", "placement", "library_path", "load_data")
+TOLD_ELSEWHERE = ("register", "placement", "library_path")
 
 
 def test_help_shows_every_name_of_the_interface() -> None:

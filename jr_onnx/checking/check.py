@@ -29,6 +29,7 @@ from jr_onnx.checking.report import CheckedSite, CheckReport, Results
 from jr_onnx.checking.run import RunOptions, check_running
 from jr_onnx.checking.validity import check_external, check_validity, has_external
 from jr_onnx.checking.weights import compare_external, compare_inline
+from jr_onnx.conversion.forms.write import is_for_cuda
 from jr_onnx.conversion.graph.soundness import check_structure
 from jr_onnx.conversion.metadata import MADE_FOR, POLICY, TARGET, hardened_metadata
 from jr_onnx.conversion.policy import Jump, JumpReluPolicy, as_jump, as_policy, jump_text
@@ -36,7 +37,7 @@ from jr_onnx.conversion.sites.survey import Site
 from jr_onnx.conversion.sites.surveyed import Side, jump_relus, read_side, text_of_jump
 from jr_onnx.errors import ModelError, OptionError
 from jr_onnx.files.external import data_files, locations_of, without_locations
-from jr_onnx.files.source import Source, open_model
+from jr_onnx.files.source import Source, about, open_model
 from jr_onnx.runtime.arrays import inputs_of
 from jr_onnx.runtime.sessions import CPU
 from jr_onnx.text import count
@@ -116,11 +117,12 @@ def check(
     with contextlib.ExitStack() as stack:
         theirs = stack.enter_context(open_model(hardened))
         ours = None if original is None else stack.enter_context(open_model(original))
-        if ours is not None and MADE_FOR in hardened_metadata(theirs.skeleton):
-            raise ModelError(
-                f"{hardened if isinstance(hardened, str | Path) else 'it'}: was optimised for one machine; check the "
-                "hardened model that it was made from against the original, and this one by itself"
-            )
+        if ours is not None and (MADE_FOR in hardened_metadata(theirs.skeleton) or is_for_cuda(theirs.skeleton)):
+            with about(theirs.path):
+                raise ModelError(
+                    "was optimised; check the hardened model that it was made from against the "
+                    "original, and this one by itself"
+                )
         work = _Check(ours, theirs, asked)
         if work.check_structure():
             work.check_numbers(options if run else None, keep_going=keep_going)

@@ -24,6 +24,8 @@ def fraction(option: str, text: str) -> float:
         OptionError: it is none.
     """
     above, slash, below = text.partition("/")
+    if "," in text:
+        raise OptionError(f"{option}: {text!r} is several numbers; give one")
     divisor = number(option, below) if slash else 1.0
     if not divisor:
         raise OptionError(f"{option}: {text!r} divides by 0")

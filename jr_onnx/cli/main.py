@@ -11,14 +11,15 @@ import difflib
 import errno
 import importlib
 import io
+import itertools
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from jr_onnx.cli.outputs import in_options
 from jr_onnx.errors import JrOnnxError
@@ -53,14 +54,17 @@ class _PrintCompletion(argparse.Action):
         try:
             import shtab
         except ImportError:
-            parser.error(f"{option} needs shtab; pip install 'jr-onnx[completion]'")
-        commands = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
-        for command in commands.choices.values():
+            parser.error(f"{option} needs shtab; pip install shtab")
+        for command in _commands(parser).values():
             for action in command._actions:
                 if action.type in (Path, named):
                     action.complete = shtab.DIRECTORY if action.metavar == "DIR" else shtab.FILE
         print(shtab.complete(parser, str(shell)), flush=True)
         parser.exit()
+
+
+def _commands(parser: argparse.ArgumentParser) -> Mapping[str, Any]:
+    return next(action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction))
 
 
 def build_parser(command: str | None = None) -> argparse.ArgumentParser:
@@ -88,8 +92,24 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
 
 
 def _near(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
-    return f" (did you mean {near[0]}?)" if near else ""
+    bare = {one.lstrip("-"): one for one in known}  # the dashes, which all options have, make none alike
+    near = difflib.get_close_matches(name.lstrip("-"), list(bare), n=1, cutoff=0.7)
+    return f" (did you mean {bare[near[0]]}?)" if near else ""
+
+
+def _refuse(command: argparse.ArgumentParser, unknown: Sequence[str]) -> NoReturn:
+    options = list(command._option_string_actions)
+    near = _near(unknown[0].partition("=")[0], options) if unknown[0].startswith("--") else ""
+    command.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
+
+
+def _mistyped(command: argparse.ArgumentParser, words: Sequence[str]) -> list[str]:
+    """The options among the words that the command does not have, in full or by their beginning."""
+    options = tuple(command._option_string_actions)
+    typed = [word for word in itertools.takewhile(lambda word: word != "--", words) if word.startswith("--")]
+    return [
+        word for word in typed if " " not in word and not any(one.startswith(word.partition("=")[0]) for one in options)
+    ]
 
 
 def _parse(given: Sequence[str]) -> argparse.Namespace | None:
@@ -101,12 +121,14 @@ def _parse(given: Sequence[str]) -> argparse.Namespace | None:
         return None
     if not given[0].startswith("-") and given[0] not in COMMANDS:
         parser.error(f"there is no command {given[0]!r}{_near(given[0], COMMANDS)}")
+    if given[0] in COMMANDS:
+        command = _commands(parser)[given[0]]
+        # First of all: argparse would say that --jump is missing, where --jmup was typed.
+        if mistyped := _mistyped(command, given[1:]):
+            _refuse(command, mistyped)
     parsed, unknown = parser.parse_known_args(given)
     if unknown:
-        command = parsed.parser  # whose help has its arguments
-        options = [one for action in command._actions for one in action.option_strings]
-        near = _near(unknown[0], options) if unknown[0].startswith("--") else ""
-        command.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
+        _refuse(parsed.parser, unknown)
     return parsed
 
 

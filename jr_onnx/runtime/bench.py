@@ -91,8 +91,10 @@ def bench(
     threads = [as_integer("threads", number) for number in as_list("threads", threads)]
     shapes, rounds = as_lists("shapes", shapes or {}), as_integer("rounds", rounds)
     arrays = inputs_of(data)
-    if not paths or rounds < 2 or min(threads, default=0) < 1 or min(batches, default=1) < 1:
-        raise OptionError("give at least one model, two rounds, and batch sizes and threads of 1 and more")
+    if rounds < 2:
+        raise OptionError(f"`rounds` {rounds}: at least 2")
+    if not paths or min(threads, default=0) < 1 or min(batches, default=1) < 1:
+        raise OptionError("give at least one model, and `batches` and `threads` of 1 and more")
     for path in paths:
         with about(path):
             check_is_file(path)

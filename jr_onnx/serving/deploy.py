@@ -16,11 +16,11 @@ from typing import Any, BinaryIO, Literal, get_args
 import onnx
 
 from jr_onnx.arguments import as_integer, as_name, as_path
-from jr_onnx.conversion.forms.write import foreign_bodies, is_jump_relu
+from jr_onnx.conversion.forms.write import foreign_bodies, is_for_cuda, is_jump_relu
 from jr_onnx.conversion.graph.names import DOMAIN, OP_TYPE
 from jr_onnx.conversion.graph.scopes import all_scopes
 from jr_onnx.conversion.graph.soundness import check_structure
-from jr_onnx.conversion.metadata import SOURCE, hardened_metadata
+from jr_onnx.conversion.metadata import MADE_FOR, SOURCE, hardened_metadata
 from jr_onnx.errors import ModelError, OptionError, RuntimeMissingError
 from jr_onnx.files.external import DataFile, data_files, locations_of, relocate
 from jr_onnx.files.source import Source, open_file
@@ -57,6 +57,11 @@ _TAKEN = {name.casefold() for name in (README, SUMS, MARK, SETTINGS)}
 
 #: As long as the name of a folder may be on any common file system.
 _LONGEST_NAME = 255
+
+_FOR_THIS_MACHINE = (
+    "the model was optimised for this machine's processor and onnxruntime; serve it where both are the same, or deploy "
+    "the hardened model that it was made from"
+)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -198,7 +203,8 @@ def _write(
     if deployment.library and not trial.library:
         deployment = replace(deployment, without="it fails with them on this machine (the warning says how)")
     layout = _WRITERS[server](deployment)
-    layout = replace(layout, warnings=(*layout.warnings, *trial.warnings))
+    here = (_FOR_THIS_MACHINE,) if MADE_FOR in hardened_metadata(source.skeleton) else ()
+    layout = replace(layout, warnings=(*layout.warnings, *trial.warnings, *here))
     if deployment.library:
         _copy(library_path(), inside / layout.library, progress)
     for name, text in layout.texts.items():
@@ -314,13 +320,15 @@ def _readme(layout: ServerFolder, deployment: Deployment, server: Server, source
         if deployment.library
         else f"There is no kernel library, because {deployment.without}: the model runs on onnxruntime alone."
     )
-    origin = hardened_metadata(source.skeleton).get(SOURCE, "not recorded")
+    record = hardened_metadata(source.skeleton)
+    alone = MADE_FOR in record or is_for_cuda(source.skeleton)  # an optimised model is checked by itself
+    models = str(layout.model) if alone else f"ORIGINAL {layout.model}"
     lines = (
         f"# {deployment.name}, hardened with JumpReLU, for {server}",
         f"- Start it {layout.where}: `{layout.command}`" + (f"; it needs {layout.needs}" if layout.needs else ""),
         f"- It takes {takes}, and gives {gives}." + "".join(f" **Warning**: {one}." for one in layout.warnings),
         f"- {kernels}",
-        f"- Verify it with `sha256sum -c SHA256SUMS` and `jr-onnx check ORIGINAL {layout.model}`; the structure of "
-        f"ORIGINAL has the SHA-256 {origin}.",
+        f"- Verify it with `sha256sum -c SHA256SUMS` and `jr-onnx check {models}`; the structure of "
+        f"ORIGINAL has the SHA-256 {record.get(SOURCE, 'not recorded')}.",
     )
     return "\n".join(map(printable, lines)) + "\n"

@@ -87,9 +87,9 @@ def _check_place(path: Path, force: bool) -> None:
         raise OutputError(f"{path}: is the current folder; name a new `output`")
     if not any(path.iterdir()):
         return
+    _check_ours(path, path)  # before `force` is advised, which replaces no other
     if not force:
         raise OutputError(f"{path}: is not empty; choose another `output`, or add `force=True` to replace it")
-    _check_ours(path, path)
 
 
 def _check_ours(folder: Path, name: Path) -> None:

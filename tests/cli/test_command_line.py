@@ -68,6 +68,18 @@ def test_evaluate_and_tune_have_one_radius_where_none_is_given() -> None:
             ["inspect", "m.onnx", "--jsno"],
             "jr-onnx inspect: unrecognized arguments: --jsno (did you mean --json?) (see jr-onnx inspect --help)\n",
         ),
+        (  # and not that --jump is missing
+            ["convert", "m.onnx", "--jmup=0.5"],
+            "jr-onnx convert: unrecognized arguments: --jmup=0.5 (did you mean --jump?) (see jr-onnx convert --help)\n",
+        ),
+        (  # no option that only its dashes make alike, such as --shape
+            ["check", "m.onnx", "--samples", "3"],
+            "jr-onnx check: unrecognized arguments: --samples (see jr-onnx check --help)\n",
+        ),
+        (
+            ["inspect", "m.onnx", "n.onnx"],
+            "jr-onnx inspect: unrecognized arguments: n.onnx (see jr-onnx inspect --help)\n",
+        ),
     ],
 )
 def test_a_mistyped_word_is_answered_with_the_nearest(

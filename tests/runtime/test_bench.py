@@ -93,7 +93,7 @@ def test_the_command_prints_a_table_or_json(hardened: Path, capsys: pytest.Captu
     [
         (["--batch", "x"], "--batch x"),
         (["--threads", "0"], "--threads 0"),
-        (["--rounds", "1"], "two rounds"),
+        (["--rounds", "1"], "--rounds 1: at least 2"),
         (["--provider", "nonesuch"], "no nonesuch"),
         (["--shape", "x"], "--shape x"),
     ],

@@ -67,7 +67,8 @@ def load_data(
         OptionError: there are no such data, or they are unfit; the message says why.
 
     Example:
-        >>> data = jr_onnx.load_data("test.npz", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+        >>> len(jr_onnx.load_data("models/digits_test.npz", mean=0.5, std=0.25))
+        360
     """
     order: Layout = layout or (classifier.layout if classifier is not None else "NCHW")
     name, arrays = _read(source, classifier, size, order)

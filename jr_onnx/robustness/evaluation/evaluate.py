@@ -61,8 +61,8 @@ def evaluate(
         seed: of all random numbers, >= 0.
         workers: processes on this machine, one thread each; 1 is this process.
         executor: any `concurrent.futures.Executor` in place of processes here, such as what Dask's
-            `Client.get_executor()` gives; it is not shut down. onnxruntime cannot be forked: a
-            `ProcessPoolExecutor` needs the start method "spawn".
+            `Client.get_executor()` gives; it is not shut down. A `ProcessPoolExecutor` needs the start method
+            "spawn": onnxruntime has threads, which do not survive a fork.
         journal: a folder to keep finished parts in, and to take up again from.
         progress: called with the number of parts that are done, and of all; a part is a model on at most 64 samples.
 
@@ -112,8 +112,7 @@ def _doubts(hardened: str | Path | onnx.ModelProto, reference: str | Path | onnx
     with open_model(reference) as ours, open_model(hardened) as theirs:
         recorded = hardened_metadata(theirs.skeleton)
         if MADE_FOR in recorded:
-            name = f"{theirs.path}: " if theirs.path else ""
-            raise ModelError(f"{name}was optimised for one machine; evaluate the hardened model that it was made from")
+            raise ModelError("was optimised for one machine; evaluate the hardened model that it was made from")
         if not any(site.kind is SiteKind.HARDENED for site in find_sites(hardened)):
             yield "The model called hardened holds no JumpReLU: were the two files swapped?"
         elif recorded.get(SOURCE, ours.digest) not in (ours.digest, origin_digest(ours.skeleton, ours.digest)):

@@ -51,7 +51,7 @@ def check_grid(grid: Sequence[float] | None, quantiles: Sequence[float] | None, 
     if grid is not None and quantiles is not None:
         raise OptionError("give either `grid` or `quantiles`")
     if grid is not None and per_layer:
-        raise OptionError("a grid has the same jump at every layer; jumps of each layer's own come from quantiles")
+        raise OptionError("`grid` has the same jump at all sites; leave out `per_layer`, or give `quantiles` instead")
     for what, numbers in (("grid", grid), ("quantiles", quantiles)):
         if numbers is not None and not numbers:
             raise OptionError(f"`{what}` is empty")

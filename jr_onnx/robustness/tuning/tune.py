@@ -17,6 +17,7 @@ import onnx
 
 from jr_onnx.arguments import as_integer, as_list, as_model, as_number
 from jr_onnx.errors import OptionError
+from jr_onnx.files.source import about
 from jr_onnx.robustness.dataset import Classifier, Dataset, load_data, read_classifier, split
 from jr_onnx.robustness.dataset.classifier import guessing
 from jr_onnx.robustness.dataset.loading import DataSource
@@ -103,12 +104,14 @@ def tune(
         raise OptionError(f"`attacks`: {attacks!r} is no jr_onnx.AttackSettings")
     check_grid(grid, quantiles, per_layer)
     settings = (attacks or AttackSettings()) if objective == "adaptive" else None
-    _check_options(objective, as_number("max_drop", max_drop), as_integer("seed", seed), settings)
+    test_share = as_number("test_share", test_share)
+    _check_options(objective, as_number("max_drop", max_drop), test_share, as_integer("seed", seed), settings)
     check_workers(workers, executor)
     classifier = read_classifier(model)
     dataset = _dataset(data, classifier)
-    tuning, test = _parts(dataset, 1 - as_number("test_share", test_share), seed)
-    hardened = harden(model, clip=clip)
+    tuning, test = _parts(dataset, 1 - test_share, seed)
+    with about(None if isinstance(model, onnx.ModelProto) else Path(model)):
+        hardened = harden(model, clip=clip)
     attacking: Attack | None = None
     if settings is not None:
         attacking = partial(
@@ -147,11 +150,15 @@ def tune(
     )
 
 
-def _check_options(objective: Objective, max_drop: float, seed: int, settings: AttackSettings | None) -> None:
+def _check_options(
+    objective: Objective, max_drop: float, test_share: float, seed: int, settings: AttackSettings | None
+) -> None:
     if objective not in OBJECTIVES:
         raise OptionError(f"unknown objective {objective!r}; it is {' or '.join(OBJECTIVES)}")
     if not max_drop >= 0:
-        raise OptionError(f"a drop of at most {max_drop:g} points makes no sense; give a number >= 0")
+        raise OptionError(f"`max_drop` {max_drop:g}: give a number >= 0")
+    if not 0 < test_share < 1:
+        raise OptionError(f"`test_share` {test_share:g}: give a number between 0 and 1")
     if seed < 0:
         raise OptionError(f"`seed` {seed}: at least 0")
     if settings is not None:

@@ -130,7 +130,9 @@ def optimize(
     goal = beside if output is None else as_path("output", output)
     started = time.perf_counter()
     if provider not in PROVIDERS or level not in tuple(LEVELS) or (provider == "cuda" and level != "all"):
-        raise OptionError(f"give cpu with one of the levels {', '.join(LEVELS)}, or cuda without a level")
+        raise OptionError(
+            f"`provider` cpu takes a `level` of {', '.join(LEVELS)}, and cuda none; given are {provider!r}, {level!r}"
+        )
     if provider == "cuda" and data is not None:
         raise OptionError("`data`: a file for CUDA is not run; leave the data out")
     arrays = inputs_of(data)

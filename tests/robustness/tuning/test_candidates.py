@@ -93,7 +93,7 @@ def test_quantiles_of_a_site_that_cannot_be_seen_are_refused() -> None:
     ("grid", "quantiles", "per_layer", "complaint"),
     [
         ((0.1,), (0.1,), False, "either `grid` or `quantiles`"),
-        ((0.1,), None, True, "jumps of each layer's own come from quantiles"),
+        ((0.1,), None, True, "leave out `per_layer`, or give `quantiles`"),
         ((), None, False, "`grid` is empty"),
         ((0.0,), None, False, "no jump above 0"),
         (None, (), False, "`quantiles` is empty"),

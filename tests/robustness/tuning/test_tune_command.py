@@ -156,6 +156,7 @@ def regression(tmp_path: Path) -> Path:
         (("--data", TEST, "--grid", "1", "--per-layer"), "quantiles"),
         (("--data", TEST, "--max-drop", "x"), "--max-drop: 'x' is not a number"),
         (("--data", TEST, "--test-share", "2"), "between 0 and 1"),
+        (("--data", TEST, "--eps", "8/255,0.1"), "--eps: '8/255,0.1' is several numbers; give one"),
         (("--data", TEST, "--eps", "8/0"), "--eps: '8/0' divides by 0"),
         (("--data", TEST, "--steps", "0"), "--steps: 0 must be at least 1"),
         (("--data", TEST, "-o", "no/such/hard.onnx"), "--output no/such/hard.onnx: no/such: no such folder"),

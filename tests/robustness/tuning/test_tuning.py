@@ -15,7 +15,7 @@ import pytest
 from support import FLOAT, MODELS, hardened, make_model, node, run, value
 
 import jr_onnx
-from jr_onnx import OptionError, RuntimeMissingError, TuningReport, convert, tune
+from jr_onnx import ModelError, OptionError, RuntimeMissingError, TuningReport, convert, tune
 from jr_onnx.robustness.dataset import Dataset, load_data
 from jr_onnx.robustness.tuning.robustness import AttackSettings
 
@@ -143,9 +143,9 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     ("options", "complaint"),
     [
         ({"objective": "best"}, "unknown objective 'best'; it is adaptive or clean"),
-        ({"max_drop": -1}, "a drop of at most -1 points"),
-        ({"max_drop": float("nan")}, "a drop of at most nan points"),
-        ({"test_share": 1}, "between 0 and 1"),
+        ({"max_drop": -1}, "`max_drop` -1: give a number >= 0"),
+        ({"max_drop": float("nan")}, "`max_drop` nan: give a number >= 0"),
+        ({"test_share": 2}, "`test_share` 2: give a number between 0 and 1"),
         ({"grid": ()}, "`grid` is empty"),
         ({"workers": 0}, "`workers` 0: at least 1"),
     ],
@@ -153,6 +153,13 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
 def test_options_that_make_no_sense(options: dict[str, Any], complaint: str) -> None:
     with pytest.raises(OptionError, match=complaint):
         tune(DIGITS, TEST, **{"objective": "clean", **options})
+
+
+def test_an_optimised_model_is_refused_by_its_name(tmp_path: Path) -> None:
+    jr_onnx.convert(DIGITS, jump=0.5, output=tmp_path / "hard.onnx")
+    jr_onnx.optimize(tmp_path / "hard.onnx", output=tmp_path / "fast.onnx")
+    with pytest.raises(ModelError, match=r"fast\.onnx: was optimised for one machine"):
+        tune(tmp_path / "fast.onnx", TEST, objective="clean")
 
 
 def test_parts_of_a_few_samples_are_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shlex
 import subprocess
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ import onnx
 import onnxruntime
 import pytest
 from outcome import Outcome
-from support import FLOAT, FLOAT16, INT64, SHIPPED, hardened, make_model, node, relu_model, run, value
+from support import FLOAT, FLOAT16, INT64, MODELS, SHIPPED, hardened, make_model, node, relu_model, run, value
 
 import jr_onnx
 from jr_onnx import ModelError, OptionError, deploy, runtime
@@ -385,3 +386,17 @@ def test_a_gpu_needs_a_library_with_cuda(model: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="JR_CUDA=ON"):
         deploy(model, "triton", tmp_path / "out", gpu=True)
     deploy(model, "triton", tmp_path / "out", gpu=True, library=False)
+
+
+@EACH_SERVER
+def test_a_model_that_was_optimised_for_this_machine_comes_with_a_warning(server: str, tmp_path: Path) -> None:
+    hard, fast = tmp_path / "hard.onnx", tmp_path / "fast.onnx"
+    jr_onnx.convert(MODELS / "digits.onnx", jump=0.5, output=hard)
+    jr_onnx.optimize(hard, output=fast)
+    assert not [one for one in deploy(hard, server, tmp_path / "any").warnings if "optimised" in one]
+    report = deploy(fast, server, tmp_path / "here")
+    (warning,) = (one for one in report.warnings if "was optimised for this machine's processor and onnxruntime" in one)
+    text = (tmp_path / "here" / "README.md").read_text()
+    assert warning in text
+    (checked,) = re.findall(r"`jr-onnx check (\S+)`", text)  # against its original it would be refused
+    assert jr_onnx.check(None, tmp_path / "here" / checked).findings == ()

@@ -123,13 +123,14 @@ def test_what_comes_to_stand_at_the_place_meanwhile_stays(
     assert not list(tmp_path.glob(".jr-onnx*"))
 
 
-def test_a_folder_with_sums_of_its_own_is_not_ours(model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("force", [False, True])  # who was told to add `force` would be refused then
+def test_a_folder_with_sums_of_its_own_is_not_ours(force: bool, model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "data").write_bytes(b"precious")
     (out / "SHA256SUMS").write_text(f"{hashlib.sha256(b'precious').hexdigest()}  data\n")
     with pytest.raises(OutputError, match="was not written by jr-onnx deploy"):
-        deploy(model, "triton", out, force=True)
+        deploy(model, "triton", out, force=force)
     assert (out / "data").read_bytes() == b"precious"
 
 
