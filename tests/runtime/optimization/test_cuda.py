@@ -71,7 +71,7 @@ def test_the_command_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "4 JumpReLUs: 2 with the Add in front, 2 left as they were" in out
     assert "not compared with the hardened model: it is for CUDA" in out
     assert main(["optimize", str(hard), "--provider", "cuda", "--level", "basic"]) == 2
-    assert "cuda without a level" in capsys.readouterr().err
+    assert "--provider cpu takes a --level of basic, extended, all, and cuda none" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", [["optimize"], ["convert", "--jump", "1"], ["inspect"]])
