@@ -1,11 +1,18 @@
-"""Pieces of graphs written as text, as `onnx.parser` reads it."""
+"""Nodes of a graph: put in place of what it had, and read from text, as `onnx.parser` reads it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import onnx
 import onnx.parser
+
+
+def set_nodes(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> None:
+    """Give a graph these nodes, of which some may be its own: they are copied before its list is cleared."""
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    graph.ClearField("node")
+    graph.node.extend(copies)
 
 
 def fragment(text: str, outside: Mapping[str, str], prefix: str) -> list[onnx.NodeProto]:

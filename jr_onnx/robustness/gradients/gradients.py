@@ -15,9 +15,9 @@ from jr_onnx.conversion.graph.names import PREFIX
 from jr_onnx.errors import RuntimeMissingError
 from jr_onnx.robustness.gradients.backward import SHARE, SMOOTH, TRUE, Backward
 from jr_onnx.robustness.gradients.errors import NoGradientError
-from jr_onnx.robustness.gradients.fragments import fragment
+from jr_onnx.robustness.gradients.fragments import fragment, set_nodes
 from jr_onnx.robustness.gradients.prepare import prepare, read_model
-from jr_onnx.runtime.execution import onnxruntime
+from jr_onnx.runtime.execution import CannotRunError, session_options, start
 from jr_onnx.runtime.sessions import CPU
 from jr_onnx.text import one_line
 
@@ -178,14 +178,11 @@ class Gradients:
     def _session(self, size: int) -> Any:
         if size not in self._sessions:
             model = gradient_model(self._model, (size, *self._shape))
-            ort = onnxruntime()
-            options = ort.SessionOptions()
-            options.intra_op_num_threads = options.inter_op_num_threads = 1
-            options.log_severity_level = 3  # what it warns of is in the file, and no concern of the user's here
+            options = session_options(threads=1)
             try:
-                self._sessions[size] = ort.InferenceSession(model.SerializeToString(), options, providers=[CPU])
-            except Exception as error:  # onnxruntime's errors have no common class of their own
-                raise NoGradientError(f"onnxruntime cannot load the model of them: {one_line(error)}") from error
+                self._sessions[size] = start(model.SerializeToString(), options, CPU, library=False)
+            except CannotRunError as error:
+                raise NoGradientError(f"onnxruntime cannot load the model of them: {error}") from error
         return self._sessions[size]
 
 
@@ -224,9 +221,7 @@ def _with_seed(made: onnx.ModelProto, scores: onnx.TensorShapeProto) -> onnx.Mod
     nodes = list(graph.node)
     first = next(index for index, node in enumerate(nodes) if seed in node.input)
     nodes[first:first] = fragment(_SEED, outside, f"{PREFIX}seed/")
-    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    graph.ClearField("node")
-    graph.node.extend(copies)
+    set_nodes(graph, nodes)
     batch, classes = (size.dim_value for size in scores.dim)
     graph.input.extend(
         onnx.helper.make_tensor_value_info(name, element_type, shape)

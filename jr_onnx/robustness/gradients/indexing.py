@@ -10,6 +10,7 @@ import onnx
 
 from jr_onnx.conversion.graph.names import PREFIX
 from jr_onnx.conversion.graph.wiring import Wiring, constant_value
+from jr_onnx.robustness.gradients.fragments import set_nodes
 
 Indices = npt.NDArray[np.int64]
 
@@ -30,9 +31,7 @@ def write_gathers(graph: onnx.GraphProto, wiring: Wiring, shapes: dict[str, list
             nodes.extend(write(graph, node, shape, *numbers))
         else:
             nodes.append(node)
-    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    graph.ClearField("node")
-    graph.node.extend(copies)
+    set_nodes(graph, nodes)
 
 
 def _write_slice(

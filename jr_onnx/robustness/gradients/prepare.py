@@ -22,6 +22,7 @@ from jr_onnx.conversion.sites.matchers import operator_name
 from jr_onnx.errors import ModelError
 from jr_onnx.files.source import open_file
 from jr_onnx.robustness.gradients.errors import NoGradientError
+from jr_onnx.robustness.gradients.fragments import set_nodes
 from jr_onnx.robustness.gradients.head import without_softmax
 from jr_onnx.robustness.gradients.indexing import write_gathers
 from jr_onnx.robustness.gradients.quantize import write_quantization
@@ -141,12 +142,10 @@ def _keep_needed(graph: onnx.GraphProto, output: str) -> None:
             if own_domain(node.domain) not in ("", DOMAIN):
                 raise NoGradientError(f"nothing is known of {operator_name(node)}")
             needed.update(used_names(node))
-            kept.append(onnx.NodeProto.FromString(node.SerializeToString()))
-    kept.reverse()
-    for number, node in enumerate(kept):
+            kept.append(node)
+    set_nodes(graph, reversed(kept))
+    for number, node in enumerate(graph.node):
         node.name = f"{number}"
-    graph.ClearField("node")
-    graph.node.extend(kept)
 
 
 # --- JumpReLU -------------------------------------------------------------------------------------------------------
@@ -163,9 +162,7 @@ def _write_jump_relus(model: onnx.ModelProto) -> None:
             nodes.append(_jump_relu(model.graph, matches[index], node, scope.nodes))
         elif index not in inside:
             nodes.append(node)
-    kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    model.graph.ClearField("node")
-    model.graph.node.extend(kept)
+    set_nodes(model.graph, nodes)
     if not any(entry.domain == DOMAIN for entry in model.opset_import):
         model.opset_import.append(onnx.helper.make_opsetid(DOMAIN, 1))
 

@@ -7,7 +7,7 @@ import onnx
 
 from jr_onnx.conversion.graph.names import PREFIX
 from jr_onnx.robustness.gradients.errors import NoGradientError
-from jr_onnx.robustness.gradients.fragments import fragment
+from jr_onnx.robustness.gradients.fragments import fragment, set_nodes
 
 #: Added and taken away again, it leaves the nearest integer of a float32 below 2^22, the even one of two (what is
 #: larger is cut off afterwards). To onnx-ad that is a sum, whose gradient goes straight through (Bengio et al., arXiv
@@ -50,9 +50,7 @@ def write_quantization(graph: onnx.GraphProto) -> None:
         if node.op_type.startswith("QLinear"):
             raise NoGradientError(f"{node.op_type} has none; quantize with QuantizeLinear and DequantizeLinear (QDQ)")
         nodes.extend(_arithmetic(graph, node, types) if node.op_type in _TEXTS else [node])
-    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    graph.ClearField("node")
-    graph.node.extend(copies)
+    set_nodes(graph, nodes)
 
 
 def _arithmetic(
