@@ -131,7 +131,7 @@ def test_a_tuning_is_told_with_its_trade_off() -> None:
 #: A page that shows another one in a frame of a given width, and says in its title how wide that one is.
 FRAME = """<!doctype html><body style="margin:0">
 <iframe src="{page}" style="width:{width}px;height:900px;border:0"></iframe>
-<script>addEventListener("load_data", () => {{ const inner = document.querySelector("iframe").contentDocument;
+<script>addEventListener("load", () => {{ const inner = document.querySelector("iframe").contentDocument;
 document.title = "wide " + inner.documentElement.scrollWidth
 + " charts " + inner.querySelectorAll("svg[role=img]").length
 + " pictures " + inner.querySelectorAll("canvas").length + " says " + inner.querySelector(".headline").textContent; }});
