@@ -14,6 +14,7 @@ from jr_onnx.cli.outputs import try_to_write
 from jr_onnx.errors import OptionError, OutputError, RuntimeMissingError
 from jr_onnx.files.atomic import cache_folder
 from jr_onnx.robustness.dataset import Classifier, Dataset, load_data
+from jr_onnx.robustness.statistics import MAX_DROP
 from jr_onnx.text import count, printable
 
 
@@ -116,6 +117,16 @@ def add_data_arguments(parser: argparse.ArgumentParser, seldom: argparse._Argume
     seldom.add_argument("--std", metavar="S,S", help="the model takes (pixels - mean) / std (default: DATA's, or 1)")
     seldom.add_argument("--size", metavar="H,W", help="of images from a folder (default: the model's)")
     seldom.add_argument("--layout", choices=("NCHW", "NHWC"), help="default: as the model's input shape tells")
+
+
+def add_max_drop_argument(parser: argparse.ArgumentParser) -> None:
+    """What may be lost in clean accuracy."""
+    parser.add_argument(
+        "--max-drop",
+        metavar="POINTS",
+        default=f"{MAX_DROP:g}",
+        help=f"clean accuracy that may be lost, in percentage points (default: {MAX_DROP:g})",
+    )
 
 
 def read_data(arguments: argparse.Namespace, classifier: Classifier) -> Dataset:

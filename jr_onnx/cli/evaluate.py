@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from jr_onnx.cli.arguments import (
     EPS,
     add_data_arguments,
+    add_max_drop_argument,
     add_report_arguments,
     add_scale_arguments,
     add_seldom_group,
@@ -18,6 +19,7 @@ from jr_onnx.cli.arguments import (
     drawn,
     fraction,
     interrupted,
+    number,
     read_data,
 )
 from jr_onnx.cli.dask import dask_executor
@@ -58,6 +60,7 @@ def add_parser(commands: Commands) -> None:
         help=f"radii in the maximum norm, in pixels from 0 to 1: 8/255 or 0.1,0.2 (default: {EPS})",
     )
     parser.add_argument("--samples", metavar="N", type=int, help="attack at most so many samples (default: all)")
+    add_max_drop_argument(parser)
     add_scale_arguments(parser, seldom)
     add_report_arguments(parser, seldom)
     _add_attack_arguments(seldom)
@@ -103,6 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
                 eps=[fraction("--eps", text) for text in arguments.eps.split(",")],
                 attacks=_attacks(arguments.attacks),
                 effort=effort,
+                max_drop=number("--max-drop", arguments.max_drop),
                 seed=arguments.seed,
                 workers=arguments.workers,
                 executor=executor,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from jr_onnx.cli.arguments import (
     EPS,
     add_data_arguments,
+    add_max_drop_argument,
     add_report_arguments,
     add_scale_arguments,
     add_seldom_group,
@@ -55,9 +56,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("model", metavar="MODEL", type=Path, help="the ONNX file: one float input, one score a class")
     seldom = add_seldom_group(parser)
     add_data_arguments(parser, seldom)
-    parser.add_argument(
-        "--max-drop", metavar="POINTS", default="1.0", help="clean accuracy that may be lost, in percent (default: 1.0)"
-    )
+    add_max_drop_argument(parser)
     grid = parser.add_mutually_exclusive_group()
     grid.add_argument("--grid", metavar="K,K", help="the jumps to try, the same at all sites")
     grid.add_argument(

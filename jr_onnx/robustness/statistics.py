@@ -13,6 +13,9 @@ import numpy.typing as npt
 
 Booleans = npt.NDArray[np.bool_]
 
+#: The percentage points of clean accuracy that JumpReLU may cost, unless told otherwise.
+MAX_DROP = 1.0
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -106,6 +109,12 @@ def exact_mcnemar(only_first: int, only_second: int) -> float:
         term = term * (n - k) // (k + 1)
         tail += term
     return float(min(Fraction(1), Fraction(2 * tail, 2**n)))
+
+
+def within_drop(original: Booleans, other: Booleans, max_drop: float) -> bool:
+    """Whether the other classifier loses no more than `max_drop` percentage points of its accuracy; both [n]."""
+    lost = int(original.sum()) - int(other.sum())
+    return lost <= max_drop / 100 * len(original) * (1 + 1e-9)  # counted, for what is lost may be just the budget
 
 
 def _newcombe(both: int, only_first: int, only_second: int, neither: int, confidence: float) -> Interval:

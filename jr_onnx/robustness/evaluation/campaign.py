@@ -15,14 +15,13 @@ from typing import Any
 import numpy as np
 import onnx
 
-from jr_onnx.arguments import as_integer, as_list, as_path, unfit
+from jr_onnx.arguments import as_integer, as_list, as_number, as_path, unfit
 from jr_onnx.errors import ModelError, OptionError
 from jr_onnx.robustness.attacks.target import ATTACKS, Effort
 from jr_onnx.robustness.dataset import Dataset
 from jr_onnx.robustness.evaluation.journal import Journal
 from jr_onnx.robustness.evaluation.judge import Shipped, judge_of, ship
 from jr_onnx.robustness.evaluation.part import (
-    CONTROL,
     Arrays,
     Campaign,
     Part,
@@ -34,6 +33,7 @@ from jr_onnx.robustness.evaluation.report import EvaluationReport, examples, mod
 from jr_onnx.robustness.evaluation.verdict import judge
 from jr_onnx.robustness.evaluation.workers import check_workers, run_parts, shards
 from jr_onnx.robustness.gradients.errors import NoGradientError
+from jr_onnx.robustness.statistics import MAX_DROP
 from jr_onnx.version import __version__
 
 #: What is run unless told otherwise: the strongest of each kind. ifgsm and the attacks that look for the smallest
@@ -69,6 +69,7 @@ def run_campaign(
     eps: Sequence[float],
     attacks: Sequence[str] = DEFAULT_ATTACKS,
     effort: Effort | None = None,
+    max_drop: float = MAX_DROP,
     seed: int = 0,
     workers: int = 1,
     executor: Executor | None = None,
@@ -80,7 +81,7 @@ def run_campaign(
     Args:
         models: name -> file, or model in memory. The first is the original: attacks transfer from it, the others are
             compared with it, and where the data have no labels, its answers are the labels.
-        dataset, eps, attacks, effort, seed, workers, executor, journal, progress: as in `jr_onnx.evaluate`.
+        dataset, eps, attacks, effort, max_drop, seed, workers, executor, journal, progress: as in `jr_onnx.evaluate`.
 
     Raises:
         JrOnnxError: as `jr_onnx.evaluate`.
@@ -93,10 +94,11 @@ def run_campaign(
         effort=_checked_effort(effort or DEFAULT_EFFORT),
         seed=_checked_seed(seed),
     )
+    checked_max_drop(max_drop)
     check_workers(workers, executor)
     _check_models(campaign, dataset)
     done = _done_parts(campaign, dataset, workers, executor, journal, progress)
-    return _report(campaign, dataset, done, time.perf_counter() - started)
+    return _report(campaign, dataset, done, max_drop, time.perf_counter() - started)
 
 
 def checked_eps(eps: Sequence[float]) -> tuple[float, ...]:
@@ -113,6 +115,17 @@ def checked_eps(eps: Sequence[float]) -> tuple[float, ...]:
             hint = ": write 8/255, not 8" if one > 1 else ""
             raise OptionError(f"`eps` {one:g} is not in (0, 1]; it is in pixel units from 0 to 1{hint}")
     return tuple(sorted(set(map(float, eps))))
+
+
+def checked_max_drop(max_drop: float) -> float:
+    """How many percentage points of clean accuracy may be lost.
+
+    Raises:
+        OptionError: it is no number of at least 0.
+    """
+    if not as_number("max_drop", max_drop) >= 0:
+        raise OptionError(f"`max_drop` {max_drop:g}: give a number >= 0")
+    return max_drop
 
 
 def _checked_attacks(attacks: Sequence[str]) -> tuple[str, ...]:
@@ -242,12 +255,14 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _report(campaign: Campaign, dataset: Dataset, done: Mapping[str, list[Arrays]], seconds: float) -> EvaluationReport:
+def _report(
+    campaign: Campaign, dataset: Dataset, done: Mapping[str, list[Arrays]], max_drop: float, seconds: float
+) -> EvaluationReport:
     results = {
         name: model_result(name, shipped.path, campaign, done[name]) for name, shipped in campaign.models.items()
     }
     reference, *others = results.values()
-    effort, controlled = campaign.effort, not CONTROL.keys().isdisjoint(campaign.runs)
+    effort = campaign.effort
     return EvaluationReport(
         models=results,
         eps=campaign.eps,
@@ -257,12 +272,13 @@ def _report(campaign: Campaign, dataset: Dataset, done: Mapping[str, list[Arrays
             "steps": effort.steps,
             "restarts": effort.restarts,
             "queries": effort.queries,
+            "max_drop": max_drop,
             "seed": campaign.seed,
             "data": dataset.name,
             "labels": "given" if dataset.labels is not None else "the original's answers",
             "versions": _versions(),
         },
-        verdicts={one.name: judge(reference, one, campaign.eps, adaptive=controlled) for one in others},
+        verdicts={one.name: judge(reference, one, campaign.eps, max_drop=max_drop) for one in others},
         zeroed={},
         examples=examples(campaign, dataset, done),
         seconds=seconds,

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
 
+#: The attacks on a model have converged where doubling their effort broke no more than this share of all samples.
+CONVERGED = 0.01
+
 
 @dataclass(frozen=True)
 class AttackRow:
@@ -65,6 +68,19 @@ class NoiseRow:
 
 
 @dataclass(frozen=True)
+class Doubling:
+    """What is left of a model at a multiple of the effort.
+
+    Attributes:
+        effort: 1 for the effort that was asked for, 2 for twice as much, and so on.
+        survivors: share of all samples that are still right under all attacks.
+    """
+
+    effort: int
+    survivors: float
+
+
+@dataclass(frozen=True)
 class ModelResult:
     """One model under all attacks.
 
@@ -79,6 +95,8 @@ class ModelResult:
             attacks that adapt or need no gradient did, [eps, samples].
         rows: the attacks in the order in which they ran.
         noise: the attacks that look for the smallest perturbation.
+        convergence: at each eps, what was left while the effort doubled, from the effort that was asked for; empty
+            where it was not doubled.
     """
 
     name: str
@@ -90,6 +108,7 @@ class ModelResult:
     adaptive: Bools = field(repr=False)
     rows: tuple[AttackRow, ...] = field(repr=False)
     noise: tuple[NoiseRow, ...] = field(repr=False)
+    convergence: tuple[tuple[Doubling, ...], ...] = field(default=(), repr=False)
 
     @property
     def clean_accuracy(self) -> float:
@@ -104,6 +123,12 @@ class ModelResult:
         """
         return float((self.survives if adaptive else self.survives_true)[eps].mean())
 
+    def converged(self, eps: int) -> bool:
+        """Whether doubling the effort broke hardly anything more, at the eps of this index; or nothing is left."""
+        curve = self.convergence[eps] if self.convergence else ()
+        settled = len(curve) > 1 and curve[-2].survivors - curve[-1].survivors <= CONVERGED + 1e-9
+        return settled or not self.survives[eps].any()
+
     def to_dict(self) -> dict[str, Any]:
         """Counts and shares, in types that JSON has."""
         return {
@@ -116,6 +141,8 @@ class ModelResult:
             "broken_by_adaptive": self.adaptive.mean(axis=1).tolist(),
             "attacks": [vars(row) for row in self.rows],
             "smallest_perturbations": [vars(row) for row in self.noise],
+            "convergence": [[vars(one) for one in curve] for curve in self.convergence],
+            "converged": [self.converged(eps) for eps in range(len(self.survives))],
         }
 
 

@@ -54,9 +54,9 @@ def evaluation_contents(report: EvaluationReport, command: str = "") -> Contents
 
 def tone(verdict: Verdict) -> Tone:
     """How a verdict is coloured."""
-    if verdict.gain == "WORSE" or verdict.masking:
+    if verdict.outcome in ("WORSE", "TOO COSTLY") or verdict.masking:
         return "bad"
-    return "good" if verdict.gain == "GAIN" else "neutral"
+    return "good" if verdict.outcome == "GAIN" else "neutral"
 
 
 def _evaluation_facts(report: EvaluationReport) -> tuple[tuple[str, str], ...]:
@@ -186,7 +186,7 @@ def tuning_contents(report: TuningReport, command: str = "") -> Contents:
     colour: Tone = tone(verdict) if verdict is not None else "neutral"
     return Contents(
         title=f"The jump of {report.source or 'a model in memory'}",
-        words=_words(report),
+        words="NO JUMP" if report.chosen is None else f"JUMP {report.chosen.choice.label}",
         tone=colour if report.chosen is not None else "neutral",
         headline=f"{report.sentence[0].upper()}{report.sentence[1:]}.",
         evidence=verdict.evidence if verdict is not None else (),
@@ -206,14 +206,6 @@ def tuning_contents(report: TuningReport, command: str = "") -> Contents:
         if report.objective == "adaptive"
         else "No attack was run: nothing here says that the model is any more robust than it was.",
     )
-
-
-def _words(report: TuningReport) -> str:
-    if report.chosen is not None:
-        return f"JUMP {report.chosen.choice.label}"
-    verdict = report.confirmation.verdict if report.confirmation is not None else None
-    gained = verdict is not None and verdict.gain == "GAIN"  # but at a price over the budget
-    return "NO GAIN" if report.objective == "adaptive" and not gained else "NO JUMP"
 
 
 def _tuning_facts(report: TuningReport) -> tuple[tuple[str, str], ...]:

@@ -13,7 +13,7 @@ from jr_onnx.conversion.policy import JumpReluPolicy
 from jr_onnx.errors import ModelError
 from jr_onnx.robustness.dataset import Classifier, Dataset
 from jr_onnx.robustness.evaluation.report import EvaluationReport
-from jr_onnx.robustness.statistics import Interval, paired_test, proportion_interval
+from jr_onnx.robustness.statistics import Interval, paired_test, proportion_interval, within_drop
 from jr_onnx.robustness.tuning.grid import QUANTILES, Choice, from_grid, from_quantiles, policy_of
 from jr_onnx.robustness.tuning.jump_inputs import TunableModel
 from jr_onnx.robustness.tuning.report import Candidate, Confirmation, ZeroedSite
@@ -41,7 +41,7 @@ class Stages:
     """What all stages share.
 
     Attributes:
-        max_drop: the budget, as a share.
+        max_drop: the budget, in percentage points.
         attack: None where none shall run.
     """
 
@@ -110,9 +110,7 @@ class Stages:
             ZeroedSite(path, choice.jumps[path], positive, positive - counts.kept[path])
             for path, positive in counts.positive.items()
         )
-        # Counted, for what is lost may be just the budget.
-        lost = int(original.sum()) - int(right.sum())
-        return Candidate(choice, clean, drop, zeroed, lost <= self.max_drop * len(right) * (1 + 1e-9))
+        return Candidate(choice, clean, drop, zeroed, within_drop(original, right, self.max_drop))
 
     def _stage(self, name: str) -> Progress:
         return lambda done, total: self.progress(name, done, total)
