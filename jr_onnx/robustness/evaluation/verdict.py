@@ -27,7 +27,7 @@ from typing import Any, Literal, get_args
 from jr_onnx.robustness.evaluation.part import CONTROL, info_of
 from jr_onnx.robustness.evaluation.report import ModelResult
 from jr_onnx.robustness.statistics import MAX_DROP, PairedResult, paired_test, proportion_interval, within_drop
-from jr_onnx.text import eps_text
+from jr_onnx.text import eps_text, points_text
 
 #: Of several eps the first of these that one of them has is the outcome: what is not known at one eps is not hidden by
 #: a gain at another.
@@ -214,7 +214,7 @@ def _headline(
     said = {
         "TOO COSTLY": f"Too much accuracy is lost: without any attack {hardened.clean_accuracy:.1%} of the "
         f"{len(hardened.correct)} samples are right, against {reference.clean_accuracy:.1%} with the original, and at "
-        f"most {max_drop:g} points may be lost",
+        f"most {points_text(max_drop)} may be lost",
         "WORSE": f"Easier to fool than the original: {numbers}",
         "NO ADAPTIVE ATTACK": f"Not known, for no attack that adapts to JumpReLU was run with its control: {numbers}",
         "GRADIENTS FAILED": f"Not known, for the gradients that attacks follow lead nowhere on this model: {numbers}",
@@ -259,7 +259,8 @@ def _clean(reference: ModelResult, hardened: ModelResult, max_drop: float) -> st
     for model, name in ((hardened, "hardened"), (reference, "original")):
         interval = proportion_interval(int(model.correct.sum()), len(model.correct))
         parts.append(f"{name} {interval.estimate:.1%} (95% interval {interval.low:.1%} to {interval.high:.1%})")
-    return f"Clean accuracy on {len(reference.correct)} samples: {', '.join(parts)}; {max_drop:g} points may be lost."
+    budget = f"at most {points_text(max_drop)} may be lost"
+    return f"Clean accuracy on {len(reference.correct)} samples: {', '.join(parts)}; {budget}."
 
 
 def _masked(one: EpsVerdict) -> str:

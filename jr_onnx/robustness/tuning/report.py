@@ -11,6 +11,7 @@ from jr_onnx.conversion.policy import JumpReluPolicy
 from jr_onnx.robustness.evaluation.verdict import Verdict
 from jr_onnx.robustness.statistics import Interval
 from jr_onnx.robustness.tuning.grid import Choice
+from jr_onnx.text import points_text
 
 #: By what the jump is chosen.
 Objective = Literal["adaptive", "clean"]
@@ -170,11 +171,11 @@ def nothing_found(candidates: Sequence[Candidate], max_drop: float) -> str:
     """Why there is no best candidate."""
     original = candidates[0]
     if not any(candidate.within_budget for candidate in candidates[1:]):
-        return f"no candidate keeps the clean accuracy within {max_drop:g} points of jump 0: nothing to choose"
-    worst = "" if original.adaptive is None else f" ({original.adaptive.estimate:.1%} at jump 0)"
+        return f"no jump keeps the clean accuracy within {points_text(max_drop)} of jump 0: nothing to choose"
+    worst = "" if original.adaptive is None else f" ({original.adaptive.estimate:.1%})"
     return (
-        "no measurable robustness gain: under attacks that adapt, no candidate within the budget is right more often "
-        f"than jump 0{worst}"
+        "no jump is worth it: under attack, none within the budget of clean accuracy leaves more samples right than "
+        f"jump 0, which is plain ReLU{worst}"
     )
 
 
@@ -199,7 +200,7 @@ def outcome(best: Candidate, confirmation: Confirmation, max_drop: float, labels
             return f"no jump is worth it: jump {jump} seemed best, but {hidden}", False
         sentence = f"jump {jump}, on the test part: {found}; {clean}"
     drop, budget = confirmation.drop, max_drop / 100 + 1e-9
-    loses = f"on the test part it loses {_loss(drop)}, more than the budget of {max_drop:g}"
+    loses = f"on the test part it loses {_loss(drop)}, more than the budget of {points_text(max_drop)}"
     if drop.low > budget:
         return f"no jump is chosen: jump {jump} is within the budget on the tuning part, but {loses}", False
     return (f"{sentence}. Warning: {loses}" if drop.estimate > budget else sentence), True

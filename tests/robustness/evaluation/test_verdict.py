@@ -78,7 +78,7 @@ def test_a_large_jump_on_the_digits_masks_and_costs_too_much() -> None:
     report = evaluated(with_jump(0.8), "pgd", "pgd-margin", "bpda", "smooth-0.25", samples=360)
     verdict = report.verdicts["hardened"]
     assert verdict.words == "MASKING, TOO COSTLY"
-    assert "at most 1 points may be lost" in verdict.headline
+    assert "at most 1 point may be lost" in verdict.headline
     assert "(gradient masking)" in verdict.headline
 
 

@@ -192,10 +192,12 @@ def test_the_best_is_within_the_budget_and_better_than_jump_zero(
 
 
 def test_where_nothing_is_found_the_sentence_says_why() -> None:
-    assert "no candidate keeps the clean accuracy within 1 points" in nothing_found(
+    assert "no jump keeps the clean accuracy within 1 point of" in nothing_found(
         [candidate(0), candidate(0.1, lost=5)], 1.0
     )
-    assert "no measurable robustness gain" in nothing_found([candidate(0, survive=20), candidate(0.1, survive=20)], 1.0)
+    assert "no jump is worth it: under attack, none" in nothing_found(
+        [candidate(0, survive=20), candidate(0.1, survive=20)], 1.0
+    )
 
 
 def confirmation(outcome: str = "GAIN", drop: float = 0.0) -> Confirmation:
@@ -231,7 +233,9 @@ def test_masking_on_the_part_that_chose_is_reason_enough_to_choose_nothing() -> 
 def test_a_budget_that_the_test_part_exceeds_is_in_the_sentence() -> None:
     sentence, gained = outcome(BEST, confirmation(drop=0.03), 1.0)
     assert gained
-    assert sentence.endswith(". Warning: on the test part it loses 3.0 points (-2.0 to 8.0), more than the budget of 1")
+    assert sentence.endswith(
+        ". Warning: on the test part it loses 3.0 points (-2.0 to 8.0), more than the budget of 1 point"
+    )
     assert "budget" not in outcome(BEST, confirmation(drop=0.01), 1.0)[0]
 
 
