@@ -14,7 +14,7 @@ from jr_onnx.robustness.attacks.target import ATTACKS
 from jr_onnx.robustness.dataset import Dataset
 from jr_onnx.robustness.evaluation.judge import judge_of
 from jr_onnx.robustness.evaluation.part import Campaign
-from jr_onnx.robustness.evaluation.rounds import CONVERGED, Attacked
+from jr_onnx.robustness.evaluation.rounds import CONTROL_EFFORT, CONVERGED, Attacked
 
 if TYPE_CHECKING:
     from jr_onnx.robustness.evaluation.verdict import Verdict
@@ -90,7 +90,7 @@ class ModelResult:
         survives_true: whether it still is under the attacks that follow the true gradient, [eps, samples].
         survives: whether it still is under all attacks: the worst case, [eps, samples].
         control, adaptive: what the attacks that follow the true gradient broke, and what those did that adapt or need
-            no gradient, [eps, samples].
+            no gradient with the same effort, [eps, samples].
         rows: the attacks in the order in which they ran.
         noise: the attacks that look for the smallest perturbation.
         convergence: at each eps, what was left while the effort doubled, from the effort that was asked for; empty
@@ -240,15 +240,15 @@ _SHOWN, _NUMBERS = 8, 1 << 20
 def model_result(name: str, path: Path | None, eps: Sequence[float], attacked: Attacked) -> ModelResult:
     """One model, all samples."""
     true = attacked.survives(attack for attack in attacked.by if not ATTACKS[attack].adapts)
-    adaptive = attacked.survives(attack for attack in attacked.by if ATTACKS[attack].adapts)
+    adapting = [attack for attack in attacked.by if ATTACKS[attack].adapts]
     return ModelResult(
         name=name,
         path=path,
         correct=attacked.correct,
         survives_true=true,
-        survives=true & adaptive,
+        survives=attacked.survives(),
         control=attacked.correct & ~true,
-        adaptive=attacked.correct & ~adaptive,
+        adaptive=attacked.correct & ~attacked.survives(adapting, CONTROL_EFFORT),
         rows=tuple(_rows(eps, attacked)),
         noise=tuple(_noise_rows(attacked)),
         convergence=tuple(tuple(Doubling(*one) for one in curve) for curve in attacked.left),

@@ -6,10 +6,10 @@ gets what those before it left. The black-box attacks get what is left of both; 
 attacks that adapt, for theirs is the weaker search, and finds little where gradients lead anywhere.
 
 An attack that climbs begins with one start for each of its losses, and the number of its starts doubles, on what is
-left, until that breaks no more than `CONVERGED` of the samples, or the starts are spent. Attacks that adapt go on for
-all models until it holds for each: every model gets the same effort. The control, which is compared within a model,
-goes on for each by itself. An attack that finds hardly anything in what others of its arm left is not repeated. A
-perturbation that fools at one eps is one at each larger eps too.
+left, until that breaks no more than `CONVERGED` of the samples of any model, or the starts are spent: every model gets
+the same effort. Beside attacks that adapt the true gradient is only their control, which is compared with them at equal
+effort, and that need not be much. An attack that finds hardly anything in what others of its arm left is not repeated.
+A perturbation that fools at one eps is one at each larger eps too.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from jr_onnx.robustness.evaluation.workers import shards
 #: An attack has converged where doubling its effort broke no more than this share of all samples.
 CONVERGED = 0.01
 
-#: The attack that is the control of those that adapt: the true gradient, with the same effort.
-CONTROL = "pgd"
+#: The attack that is the control of those that adapt, the true gradient; and how much effort it gets.
+CONTROL, CONTROL_EFFORT = "pgd", 2
 
 Shares = npt.NDArray[np.float64]
 
@@ -43,15 +43,21 @@ class Found:
     """What an attack did to a model; all but the noise are [eps, n].
 
     Attributes:
-        tried, broke: the samples that it was given, and those that it fooled the model on.
+        tried: the samples that it was given.
+        effort: what it took to fool the model on a sample, as a multiple of the first effort; 0 where it did not.
         failed: where it did not, and its gradient led nowhere.
         noise: [n], the relative noise of an attack that looks for the smallest perturbation; NaN where it found none.
     """
 
     tried: Bools
-    broke: Bools
+    effort: npt.NDArray[np.int16]
     failed: Bools
     noise: Shares
+
+    @property
+    def broke(self) -> Bools:
+        """Where it fooled the model."""
+        return self.effort > 0
 
 
 @dataclass
@@ -71,11 +77,11 @@ class Attacked:
     by: dict[str, Found] = field(default_factory=dict)
     kept: dict[int, tuple[int, str, Floats]] = field(default_factory=dict)
 
-    def survives(self, attacks: Iterable[str] | None = None) -> Bools:
-        """[eps, n], what is right after these attacks; after all where None."""
+    def survives(self, attacks: Iterable[str] | None = None, effort: int = 1 << 14) -> Bools:
+        """[eps, n], what is right after these attacks, or all where None, with no more than this effort each."""
         survives = np.tile(self.correct, (len(self.left), 1))
         for name in self.by if attacks is None else attacks:
-            survives &= ~self.by[name].broke
+            survives &= ~self.by[name].broke | (self.by[name].effort > effort)
         return survives
 
 
@@ -107,6 +113,8 @@ class _Course:
         self._first = [one for one in infos if one.method != "ascent" and one.needs_gradient]
         self._climbing = [one for one in infos if one.method == "ascent"]
         self._last = [one for one in infos if not one.needs_gradient]
+        adaptive = any(one.adapts for one in self._climbing)
+        self._control_effort = CONTROL_EFFORT if adaptive else campaign.effort.restarts
         self._doublings = tuple(_doublings(campaign.effort.restarts)) if self._climbing else ()
         self._steps_left = 1 + len(self._first) + len(self._climbing) * len(self._doublings) + len(self._last)
         self._cut = [(rows, dataset.take(np.array(rows))) for rows in shards(dataset.images.shape)]
@@ -131,35 +139,37 @@ class _Course:
     def attack(self) -> None:
         """Every attack, as long as it needs."""
         every = np.ones(len(self.campaign.eps), np.bool_)
-        everywhere = dict.fromkeys(self.attacked, every)
         for info in self._first:
-            self._step(info, range(1), everywhere)
+            self._step(info, range(1), every)
         leads = {next((info.name for info in self._climbing if info.adapts == arm), "") for arm in (False, True)}
-        going = {info.name: everywhere for info in self._climbing}
+        going = {info.name: every for info in self._climbing}
         for effort, starts in self._doublings:
-            levels = np.flatnonzero(np.any([at for of in going.values() for at in of.values()], axis=0))
+            levels = np.flatnonzero(np.any(list(going.values()), axis=0))
             for info in self._climbing:
-                broke = self._step(info, starts, going[info.name])
+                broke = self._step(info, starts, going[info.name], effort)
                 if effort > 1 or info.name not in leads:
-                    going[info.name] = _going_on(info, going[info.name], broke)
+                    going[info.name] = going[info.name] & (broke > CONVERGED)
+                if info.name == CONTROL and effort >= self._control_effort:
+                    going[info.name] = ~every
             for one in self.attacked.values():
                 shares = one.survives().mean(axis=1)
                 for level in levels:
                     one.left[level].append((effort, float(shares[level])))
         for info in self._last:
-            self._step(info, range(1), everywhere)
+            self._step(info, range(1), every)
 
-    def _step(self, info: AttackInfo, starts: range, levels: Mapping[str, Bools]) -> dict[str, Shares]:
-        """One attack on the models, each at its eps: model -> the share of the samples that it broke, [eps]."""
-        given = {name: self._given(info, one) & levels[name][:, None] for name, one in self.attacked.items()}
-        before = {}
+    def _step(self, info: AttackInfo, starts: range, levels: Bools, effort: int = 1) -> Shares:
+        """One attack on every model at these eps; [eps], the largest share of the samples that it broke of any."""
+        given = {name: self._given(info, one) & levels[:, None] for name, one in self.attacked.items()}
         for name, one in self.attacked.items():
-            tried, broke, failed = (np.zeros_like(given[name]) for _ in range(3))
-            found = one.by.setdefault(info.name, Found(tried, broke, failed, np.full(len(self.dataset), np.nan)))
-            before[name] = found.broke.mean(axis=1)
+            tried, effort_of, failed = (np.zeros(given[name].shape, kind) for kind in (np.bool_, np.int16, np.bool_))
+            one.by.setdefault(info.name, Found(tried, effort_of, failed, np.full(len(self.dataset), np.nan)))
+        before = {name: one.by[info.name].broke.mean(axis=1) for name, one in self.attacked.items()}
         for part, arrays in self._done(info.name, starts, given):
-            self._note(part, arrays)
-        return {name: one.by[info.name].broke.mean(axis=1) - before[name] for name, one in self.attacked.items()}
+            self._note(part, arrays, effort)
+        broke = [one.by[info.name].broke.mean(axis=1) - before[name] for name, one in self.attacked.items()]
+        most: Shares = np.max(broke, axis=0)
+        return most
 
     def _given(self, info: AttackInfo, attacked: Attacked) -> Bools:
         """[eps, n], the samples that the attacks of its arm left."""
@@ -169,14 +179,14 @@ class _Course:
             return attacked.survives()
         return attacked.survives(name for name in attacked.by if ATTACKS[name].adapts == info.adapts)
 
-    def _note(self, part: Part, arrays: Arrays) -> None:
-        attacked, rows = self.attacked[part.model], slice(part.shard.start, part.shard.stop)
+    def _note(self, part: Part, arrays: Arrays, effort: int) -> None:
+        attacked, rows = self.attacked[part.model], np.s_[:, part.shard.start : part.shard.stop]
         found = attacked.by[part.attack]
-        found.tried[:, rows] |= arrays["tried"]
-        found.broke[:, rows] |= arrays["broke"]
+        found.tried[rows] |= arrays["tried"]
+        found.effort[rows] = np.where(arrays["broke"] & (found.effort[rows] == 0), effort, found.effort[rows])
         # Of the last starts: where those before them led somewhere, these do too.
-        found.failed[:, rows] = np.where(arrays["tried"], arrays["failed"], found.failed[:, rows] & ~arrays["broke"])
-        found.noise[rows] = arrays["noise"]
+        found.failed[rows] = np.where(arrays["tried"], arrays["failed"], found.failed[rows] & ~arrays["broke"])
+        found.noise[rows[1]] = arrays["noise"]
         for sample, level, pixels in zip(arrays["kept_index"], arrays["kept_level"], arrays["kept"], strict=True):
             if int(sample) not in attacked.kept or level < attacked.kept[int(sample)][0]:
                 attacked.kept[int(sample)] = int(level), part.attack, pixels
@@ -191,15 +201,6 @@ class _Course:
         ]
         self._steps_left -= 1
         yield from self._do(parts, self._steps_left * len(self._cut) * len(given))
-
-
-def _going_on(info: AttackInfo, going: Mapping[str, Bools], broke: Mapping[str, Shares]) -> dict[str, Bools]:
-    """Model -> at which eps the attack goes on, [eps]."""
-    found = {name: levels & (broke[name] > CONVERGED) for name, levels in going.items()}
-    if info.adapts:
-        any_of_them: Bools = np.any(list(found.values()), axis=0)
-        return dict.fromkeys(found, any_of_them)
-    return found
 
 
 def _doublings(most: int) -> Iterator[tuple[int, range]]:
