@@ -31,7 +31,7 @@ from jr_onnx.robustness.evaluation.part import (
 )
 from jr_onnx.robustness.evaluation.report import EvaluationReport, examples, model_result
 from jr_onnx.robustness.evaluation.verdict import judge
-from jr_onnx.robustness.evaluation.workers import check_workers, run_parts, shards
+from jr_onnx.robustness.evaluation.workers import check_workers, multiplications, run_parts, shards
 from jr_onnx.robustness.gradients.errors import NoGradientError
 from jr_onnx.robustness.statistics import MAX_DROP
 from jr_onnx.version import __version__
@@ -205,7 +205,7 @@ def _done_parts(
     """Model -> its parts, in the order of the shards."""
     journal = None if folder is None else Journal(as_path("journal", folder), _digest(campaign, dataset))
     # Model after model, for a worker keeps few of them open.
-    cut = [(rows, dataset.take(np.array(rows))) for rows in shards(dataset.images.shape)]
+    cut = [(rows, dataset.take(np.array(rows))) for rows in shards(dataset.images.shape, _cost(campaign))]
     every = [Part(name, rows, samples) for name in campaign.models for rows, samples in cut]
     done: dict[Part, Arrays] = {}
     for part in every:
@@ -221,6 +221,12 @@ def _done_parts(
         done[part] = arrays
         progress(len(done), len(every))
     return {name: [done[part] for part in every if part.model == name] for name in campaign.models}
+
+
+def _cost(campaign: Campaign) -> int:
+    """About how many multiplications the attacks on a sample take."""
+    steps = campaign.effort.steps * campaign.effort.restarts * len(campaign.attacks) * len(campaign.eps)
+    return steps * multiplications(campaign.original.model)
 
 
 def _digest(campaign: Campaign, dataset: Dataset) -> str:
