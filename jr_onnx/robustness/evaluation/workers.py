@@ -25,8 +25,8 @@ from jr_onnx.files.source import open_model
 #: Samples a shard, at least and at most, and how many numbers are in them if that lets it choose.
 _LEAST, _MOST, _NUMBERS = 8, 64, 1 << 20
 
-#: Multiplications of the network, at each step of each attack, that take one CPU about a minute with the gradients.
-_A_MINUTE = 35 * 10**10
+#: So many multiplications of the forward passes take one CPU about a minute, together with their gradients.
+_A_MINUTE = 5 * 10**11
 
 #: The operators that nearly all the time goes into -> the axes of the output along which each weight is used again.
 _REUSED = {"Conv": slice(2, None), "MatMul": slice(1, -1), "Gemm": slice(0, 0)}
@@ -40,7 +40,8 @@ def shards(shape: tuple[int, ...], cost: int = 0) -> tuple[range, ...]:
 
     Args:
         shape: of the samples, [N, ...].
-        cost: about how many multiplications a sample needs; a shard takes about a minute, unless one sample takes more.
+        cost: about how many multiplications a part makes on a sample: those of a forward pass, at each step from each
+            start at each eps. A part takes about a minute at most, unless one sample takes more.
     """
     size = min(_MOST, max(_LEAST, _NUMBERS // math.prod(shape[1:])))
     size = max(1, min(size, _A_MINUTE // max(cost, 1)))
