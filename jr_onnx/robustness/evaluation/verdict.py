@@ -222,7 +222,7 @@ def _headline(
         "WORSE": f"Easier to fool than the original: {numbers}",
         "NO ADAPTIVE ATTACK": f"Not known, for no attack that adapts to JumpReLU was run with its control: {numbers}",
         "GRADIENTS FAILED": f"Not known, for the gradients that attacks follow lead nowhere on this model: {numbers}",
-        "NOT CONVERGED": f"Not known, for more effort still breaks more of a model: {numbers}",
+        "NOT CONVERGED": f"Not known, for the attacks have not converged, and more effort may break more: {numbers}",
         "GAIN UNPROVEN": f"Not to be relied on: {numbers}, but the model misleads attacks by its gradient (gradient "
         "masking), so that a better attack is likely to leave less",
         "GAIN": f"Harder to fool than the original: {numbers}; a better attack may leave less",
