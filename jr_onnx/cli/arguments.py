@@ -220,7 +220,7 @@ def named(text: str) -> Path:
 def interrupted(command: str, finished: int, journal: Path) -> int:
     """Say what an interruption leaves behind; the exit code."""
     kept = f"{count(finished, 'finished part')} kept in {journal}, the same command takes up from there"
-    nothing = "no part was finished (a part is one model on at most 64 samples), so nothing was kept"
+    nothing = "no part was finished (a part is one model on a few samples), so nothing was kept"
     print(printable(f"jr-onnx {command}: interrupted; {kept if finished else nothing}"), file=sys.stderr)
     return _INTERRUPTED
 

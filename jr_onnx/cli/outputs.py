@@ -161,14 +161,23 @@ def stages_bar(*, quiet: bool = False) -> Iterator[Callable[[str, int, int], Non
         return
     if not sys.stderr.isatty():
         with _lines() as say:
-            yield lambda stage, done, total: say(f"{stage}: {done} of {total}")
+            begun: dict[str, tuple[int, float]] = {}
+
+            def tell(stage: str, done: int, total: int) -> None:
+                first, started = begun.setdefault(stage, (done, time.monotonic()))
+                left = (total - done) * (time.monotonic() - started) / max(done - first, 1)
+                about = f", about {left / 60:.1f} min left" if first < done < total else ""
+                say(f"{stage}: {done} of {total}{about}")
+
+            yield tell
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Bar(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+    console, an_hour = Console(stderr=True), 3600.0  # one step may take minutes, and what is left is known from several
+    with Bar(*columns, TimeRemainingColumn(), console=console, transient=True, speed_estimate_period=an_hour) as bar:
         tasks = {}
 
         def show(stage: str, done: int, total: int) -> None:

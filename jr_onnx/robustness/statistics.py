@@ -34,6 +34,11 @@ class Interval:
         return self.low <= value <= self.high
 
     @property
+    def in_percent(self) -> str:
+        """A share: "97.8% (94.4 to 99.1)"."""
+        return f"{self.estimate:.1%} ({100 * self.low:.1f} to {100 * self.high:.1f})"
+
+    @property
     def in_points(self) -> str:
         """A difference of shares in percentage points: "+1.5 points, -0.3 to +3.2"."""
         return f"{100 * self.estimate:+.1f} points, {100 * self.low:+.1f} to {100 * self.high:+.1f}"
@@ -73,6 +78,11 @@ def proportion_interval(successes: int, n: int, confidence: float = 0.95) -> Int
     half = math.sqrt(spread * (share * (1 - share) + spread / 4)) / (1 + spread)
     # At the ends the limit is the share itself, which rounding must not pass.
     return Interval(share, max(0.0, min(centre - half, share)), min(1.0, max(centre + half, share)))
+
+
+def share_of(right: Booleans) -> Interval:
+    """The share that is True of a vector, with its 95% interval."""
+    return proportion_interval(int(right.sum()), len(right))
 
 
 def paired_test(first: Booleans, second: Booleans, confidence: float = 0.95) -> PairedResult:

@@ -67,7 +67,8 @@ def evaluate(
             `Client.get_executor()` gives; it is not shut down. A `ProcessPoolExecutor` needs the start method
             "spawn": onnxruntime has threads, which do not survive a fork.
         journal: a folder to keep finished parts in, and to take up again from.
-        progress: called with the number of parts that are done, and of all; a part is a model on at most 64 samples.
+        progress: called with the number of parts that are done, and of all; a part is a model on a few samples, about a
+            minute's work.
 
     Raises:
         OptionError: an argument makes no sense, or the data do not fit the models.

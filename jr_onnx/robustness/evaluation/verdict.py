@@ -27,7 +27,7 @@ from typing import Any, Literal, get_args
 from jr_onnx.robustness.attacks.target import ATTACKS
 from jr_onnx.robustness.evaluation.report import ModelResult
 from jr_onnx.robustness.evaluation.rounds import CONTROL
-from jr_onnx.robustness.statistics import MAX_DROP, PairedResult, paired_test, proportion_interval, within_drop
+from jr_onnx.robustness.statistics import MAX_DROP, PairedResult, paired_test, share_of, within_drop
 from jr_onnx.text import eps_text, points_text
 
 #: Of several eps the first of these that one of them has is the outcome: what is not known at one eps is not hidden by
@@ -163,20 +163,24 @@ def _controlled(model: ModelResult) -> bool:
 
 
 def _adapted(model: ModelResult) -> bool:
-    """Whether attacks that adapt to JumpReLU and follow a gradient ran, and the control beside them."""
-    return _controlled(model) and any(ATTACKS[row.attack].family == "adaptive" for row in model.rows)
+    """Whether an attack that adapts to JumpReLU and follows a gradient of the model ran, and the control beside it."""
+    attacks = {row.attack for row in model.rows}
+    return _controlled(model) and any(_own(name) and ATTACKS[name].family == "adaptive" for name in attacks)
+
+
+def _own(attack: str) -> bool:
+    """Whether an attack follows a gradient of the model that it attacks: transfer follows the original's."""
+    return ATTACKS[attack].needs_gradient and not ATTACKS[attack].needs_source
 
 
 def _failures(model: ModelResult, eps: float) -> float:
     """Where one attack's gradient fails another's of the same kind may not; but the smooth ones are never quite zero
-    behind a closed JumpReLU, and lead nowhere there all the same. That of the original, which transfer follows, says
-    nothing."""
+    behind a closed JumpReLU, and lead nowhere there all the same."""
     least: dict[str, float] = {}
     for row in model.rows:
-        info = ATTACKS[row.attack]
-        if row.eps == eps and row.tried and info.needs_gradient and not info.needs_source:
-            share = row.failed / max(row.tried - row.broke, 1)
-            least[info.backward.kind] = min(share, least.get(info.backward.kind, 1.0))
+        if row.eps == eps and row.tried and _own(row.attack):
+            share, kind = row.failed / max(row.tried - row.broke, 1), ATTACKS[row.attack].backward.kind
+            least[kind] = min(share, least.get(kind, 1.0))
     return max(least.values(), default=0.0)
 
 
@@ -218,7 +222,7 @@ def _headline(
         "WORSE": f"Easier to fool than the original: {numbers}",
         "NO ADAPTIVE ATTACK": f"Not known, for no attack that adapts to JumpReLU was run with its control: {numbers}",
         "GRADIENTS FAILED": f"Not known, for the gradients that attacks follow lead nowhere on this model: {numbers}",
-        "NOT CONVERGED": f"Not known, for more effort still breaks more of a model: {numbers}",
+        "NOT CONVERGED": f"Not known, for the attacks have not converged, and more effort may break more: {numbers}",
         "GAIN UNPROVEN": f"Not to be relied on: {numbers}, but the model misleads attacks by its gradient (gradient "
         "masking), so that a better attack is likely to leave less",
         "GAIN": f"Harder to fool than the original: {numbers}; a better attack may leave less",
@@ -235,7 +239,7 @@ def _evidence(
     yield _clean(reference, hardened, max_drop)
     for one in at:
         yield (
-            f"eps {eps_text(one.eps)}, worst case: hardened {one.hardened:.1%}, original {one.reference:.1%}; "
+            f"eps {eps_text(one.eps)}, all attacks: hardened {one.hardened:.1%}, original {one.reference:.1%}; "
             f"difference {one.gain.difference.in_points}, p = {one.gain.p_value:.2g}: {one.outcome}."
         )
         if _controlled(hardened):
@@ -255,12 +259,11 @@ def _evidence(
 
 
 def _clean(reference: ModelResult, hardened: ModelResult, max_drop: float) -> str:
-    parts = []
-    for model, name in ((hardened, "hardened"), (reference, "original")):
-        interval = proportion_interval(int(model.correct.sum()), len(model.correct))
-        parts.append(f"{name} {interval.estimate:.1%} (95% interval {interval.low:.1%} to {interval.high:.1%})")
-    budget = f"at most {points_text(max_drop)} may be lost"
-    return f"Clean accuracy on {len(reference.correct)} samples: {', '.join(parts)}; {budget}."
+    ours, theirs = (share_of(model.correct).in_percent for model in (hardened, reference))
+    return (
+        f"Clean accuracy on {len(reference.correct)} samples: hardened {ours}, original {theirs}; at most "
+        f"{points_text(max_drop)} may be lost."
+    )
 
 
 def _masked(one: EpsVerdict) -> str:

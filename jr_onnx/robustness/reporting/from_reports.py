@@ -12,7 +12,7 @@ from jr_onnx.robustness.attacks.target import ATTACKS
 from jr_onnx.robustness.evaluation.report import EvaluationReport, Example
 from jr_onnx.robustness.evaluation.verdict import Verdict
 from jr_onnx.robustness.reporting.contents import Bars, Chart, Contents, Picture, Series, Table, Tone
-from jr_onnx.robustness.statistics import Interval, proportion_interval
+from jr_onnx.robustness.statistics import Interval, proportion_interval, share_of
 from jr_onnx.robustness.tuning.report import Candidate, TuningReport
 from jr_onnx.text import count, eps_text, points_text
 
@@ -90,7 +90,7 @@ def _against_eps(report: EvaluationReport) -> Chart:
             ("attacks on the true gradient", model.survives_true, True),
             ("all attacks", model.survives, False),
         ):
-            shares = tuple(_share_of(right) for right in (model.correct, *survives))
+            shares = tuple(share_of(right) for right in (model.correct, *survives))
             series.append(Series(f"{model.name}, {name}", color, shares, hollow))
     return Chart(
         "accuracy-against-eps",
@@ -125,10 +125,6 @@ def _against_effort(report: EvaluationReport) -> Iterator[Chart]:
 
 def _share_at(curve: Mapping[int, float], effort: int, samples: int) -> Interval | None:
     return proportion_interval(round(curve[effort] * samples), samples) if effort in curve else None
-
-
-def _share_of(right: npt.NDArray[np.bool_]) -> Interval:
-    return proportion_interval(int(right.sum()), len(right))
 
 
 def _tables(report: EvaluationReport) -> list[Table]:
@@ -238,7 +234,7 @@ def tuning_contents(report: TuningReport, command: str = "") -> Contents:
             )
             for one in shown
         ),
-        tables=(_table(report),),
+        tables=(candidates_table(report),),
         command=command,
         caution=CAUTION
         if report.objective == "adaptive"
@@ -289,18 +285,26 @@ def _trade_off(report: TuningReport, shown: Sequence[Candidate]) -> Chart:
     )
 
 
-def _table(report: TuningReport) -> Table:
-    header = ("jump", "clean", "drop", "zeroed", "true gradient", "all attacks", "")
-    rows = []
-    for one in report.candidates:
-        mark = "chosen" if one is report.chosen else "" if one.within_budget else "over budget"
-        drop = f"{100 * one.drop.estimate:+.2f} points"
-        shares = (_share(one.true_gradient), _share(one.adaptive))
-        rows.append((one.choice.label, _share(one.clean), drop, f"{one.zeroed_share:.1%}", *shares, mark))
-    return Table("All candidates", header, tuple(rows), "With 95% intervals; on the samples that chose.")
+def candidates_table(report: TuningReport) -> Table:
+    """A line for each jump that was tried."""
+    attacked = report.eps is not None
+    right = "clean accuracy" if report.labels else "agreement with the original"
+    header = ("jump", right, "drop", "zeroed", *(("true gradient", "all attacks") if attacked else ()), "")
+    return Table(
+        "All candidates",
+        header,
+        tuple(_candidate(one, attacked, one is report.chosen) for one in report.candidates),
+        "With 95% intervals; on the samples that chose.",
+    )
 
 
-def _share(interval: Interval | None) -> str:
-    if interval is None:
-        return "-"
-    return f"{interval.estimate:.1%} ({100 * interval.low:.1f} to {100 * interval.high:.1f})"
+def _candidate(candidate: Candidate, attacked: bool, chosen: bool) -> tuple[str, ...]:
+    choice, shares = candidate.choice, (candidate.true_gradient, candidate.adaptive) if attacked else ()
+    return (
+        choice.label if choice.quantile is None else f"{choice.label} (quantile {choice.quantile:g})",
+        candidate.clean.in_percent,
+        f"{100 * candidate.drop.estimate:+.2f} points",
+        f"{candidate.zeroed_share:.1%}",
+        *("-" if share is None else share.in_percent for share in shares),
+        "chosen" if chosen else "" if candidate.within_budget else "over budget",
+    )

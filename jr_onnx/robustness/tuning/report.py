@@ -186,7 +186,7 @@ def outcome(best: Candidate, confirmation: Confirmation, max_drop: float, labels
     over it with the whole interval, nothing is chosen.
     """
     right = "clean accuracy" if labels else "agreement with the original"
-    jump, clean = confirmation.choice.label, f"{right} on the test part {_share(confirmation.clean)}"
+    jump, clean = confirmation.choice.label, f"{right} on the test part {confirmation.clean.in_percent}"
     verdict = confirmation.verdict
     if verdict is None:
         sentence = f"jump {jump} is the largest within the budget on the tuning part ({clean})"
@@ -204,10 +204,6 @@ def outcome(best: Candidate, confirmation: Confirmation, max_drop: float, labels
     if drop.low > budget:
         return f"no jump is chosen: jump {jump} is within the budget on the tuning part, but {loses}", False
     return (f"{sentence}. Warning: {loses}" if drop.estimate > budget else sentence), True
-
-
-def _share(interval: Interval) -> str:
-    return f"{interval.estimate:.1%} ({interval.low:.1%} to {interval.high:.1%})"
 
 
 def _loss(interval: Interval) -> str:

@@ -298,8 +298,13 @@ def test_a_network_that_masks_nothing_is_not_accused_of_what_mere_effort_finds()
     assert verdict.masking, "what only the attacks that adapt break is masked"
 
 
-def test_without_a_control_what_other_attacks_break_is_no_masking() -> None:
-    for rows, words in (((row("pgd"), row("smooth-0.1")), "NO ADAPTIVE ATTACK"), (ROWS, "MASKING, GAIN UNPROVEN")):
+def test_masking_needs_a_control_and_a_gain_an_attack_that_follows_a_gradient_of_the_model() -> None:
+    alone, foreign = (row("pgd"), row("smooth-0.1")), (row("pgd"), row("pgd-control"), row("transfer"))
+    for rows, words in (
+        (alone, "NO ADAPTIVE ATTACK"),
+        (ROWS, "MASKING, GAIN UNPROVEN"),
+        (foreign, "MASKING, NO ADAPTIVE ATTACK"),
+    ):
         verdict = judge(result(~ONES), result(ONES, None, HALF, rows), (0.1,))
         assert verdict.words == words
 
@@ -326,7 +331,7 @@ def test_a_network_that_lost_more_than_may_be_lost_is_too_costly(lost: int, word
         # Of the survivors, not of all: of what was left, no gradient led anywhere.
         ((row("pgd", 4, 96), row("pgd-control", 4, 96), row("smooth-0.1", 4, 96)), "GRADIENTS FAILED"),
         # The original's gradient does not stand in for the hardened model's.
-        ((row("pgd", 100), row("pgd-control", 100), row("transfer", 0)), "GRADIENTS FAILED"),
+        ((row("pgd"), row("pgd-control"), row("smooth-0.1", 100), row("transfer")), "GRADIENTS FAILED"),
     ],
 )
 def test_a_gain_needs_gradients_that_lead_somewhere_on_the_survivors(rows: tuple[AttackRow, ...], words: str) -> None:

@@ -186,6 +186,9 @@ FRAME = """<!doctype html><body style="margin:0">
 <script>addEventListener("load", () => {{ const inner = document.querySelector("iframe").contentDocument;
 document.title = "wide " + inner.documentElement.scrollWidth
 + " charts " + inner.querySelectorAll("svg[role=img]").length
++ " points " + inner.querySelectorAll("svg[role=img] circle").length
++ " between " + inner.querySelectorAll("svg[role=img] :is(path, polyline):not(.mark)").length
++ " open " + inner.querySelectorAll("details[open]").length
 + " pictures " + inner.querySelectorAll("canvas").length + " says " + inner.querySelector(".headline").textContent; }});
 </script>"""
 
@@ -224,7 +227,8 @@ def test_a_browser_draws_the_page_without_scrolling_sideways(
     assert title is not None
     pictures = sum(1 + 2 * len(example.adversarials) for example in report.examples)
     headline = report.verdicts["hardened"].headline
-    assert title[1] == f"wide {width} charts 1 pictures {pictures} says {headline}"
+    shown = "charts 1 points 12 between 0 open 0"  # two models, under two kinds of attack, at eps 0, 0.1 and 0.3
+    assert title[1] == f"wide {width} {shown} pictures {pictures} says {headline}"
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")

@@ -214,7 +214,7 @@ def test_only_a_gain_on_the_test_part_is_a_gain() -> None:
     sentence, gained = outcome(BEST, confirmation(), 1.0)
     assert gained
     assert sentence == (
-        "jump 0.5, on the test part: the verdict is GAIN; clean accuracy on the test part 90.0% (82.6% to 94.5%)"
+        "jump 0.5, on the test part: the verdict is GAIN; clean accuracy on the test part 90.0% (82.6 to 94.5)"
     )
     for verdict in get_args(Outcome):
         sentence, gained = outcome(BEST, confirmation(verdict), 1.0)
