@@ -221,10 +221,20 @@ void walk_rows(Input x, const Inputs& inputs, void* y_data, const Layout& layout
   run_short_rows<Type>(x, jump, y, walk, begin, end, zero);
 }
 
+// What runs next may be SSE code, which is six times as slow (measured on Zen 5) while the upper halves of
+// the registers are in use. GCC clears them before it returns, but not where it ends with the call of a
+// function that takes a vector.
+void clear_upper_halves() {
+#ifdef __AVX__
+  __builtin_ia32_vzeroupper();
+#endif
+}
+
 template <class Type>
 void kernel(const Inputs& inputs, void* y, const Layout& layout, int64_t begin, int64_t end) {
   const OneInput<Type> x{static_cast<const typename Type::Element*>(inputs.x)};
   walk_rows<Type>(x, inputs, y, layout, begin, end);
+  clear_upper_halves();
 }
 
 template <class Type>
@@ -232,6 +242,7 @@ void add_kernel(const Inputs& inputs, void* y, const Layout& layout, int64_t beg
   using Element = typename Type::Element;
   const Sum<Type> sum{static_cast<const Element*>(inputs.x), static_cast<const Element*>(inputs.addend)};
   walk_rows<Type>(sum, inputs, y, layout, begin, end);
+  clear_upper_halves();
 }
 
 }  // namespace
