@@ -6,7 +6,8 @@ First the kernels alone, beside a device-to-device copy of the same bytes and Py
 jump a channel (NCHW; NCHW with rows of 49; NHWC), and the sum of two tensors; for integers QuantizedJumpReLU. Then,
 where onnxruntime has a CUDA provider that starts, chains of one op in a session. Everything is replayed from CUDA
 graphs, in turn in one process, and timed by the device's clock (the kernels) or around the run (the sessions), so that
-Python's own time does not count. GB/s counts the bytes read and written; figures are medians over rounds, and speeds are shares of the copy's.
+Python's own time does not count. GB/s counts the bytes read and written; figures are medians over rounds, and speeds
+are shares of the copy's.
 Other versions of cuda_kernels.cu, given as arguments, are run in turn with the one of the tree.
 """
 
