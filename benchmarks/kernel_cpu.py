@@ -211,7 +211,7 @@ def table(rows: Iterator[Row]) -> Iterator[str]:
     for r in rows:
         yield (
             f"| {r.dtype} | {r.threads} | {r.bytes} | {r.standard_us:.2f} | {r.jump_us:.2f} "
-            f"| {r.jump_over_standard:.2f} | {r.channel_over_standard:.2f} "
+            f"| {r.jump_over_standard:.3g} | {r.channel_over_standard:.3g} "
             f"| {r.in_place_gb_s:.1f} | {r.in_place_over_stream:.2f} |"
         )
 
