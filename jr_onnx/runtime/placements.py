@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 GRAPH = "graph.onnx"
 #: The operators that there are kernels for.
-OP_TYPES = (OP_TYPE, ADD_OP_TYPE, QUANTIZED_OP_TYPE)
+OP_TYPES = (OP_TYPE, QUANTIZED_OP_TYPE, ADD_OP_TYPE)
 COPIES = ("MemcpyFromHost", "MemcpyToHost")
 
 

@@ -54,17 +54,16 @@ DOMAIN_VERSION = 1
 OP_TYPE = "JumpReLU"
 
 
+#: JumpReLU of integers that stand for numbers.
+QUANTIZED_OP_TYPE = "QuantizedJumpReLU"
+
 #: JumpReLU of a sum in one pass; what `jr-onnx optimize --provider cuda` writes.
 ADD_OP_TYPE = "AddJumpReLU"
 
 
-#: JumpReLU of values that are stored as integers.
-QUANTIZED_OP_TYPE = "QuantizedJumpReLU"
-
-
 def is_jump_relu_name(domain: str, name: str) -> bool:
     """Whether a function, or a node that calls it, is JumpReLU; onnx.compose.add_prefix puts a prefix before it."""
-    return domain == DOMAIN and name.endswith(OP_TYPE) and not name.endswith((ADD_OP_TYPE, QUANTIZED_OP_TYPE))
+    return domain == DOMAIN and name.endswith(OP_TYPE) and not name.endswith(ADD_OP_TYPE)
 
 
 #: Every key and every value's name that jr-onnx makes up begins with this.
