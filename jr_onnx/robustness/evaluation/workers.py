@@ -6,6 +6,7 @@ import contextlib
 import math
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor, as_completed
@@ -202,6 +203,8 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _watch_parent() -> None:
+    # A terminal sends Ctrl-C to the workers too; they end when the parent ends them, and have nothing to say before.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
