@@ -24,7 +24,7 @@ _AT_ONCE = 1 << 20
 #: What is kept of the direction of the steps before.
 _MOMENTUM = np.float32(0.75)
 
-#: By how much the margin must rise, of the largest score, to be more than rounding.
+#: By how much the margin must rise, as a share of it and the right class's score, to be more than rounding.
 _ROSE = 1e-5
 
 
@@ -148,6 +148,7 @@ def _climb(
 def _note_rises(search: Search, climb: _Climb, scores: Floats, labels: Labels) -> None:
     """A gradient that leads nowhere need not be zero: behind a closed JumpReLU a smooth one is not."""
     now = margin(scores, labels)
-    rose = now > climb.first + _ROSE * np.abs(scores).max(axis=1)
+    size = np.abs(now) + np.abs(scores[np.arange(len(labels)), labels])
+    rose = now > climb.first + _ROSE * size
     search.failed[climb.index[rose | search.done[climb.index]]] = False
     climb.first = np.where(np.isinf(climb.first), now, climb.first)

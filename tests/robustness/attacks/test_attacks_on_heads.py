@@ -71,7 +71,9 @@ def test_the_gradient_of_a_loss_does_not_see_a_rival_at_minus_infinity(sharpness
         rows = [node("Concat", "x none", "y", axis=1)] if classes == 4 else [node("Identity", "x", "y")]
         constants = {"none": np.full((2, 1), -np.inf, np.float32)}
         model = make_model(rows, [value("x", shape=[2, 3])], [value("y", shape=[2, classes])], initializers=constants)
-        found.append(View(target_of(model), TRUE, 2).gradient(x, np.asarray([0, 1]), sharpness)[1])
+        labels, sharp = np.asarray([0, 1]), np.full(2, sharpness, np.float32)
+        rivals = np.arange(classes) != labels[:, None]
+        found.append(View(target_of(model), TRUE, 2).gradient(x, labels, rivals, sharp)[1])
     np.testing.assert_array_equal(*found)
     assert (found[0] != 0).any(1).all()
 
