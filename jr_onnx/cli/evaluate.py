@@ -26,7 +26,7 @@ from jr_onnx.cli.dask import dask_executor
 from jr_onnx.cli.outputs import check_output, print_report, stages_bar
 from jr_onnx.robustness.attacks.target import ATTACKS, Effort
 from jr_onnx.robustness.dataset import read_classifier
-from jr_onnx.robustness.evaluation.campaign import DEFAULT_ATTACKS, DEFAULT_EFFORT
+from jr_onnx.robustness.evaluation.campaign import DEFAULT_ATTACKS
 from jr_onnx.robustness.evaluation.evaluate import evaluate
 from jr_onnx.robustness.evaluation.report import EvaluationReport
 from jr_onnx.robustness.reporting.from_reports import evaluation_contents
@@ -67,7 +67,7 @@ def add_parser(commands: Commands) -> None:
 
 
 def _add_attack_arguments(group: argparse._ArgumentGroup) -> None:
-    effort = DEFAULT_EFFORT
+    effort = Effort()
     group.add_argument(
         "--attacks",
         metavar="A,A",
@@ -75,8 +75,8 @@ def _add_attack_arguments(group: argparse._ArgumentGroup) -> None:
         help=f"of {', '.join(ATTACKS)}, or {_ALL} (default: {', '.join(DEFAULT_ATTACKS)})",
     )
     for name, meaning in (
-        ("steps", "gradient steps of each attack"),
-        ("restarts", "of each attack that starts at random"),
+        ("steps", "gradient steps from each start"),
+        ("restarts", "the most starts of each attack; they double until that breaks hardly anything more"),
         ("queries", "of each black-box attack"),
     ):
         default = getattr(effort, name)

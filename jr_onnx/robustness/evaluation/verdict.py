@@ -1,7 +1,7 @@
 """What follows from a campaign, in words that claim no more than the numbers do.
 
 MASKING               attacks that adapt, or need no gradient, break more of the model's samples than the true gradient
-                      does with as many starts
+                      does with the same effort
 
 and one of
 
@@ -24,8 +24,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-from jr_onnx.robustness.evaluation.part import CONTROL, info_of
+from jr_onnx.robustness.attacks.target import ATTACKS
 from jr_onnx.robustness.evaluation.report import ModelResult
+from jr_onnx.robustness.evaluation.rounds import CONTROL
 from jr_onnx.robustness.statistics import MAX_DROP, PairedResult, paired_test, share_of, within_drop
 from jr_onnx.text import eps_text, points_text
 
@@ -63,8 +64,7 @@ class EpsVerdict:
         true_gradient: share that survives the true gradient, (reference, hardened).
         gain: hardened against reference, in the worst case.
         masking: of the hardened model, the share lost to attacks that adapt or need no gradient against the share lost
-            to the control, which is the true gradient with at least as many starts, both from what the true gradient
-            left.
+            to the control, which is the true gradient with the same effort.
         unmasked: the difference of the same shares on the original, for comparison.
         failures: the share of what an attack left of the hardened model on which its gradient failed: of each kind of
             gradient the attack for which it is least, of the kinds that for which it is most.
@@ -159,18 +159,18 @@ def judge(
 
 def _controlled(model: ModelResult) -> bool:
     """Whether the control ran, without which nothing can be said about masking."""
-    return any(row.attack in CONTROL for row in model.rows)
+    return any(row.attack == CONTROL for row in model.rows)
 
 
 def _adapted(model: ModelResult) -> bool:
     """Whether an attack that adapts to JumpReLU and follows a gradient of the model ran, and the control beside it."""
     attacks = {row.attack for row in model.rows}
-    return _controlled(model) and any(_own(name) and info_of(name).family == "adaptive" for name in attacks)
+    return _controlled(model) and any(_own(name) and ATTACKS[name].family == "adaptive" for name in attacks)
 
 
 def _own(attack: str) -> bool:
     """Whether an attack follows a gradient of the model that it attacks: transfer follows the original's."""
-    return info_of(attack).needs_gradient and not info_of(attack).needs_source
+    return ATTACKS[attack].needs_gradient and not ATTACKS[attack].needs_source
 
 
 def _failures(model: ModelResult, eps: float) -> float:
@@ -179,7 +179,7 @@ def _failures(model: ModelResult, eps: float) -> float:
     least: dict[str, float] = {}
     for row in model.rows:
         if row.eps == eps and row.tried and _own(row.attack):
-            share, kind = row.failed / max(row.tried - row.broke, 1), info_of(row.attack).backward.kind
+            share, kind = row.failed / max(row.tried - row.broke, 1), ATTACKS[row.attack].backward.kind
             least[kind] = min(share, least.get(kind, 1.0))
     return max(least.values(), default=0.0)
 
@@ -273,7 +273,7 @@ def _masked(one: EpsVerdict) -> str:
     found = "MASKING" if one.masked else unknown if one.failures > FAILURES else "no masking found"
     return (
         f"eps {eps_text(one.eps)}, true gradient: hardened {hardened:.1%}, original {reference:.1%}; of the hardened "
-        f"model's samples, attacks that adapt break more than the true gradient with as many starts by "
+        f"model's samples, attacks that adapt break more than the true gradient with the same effort by "
         f"{one.masking.difference.in_points} (on the original {100 * one.unmasked:+.1f}), "
         f"p = {one.masking.p_value:.2g}: {found}."
     )

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jr_onnx.conversion.policy import jump_text
-from jr_onnx.robustness.evaluation.part import info_of
+from jr_onnx.robustness.attacks.target import ATTACKS
 from jr_onnx.robustness.evaluation.report import EvaluationReport, Example
 from jr_onnx.robustness.evaluation.verdict import Verdict
 from jr_onnx.robustness.reporting.contents import Bars, Chart, Contents, Picture, Series, Table, Tone
@@ -140,10 +140,10 @@ def _tables(report: EvaluationReport) -> list[Table]:
             cells += [f"{row.accuracy:.1%}", str(row.tried), str(row.broke), str(row.failed)]
         rows.append(tuple(cells))
     note = (
-        "Each attack gets the samples that those above it left; one that fell at a smaller eps is not tried again. "
-        "Left: share of all samples still right. Failed: gradient zero or not finite, which is no success. The attacks "
-        "that follow the true gradient ran first. What they left went to the control, the true gradient with as many "
-        "starts as the attacks that adapt have, and to these: neither starts from what the other left."
+        "The attacks that follow the true gradient and those that adapt are two arms, neither of which knows of the "
+        "other; in an arm each gets what those above it left, and Square what both left. A sample that fell at a "
+        "smaller eps is not tried again. Left: share of all samples that are right after this attack and those above "
+        "it. Failed: the gradient led nowhere, which is no success."
     )
     tables = [Table("Attack by attack", tuple(header), tuple(rows), note)]
     if models[0].noise:
@@ -163,7 +163,7 @@ def _tables(report: EvaluationReport) -> list[Table]:
 
 def gradient_of(attack: str) -> str:
     """What an attack follows, in a word or two."""
-    info = info_of(attack)
+    info = ATTACKS[attack]
     if not info.needs_gradient:
         return "none"
     if info.needs_source:
