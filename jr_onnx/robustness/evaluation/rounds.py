@@ -117,8 +117,8 @@ class _Course:
         self._control_effort = CONTROL_EFFORT if adaptive else campaign.effort.restarts
         self._doublings = tuple(_doublings(campaign.effort.restarts)) if self._climbing else ()
         self._steps_left = 1 + len(self._first) + len(self._climbing) * len(self._doublings) + len(self._last)
-        starts = max((len(starts) for _, starts in self._doublings), default=1)
-        cost = multiplications(campaign.original.model) * starts * campaign.effort.steps * len(campaign.eps)
+        starts = max(1, campaign.effort.restarts // 2)  # of the longest part
+        cost = campaign.effort.steps * starts * len(campaign.eps) * multiplications(campaign.original.model)
         self._cut = [(rows, dataset.take(np.array(rows))) for rows in shards(dataset.images.shape, cost)]
         self.attacked = self._clean()
 
@@ -164,8 +164,9 @@ class _Course:
         """One attack on every model at these eps; [eps], the largest share of the samples that it broke of any."""
         given = {name: self._given(info, one) & levels[:, None] for name, one in self.attacked.items()}
         for name, one in self.attacked.items():
-            tried, effort_of, failed = (np.zeros(given[name].shape, kind) for kind in (np.bool_, np.int16, np.bool_))
-            one.by.setdefault(info.name, Found(tried, effort_of, failed, np.full(len(self.dataset), np.nan)))
+            tried, failed = np.zeros_like(given[name]), np.zeros_like(given[name])
+            found = Found(tried, tried.astype(np.int16), failed, np.full(len(self.dataset), np.nan))
+            one.by.setdefault(info.name, found)
         before = {name: one.by[info.name].broke.mean(axis=1) for name, one in self.attacked.items()}
         for part, arrays in self._done(info.name, starts, given):
             self._note(part, arrays, effort)
