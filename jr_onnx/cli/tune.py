@@ -29,6 +29,7 @@ from jr_onnx.cli.outputs import check_output, print_report, stages_bar
 from jr_onnx.conversion.convert import convert
 from jr_onnx.conversion.policy import policy_text
 from jr_onnx.files.atomic import atomic_file
+from jr_onnx.robustness.attacks.target import Effort
 from jr_onnx.robustness.dataset import read_classifier
 from jr_onnx.robustness.reporting.from_reports import candidates_table, tuning_contents
 from jr_onnx.robustness.reporting.page import write_page, write_plots
@@ -96,17 +97,13 @@ def add_parser(commands: Commands) -> None:
 
 
 def _add_attack_arguments(group: argparse._ArgumentGroup) -> None:
-    settings = AttackSettings()
-    group.add_argument(
-        "--steps", metavar="N", type=int, default=settings.steps, help=f"gradient steps (default: {settings.steps})"
-    )
-    group.add_argument(
-        "--restarts",
-        metavar="N",
-        type=int,
-        default=settings.restarts,
-        help=f"of each attack that starts at random (default: {settings.restarts}; evaluate takes 3)",
-    )
+    for name, meaning in (
+        ("steps", "gradient steps from each start"),
+        ("restarts", "the most starts of each attack; they double until that breaks hardly anything more"),
+    ):
+        default, usual = getattr(AttackSettings, name), getattr(Effort, name)
+        note = f"{meaning} (default: {default}; evaluate takes {usual})"
+        group.add_argument(f"--{name}", metavar="N", type=int, default=default, help=note)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -79,7 +79,7 @@ def test_json_is_the_report_of_the_api(capsys: pytest.CaptureFixture[str]) -> No
         load_data(IMAGES).take(rows),
         eps=[0.1],
         attacks=["square"],
-        effort=Effort(restarts=3, queries=30),
+        effort=Effort(queries=30),
     )
     expected = json.loads(json.dumps(report.to_dict()))
     assert {**told, "seconds": 0} == {**expected, "seconds": 0}

@@ -21,7 +21,7 @@ from jr_onnx.robustness.evaluation.evaluate import evaluate
 from jr_onnx.robustness.evaluation.report import AttackRow, Doubling, EvaluationReport, ModelResult
 from jr_onnx.robustness.evaluation.verdict import LEVEL, Verdict, judge
 
-ADAPTIVE = ("pgd", "pgd-margin", "bpda", "smooth-0.25", "transfer")
+ADAPTIVE = ("pgd", "smooth", "bpda", "transfer")
 
 
 def evaluated(
@@ -30,38 +30,21 @@ def evaluated(
     original: onnx.ModelProto | Path = DIGITS,
     eps: float = 0.1,
     samples: int = 128,
-    steps: int = QUICK.steps,
-) -> EvaluationReport:
-    effort = replace(QUICK, steps=steps)
-    return evaluate(hardened, original, digits(samples), eps=[eps], attacks=attacks, effort=effort)
-
-
-def doubled(
-    hardened: onnx.ModelProto | Path,
-    *attacks: str,
-    original: onnx.ModelProto | Path = DIGITS,
-    eps: float = 0.1,
-    samples: int = 128,
     max_drop: float = 1.0,
-) -> Verdict:
-    """The verdict where the effort was doubled once: the attacks with 20 steps after those with 40."""
-    once, twice = (
-        evaluated(hardened, *attacks, original=original, eps=eps, samples=samples, steps=steps) for steps in (10, 20)
-    )
-    models = []
-    for name in ("original", "hardened"):
-        before, after = once.models[name], twice.models[name]
-        survives = before.survives & after.survives
-        curve = (Doubling(1, before.accuracy(0)), Doubling(2, float(survives.mean())))
-        models.append(replace(after, survives=survives, convergence=(curve,)))
-    return judge(*models, [eps], max_drop=max_drop)
+) -> EvaluationReport:
+    data = digits(samples)
+    return evaluate(hardened, original, data, eps=[eps], attacks=attacks, effort=QUICK, max_drop=max_drop)
+
+
+def verdict_on(hardened: onnx.ModelProto | Path, *attacks: str, **options: Any) -> Verdict:
+    return evaluated(hardened, *attacks, **options).verdicts["hardened"]
 
 
 # --- Networks ---------------------------------------------------------------------------------------------------------
 
 
 def test_an_adversarially_trained_network_gains() -> None:
-    verdict = doubled(ROBUST, *ADAPTIVE, "square", samples=64)
+    verdict = verdict_on(ROBUST, *ADAPTIVE, "square", samples=64)
     assert verdict.words == "GAIN"
     assert verdict.headline.startswith("Harder to fool than the original: ")
     (at,) = verdict.at
@@ -69,13 +52,13 @@ def test_an_adversarially_trained_network_gains() -> None:
 
 
 def test_a_jump_that_hardly_changes_anything_gains_nothing() -> None:
-    verdict = doubled(with_jump(0.01), *ADAPTIVE, samples=64)
+    verdict = verdict_on(with_jump(0.01), *ADAPTIVE, samples=64)
     assert verdict.words == "NO GAIN"
     assert verdict.headline.startswith("No measurable gain: ")
 
 
 def test_a_large_jump_on_the_digits_masks_and_costs_too_much() -> None:
-    report = evaluated(with_jump(0.8), "pgd", "pgd-margin", "bpda", "smooth-0.25", samples=360)
+    report = evaluated(with_jump(0.8), "pgd", "smooth", samples=200)
     verdict = report.verdicts["hardened"]
     assert verdict.words == "MASKING, TOO COSTLY"
     assert "at most 1 point may be lost" in verdict.headline
@@ -85,16 +68,16 @@ def test_a_large_jump_on_the_digits_masks_and_costs_too_much() -> None:
 def test_a_dead_network_gains_nothing_whatever_survives() -> None:
     """It says the same to everything, so what it has right survives; the original loses all."""
     dead = with_jump(1000)
-    verdict = doubled(dead, *ADAPTIVE, samples=64, eps=0.3)
+    verdict = verdict_on(dead, *ADAPTIVE, samples=64, eps=0.3)
     assert verdict.words == "TOO COSTLY"
-    verdict = doubled(dead, *ADAPTIVE, samples=64, eps=0.3, max_drop=100)
+    verdict = verdict_on(dead, *ADAPTIVE, samples=64, eps=0.3, max_drop=100)
     assert verdict.words == "GRADIENTS FAILED"
     assert verdict.at[0].gain.difference.low > 0
     assert verdict.at[0].failures == 1
 
 
 def test_a_network_without_gradients_is_masking_and_its_gain_is_not_to_be_trusted() -> None:
-    report = evaluated(masked(), "pgd", "pgd-margin", "transfer", eps=0.15)
+    report = evaluated(masked(), "pgd", "transfer", eps=0.15)
     hardened, verdict = report.models["hardened"], report.verdicts["hardened"]
     assert hardened.accuracy(0, adaptive=False) > 0.9, "the true gradient finds nothing"
     assert hardened.accuracy(0) < 0.4, "and the original's gradient does"
@@ -106,8 +89,7 @@ def test_a_network_without_gradients_is_masking_and_its_gain_is_not_to_be_truste
 def test_a_gradient_of_zero_is_a_failure_of_the_attack_and_is_counted() -> None:
     report = evaluated(masked(), "pgd", samples=64)
     (row,) = report.models["hardened"].rows
-    assert row.failed == row.tried > 60
-    assert row.broke == 0
+    assert row.failed == row.tried - row.broke > 55, "only a start at random breaks one now and then"
     (row,) = report.models["original"].rows
     assert row.failed == 0
     assert row.broke > 10
@@ -116,7 +98,7 @@ def test_a_gradient_of_zero_is_a_failure_of_the_attack_and_is_counted() -> None:
 def test_what_needs_no_gradient_tells_that_gradients_are_masked() -> None:
     report = evaluated(masked(), "pgd", "square", eps=0.15)
     verdict = report.verdicts["hardened"]
-    assert [row.attack for row in report.models["hardened"].rows] == ["pgd", "pgd-control", "margin-control", "square"]
+    assert [row.attack for row in report.models["hardened"].rows] == ["pgd", "square"]
     assert verdict.words == "MASKING, NO ADAPTIVE ATTACK"
 
 
@@ -196,7 +178,7 @@ def compared(original: onnx.ModelProto, **options: Any) -> Verdict:
     """An original, and what `convert` makes of it with jump 0.5."""
     made = jr_onnx.convert(original, **options).model
     assert made is not None
-    return doubled(made, "pgd", "smooth-0.25", original=original, samples=64, max_drop=5)
+    return verdict_on(made, "pgd", "smooth", original=original, samples=64, max_drop=5)
 
 
 @pytest.fixture(scope="module")
@@ -226,11 +208,11 @@ def test_nor_on_where_the_jump_is(plain: Verdict) -> None:
 
 
 def row(attack: str, failed: int = 0, broke: int = 0) -> AttackRow:
-    return AttackRow(attack, attack in ("smooth-0.1", "transfer"), 0.1, 100, broke, failed, 1.0)
+    return AttackRow(attack, attack in ("smooth", "transfer"), 0.1, 100, broke, failed, 1.0)
 
 
 #: An attack, its control, and one that adapts.
-ROWS = (row("pgd"), row("pgd-control"), row("smooth-0.1"))
+ROWS = (row("pgd"), row("smooth"))
 
 Bools = npt.NDArray[np.bool_]
 
@@ -299,7 +281,7 @@ def test_a_network_that_masks_nothing_is_not_accused_of_what_mere_effort_finds()
 
 
 def test_masking_needs_a_control_and_a_gain_an_attack_that_follows_a_gradient_of_the_model() -> None:
-    alone, foreign = (row("pgd"), row("smooth-0.1")), (row("pgd"), row("pgd-control"), row("transfer"))
+    alone, foreign = (row("smooth"),), (row("pgd"), row("transfer"))
     for rows, words in (
         (alone, "NO ADAPTIVE ATTACK"),
         (ROWS, "MASKING, GAIN UNPROVEN"),
@@ -321,17 +303,17 @@ def test_a_network_that_lost_more_than_may_be_lost_is_too_costly(lost: int, word
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        ((row("pgd", 5), row("pgd-control", 5), row("smooth-0.1", 5)), "GAIN"),
-        ((row("pgd", 6), row("pgd-control", 6), row("smooth-0.1", 6)), "GRADIENTS FAILED"),
+        ((row("pgd", 5), row("smooth", 5)), "GAIN"),
+        ((row("pgd", 6), row("smooth", 6)), "GRADIENTS FAILED"),
         # One attack's gradient may fail where another's of the same kind does not.
-        ((row("pgd", 100), row("pgd-control", 0), row("smooth-0.1", 0)), "GAIN"),
+        ((row("ifgsm", 100), row("pgd"), row("smooth")), "GAIN"),
         # A smooth step is nowhere quite flat, so a network that is dead shows by its true gradient.
-        ((row("pgd", 100), row("pgd-control", 100), row("smooth-0.1", 0)), "GRADIENTS FAILED"),
-        ((row("pgd", 0), row("pgd-control", 0), row("smooth-0.1", 100)), "GRADIENTS FAILED"),
+        ((row("pgd", 100), row("smooth", 0)), "GRADIENTS FAILED"),
+        ((row("pgd", 0), row("smooth", 100)), "GRADIENTS FAILED"),
         # Of the survivors, not of all: of what was left, no gradient led anywhere.
-        ((row("pgd", 4, 96), row("pgd-control", 4, 96), row("smooth-0.1", 4, 96)), "GRADIENTS FAILED"),
+        ((row("pgd", 4, 96), row("smooth", 4, 96)), "GRADIENTS FAILED"),
         # The original's gradient does not stand in for the hardened model's.
-        ((row("pgd"), row("pgd-control"), row("smooth-0.1", 100), row("transfer")), "GRADIENTS FAILED"),
+        ((row("pgd"), row("smooth", 100), row("transfer")), "GRADIENTS FAILED"),
     ],
 )
 def test_a_gain_needs_gradients_that_lead_somewhere_on_the_survivors(rows: tuple[AttackRow, ...], words: str) -> None:
