@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnx
 
 from jr_onnx.conversion.graph.names import used_names
-from jr_onnx.conversion.graph.scopes import graphs_in, own_domain
+from jr_onnx.conversion.graph.scopes import FunctionKey, called_by, functions_of, graphs_in
 from jr_onnx.errors import OptionError
 from jr_onnx.runtime.execution import Arrays, CannotRunError, Session
 
@@ -208,7 +208,7 @@ _BOUNDED = frozenset({"Shape", "Size", "ArgMax", "ArgMin", "NonZero", "NonMaxSup
 
 def becoming_integers(model: onnx.ModelProto) -> frozenset[str]:
     """The names of the graph inputs, of any type, from which a Cast to integers can be reached."""
-    functions = {(own_domain(one.domain), one.name): one for one in model.functions}
+    functions = functions_of(model)
     takers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
     for node in model.graph.node:
         for name in used_names(node):
@@ -216,7 +216,7 @@ def becoming_integers(model: onnx.ModelProto) -> frozenset[str]:
     return frozenset(value.name for value in model.graph.input if _reaches_cast(value.name, takers, functions))
 
 
-_Functions = dict[tuple[str, str], onnx.FunctionProto]
+_Functions = Mapping[FunctionKey, onnx.FunctionProto]
 
 
 def _reaches_cast(name: str, takers: dict[str, list[onnx.NodeProto]], functions: _Functions) -> bool:
@@ -231,14 +231,14 @@ def _reaches_cast(name: str, takers: dict[str, list[onnx.NodeProto]], functions:
     return False
 
 
-def _casts(nodes: Iterable[onnx.NodeProto], functions: _Functions, entered: set[tuple[str, str]]) -> bool:
+def _casts(nodes: Iterable[onnx.NodeProto], functions: _Functions, entered: set[FunctionKey]) -> bool:
     """Whether one of the nodes, or of those in their bodies and functions, casts to integers."""
     for node in nodes:
         if node.op_type == "Cast" and any(one.name == "to" and one.i in _INTEGER_POSITIONS for one in node.attribute):
             return True
         if any(_casts(graph.node, functions, entered) for graph in graphs_in(node)):
             return True
-        key = own_domain(node.domain), node.op_type
+        key = called_by(node)
         if key in functions and key not in entered:
             entered.add(key)
             if _casts(functions[key].node, functions, entered):
