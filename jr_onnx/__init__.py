@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from jr_onnx.conversion.sites.survey import Site
     from jr_onnx.errors import JrOnnxError, ModelError, OptionError, OutputError, RuntimeMissingError, WorkerError
     from jr_onnx.robustness.attacks.target import Effort
-    from jr_onnx.robustness.dataset.dataset import Dataset
-    from jr_onnx.robustness.dataset.loading import load_data
     from jr_onnx.robustness.evaluation.evaluate import evaluate
     from jr_onnx.robustness.evaluation.report import EvaluationReport, ModelResult
     from jr_onnx.robustness.evaluation.verdict import Verdict
@@ -28,6 +26,8 @@ if TYPE_CHECKING:
     from jr_onnx.robustness.tuning.tune import tune
     from jr_onnx.runtime import NodePlacement, library_path, placement, register, session
     from jr_onnx.runtime.bench import bench
+    from jr_onnx.runtime.data.dataset import Dataset
+    from jr_onnx.runtime.data.loading import load_data
     from jr_onnx.runtime.measure import BenchReport
     from jr_onnx.runtime.optimization.optimize import OptimizationReport, optimize
     from jr_onnx.serving.deploy import DeploymentReport, deploy
@@ -83,8 +83,8 @@ __all__ = [
 _HOMES = {
     "AttackSettings": "jr_onnx.robustness.tuning.robustness",
     "Effort": "jr_onnx.robustness.attacks.target",
-    "Dataset": "jr_onnx.robustness.dataset.dataset",
-    "load_data": "jr_onnx.robustness.dataset.loading",
+    "Dataset": "jr_onnx.runtime.data.dataset",
+    "load_data": "jr_onnx.runtime.data.loading",
     "ModelResult": "jr_onnx.robustness.evaluation.report",
     "Verdict": "jr_onnx.robustness.evaluation.verdict",
     "Candidate": "jr_onnx.robustness.tuning.report",

@@ -8,8 +8,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import onnx
 
 from jr_onnx.errors import OptionError
@@ -60,21 +58,6 @@ def as_lists(name: str, given: object) -> dict[str, tuple[Any, ...]]:
     if not isinstance(given, Mapping):
         raise OptionError(f"`{name}`: {given!r} has no names; give {name}={{'NAME': [...]}}")
     return {key: as_list(f"{name}[{key!r}]", value) for key, value in given.items()}
-
-
-def as_arrays(name: str, given: object) -> dict[str, npt.NDArray[Any]]:
-    """What an argument holds that takes an array for each name; nothing where it is None.
-
-    Raises:
-        OptionError: it has no names: a bare array, for example.
-    """
-    if given is None:
-        return {}
-    if not isinstance(given, Mapping):
-        raise OptionError(
-            f"`{name}`: {type(given).__name__} has no names; give {name}={{'NAME': array}}, or an NPZ file"
-        )
-    return {key: np.asarray(value) for key, value in given.items()}
 
 
 def as_name(name: str, given: object) -> str | None:

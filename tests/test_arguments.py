@@ -77,11 +77,6 @@ def test_one_value_where_several_are_taken_is_named(
         (lambda _: convert(jump="0.5"), "jump '0.5' is not a number"),
         (lambda _: convert(jump=None, policy={"default": 0.5}), "`policy`: {'default': 0.5} is neither a jr_onnx.Jump"),
         (lambda hard: check(hard, policy=0.5), "`policy`: 0.5 is neither a jr_onnx.JumpReluPolicy nor the name of a"),
-        (lambda hard: check(hard, data="none.npz"), "none.npz: cannot be read: No such file or directory"),
-        (
-            lambda hard: check(hard, data=np.zeros(3)),
-            "`data`: ndarray has no names; give data={'NAME': array}, or an",
-        ),
         (lambda hard: check(hard, shapes="image=1,1,8,8"), "`shapes`: 'image=1,1,8,8' has no names; give shapes={"),
         (lambda hard: check(hard, shapes={"image": 1}), "`shapes['image']`: 1 is one value, and a list of them"),
         (lambda hard: check(hard, shapes={"image": "1,1,8,8"}), "`shapes['image']`: '1,1,8,8' is one value"),
@@ -97,6 +92,35 @@ def test_one_value_where_several_are_taken_is_named(
 def test_another_thing_than_is_taken_is_named(call: Callable[[Path], Any], complaint: str, hard: Path) -> None:
     with pytest.raises(OptionError) as raised:
         call(hard)
+    assert str(raised.value).startswith(complaint)
+
+
+#: Functions that take data, from which they take the same.
+TAKERS: dict[str, Callable[[Path, Any], Any]] = {
+    "check": lambda hard, data: check(hard, data=data),
+    "optimize": lambda hard, data: jr_onnx.optimize(hard, data=data),
+    "bench": lambda hard, data: jr_onnx.bench([hard], data=data),
+    "tune": lambda _, data: jr_onnx.tune(DIGITS, data, objective="clean"),
+    "evaluate": lambda hard, data: jr_onnx.evaluate(hard, DIGITS, data, eps=0.1),
+    "load_data": lambda _, data: jr_onnx.load_data(data),
+}
+
+
+@pytest.mark.parametrize("name", TAKERS)
+@pytest.mark.parametrize(
+    ("data", "complaint"),
+    [
+        *(
+            (one, "`data`: the name of a file, (x, y), or {'NAME': array} is needed, and this is of type ")
+            for one in (np.zeros(3), [1], b"x", object())
+        ),
+        ("none.npz", "none.npz: no such file or folder; give an NPZ or NPY file, a folder, or module:function"),
+        ((1, 2, 3), "data: gives 3 values; give (x, y), or a mapping with x, y, mean and std"),
+    ],
+)
+def test_what_cannot_be_data_is_named_alike(data: Any, complaint: str, name: str, hard: Path) -> None:
+    with pytest.raises(OptionError) as raised:
+        TAKERS[name](hard, data)
     assert str(raised.value).startswith(complaint)
 
 
@@ -134,7 +158,7 @@ WANTED: list[tuple[Callable[..., Any], dict[str, str]]] = [
     (lambda _, **given: jr_onnx.placement(**given), {"session": "an onnxruntime.InferenceSession"}),
     (
         lambda _, **given: jr_onnx.tune(**{"model": DIGITS, "data": IMAGES, "objective": "clean", **given}),
-        {"model": MODEL, "data": FILE, "max_drop": "a number", "test_share": "a number", "seed": "an integer"},
+        {"model": MODEL, "max_drop": "a number", "test_share": "a number", "seed": "an integer"},
     ),
     (
         lambda hard, **given: evaluate(**{"hard": hard, **given}),
@@ -149,7 +173,7 @@ WANTED: list[tuple[Callable[..., Any], dict[str, str]]] = [
         lambda hard, **given: jr_onnx.evaluate(
             **{"hardened": hard, "reference": DIGITS, "data": IMAGES, "eps": 0.1, **given}
         ),
-        {"hardened": MODEL, "reference": MODEL, "data": FILE},
+        {"hardened": MODEL, "reference": MODEL},
     ),
 ]
 

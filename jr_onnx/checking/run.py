@@ -21,9 +21,9 @@ from jr_onnx.conversion.forms.table import JUMP_RELU
 from jr_onnx.conversion.sites.survey import Site
 from jr_onnx.errors import RuntimeMissingError
 from jr_onnx.files.source import Source
+from jr_onnx.runtime.data.loading import Data
 from jr_onnx.runtime.execution import (
     ALL,
-    Arrays,
     CannotRunError,
     Session,
     Way,
@@ -48,7 +48,7 @@ _ROUNDS = 15
 class RunOptions:
     """What to run; the attributes are the arguments of `jr_onnx.check`."""
 
-    data: Arrays
+    data: Data | None
     samples: int
     shapes: Mapping[str, Sequence[int]]
     providers: tuple[str, ...]

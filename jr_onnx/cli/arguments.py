@@ -89,9 +89,17 @@ def shapes(option: str, texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
 _CHANNELS = (1, 3, 4)
 
 
-def add_inputs_argument(parser: argparse.ArgumentParser) -> None:
-    """Real inputs to run a model on."""
-    parser.add_argument("--data", metavar="NPZ", type=Path, help="real inputs, an array for each input of the model")
+def add_data_argument(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
+    """Real inputs to run a model on: the same in all commands."""
+    parser.add_argument(
+        "--data",
+        metavar="DATA",
+        type=named,
+        required=required,
+        help="an NPZ file (x, and y, mean, std; or arrays by the names of the model's inputs), an NPY file, a folder "
+        "with one folder of images a class, or a Python MODULE:FUNCTION that returns (x, y); x are pixels, uint8 or "
+        "float from 0 to 1",
+    )
 
 
 #: The radius of attacks, where none is given.
@@ -105,13 +113,7 @@ def add_seldom_group(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup
 
 def add_data_arguments(parser: argparse.ArgumentParser, seldom: argparse._ArgumentGroup) -> None:
     """Where samples come from, and how they become the model's input."""
-    parser.add_argument(
-        "--data",
-        metavar="DATA",
-        required=True,
-        help="an NPZ file (x, y, mean, std), an NPY file, a folder with one folder of images a class, or a Python "
-        "MODULE:FUNCTION that returns (x, y); pixels are uint8, or float from 0 to 1",
-    )
+    add_data_argument(parser, required=True)
     seldom.add_argument("--mean", metavar="M,M", help="of each channel, in pixels from 0 to 1 (default: DATA's, or 0)")
     seldom.add_argument("--std", metavar="S,S", help="the model takes (pixels - mean) / std (default: DATA's, or 1)")
     seldom.add_argument("--size", metavar="H,W", help="of images from a folder (default: the model's)")

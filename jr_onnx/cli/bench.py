@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jr_onnx.cli.arguments import add_inputs_argument, counts, shapes
+from jr_onnx.cli.arguments import add_data_argument, counts, shapes
 from jr_onnx.cli.outputs import print_report, steps_bar
 from jr_onnx.runtime.bench import bench, steps
 from jr_onnx.runtime.measure import BenchReport, Ratio
@@ -40,7 +40,7 @@ def add_parser(commands: Commands) -> None:
         default=[],
         help="the shape of an input: x=1,3,224,224",
     )
-    add_inputs_argument(parser)
+    add_data_argument(parser)
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 

@@ -14,7 +14,7 @@ from jr_onnx.checking.check import check, unreadable
 from jr_onnx.checking.formats import FORMATS, WRITERS
 from jr_onnx.checking.pairs import Pair, pairs_of
 from jr_onnx.checking.report import FAIL_ON, CheckReport
-from jr_onnx.cli.arguments import add_inputs_argument, number, shapes
+from jr_onnx.cli.arguments import add_data_argument, number, shapes
 from jr_onnx.cli.outputs import check_output, in_options
 from jr_onnx.conversion.policy import read_policy
 from jr_onnx.errors import JrOnnxError, ModelError, OptionError
@@ -87,7 +87,7 @@ def _add_plan_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    add_inputs_argument(parser)
+    add_data_argument(parser)
     parser.add_argument(
         "--random-inputs", dest="samples", metavar="N", type=int, help=f"runs on random inputs (default: {_SAMPLES})"
     )

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jr_onnx.cli.arguments import add_inputs_argument
+from jr_onnx.cli.arguments import add_data_argument
 from jr_onnx.cli.outputs import print_report, progress_bar
 from jr_onnx.runtime.optimization.optimize import ENDING, PROVIDERS, OptimizationReport, optimize
 from jr_onnx.runtime.optimization.relu_form import LEVELS
@@ -31,7 +31,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "--level", choices=tuple(LEVELS), default="all", help="how far onnxruntime optimises for the CPU (default: all)"
     )
-    add_inputs_argument(parser)
+    add_data_argument(parser)
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument(
         "--force",

@@ -81,7 +81,6 @@ TWICE = ["--format", "json", "--output", "o", "--format", "sarif", "--output", "
         (["a.onnx", "a.jumprelu.onnx", "--output", "nowhere/x.json"], "nowhere: no such folder"),
         (["a.onnx", "a.jumprelu.onnx", "--policy", "none.yaml"], "none.yaml: cannot be read"),
         (["a.onnx", "a.jumprelu.onnx", "--exclude", "nowhere"], "--exclude 'nowhere' matches no node"),
-        (["a.onnx", "a.jumprelu.onnx", "--data", "one.npy"], "a single array"),
         (["a.onnx", "a.jumprelu.onnx", "--data", "fake.npz"], "not an NPZ file"),
         (["a.onnx", "a.jumprelu.onnx", "--data", "empty.npz"], "holds no sample"),
         (["a.onnx", "a.jumprelu.onnx", "--data", "damaged.npz"], "not an NPZ file"),

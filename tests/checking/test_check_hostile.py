@@ -43,12 +43,15 @@ def test_data_in_another_float_are_cast(dtype: str, folder: Path) -> None:
     assert Outcome(folder, ("check", DIGITS, "h.onnx", "--data", "x.npz", "--no-library")).code == 0
 
 
+SO = "save it so, or name it x if it holds pixels"
+
+
 @pytest.mark.parametrize(
     ("array", "message"),
     [
         (images()[:, 0], "'image' has the shape [4, 8, 8], the model takes [N, 1, 8, 8]"),
         (images()[..., :5], "'image' has the shape [4, 1, 8, 5], the model takes [N, 1, 8, 8]"),
-        (images().astype(np.uint8), "'image' is uint8, the model takes float32; save it so"),
+        (images().astype(np.uint8), f"'image' is uint8, the model takes float32; {SO}"),
         (images() + np.float64(1e300), "'image' has values that float32 has not, the model takes float32; save it so"),
         (images().astype(str), "'image' is <U32, the model takes float32; save it so"),
     ],

@@ -22,9 +22,9 @@ from jr_onnx.robustness.activations import site_inputs
 from jr_onnx.robustness.attacks.target import Effort
 from jr_onnx.robustness.dataset import Dataset, load_data, read_classifier
 from jr_onnx.robustness.dataset.classifier import guessing
-from jr_onnx.robustness.dataset.loading import DataSource
 from jr_onnx.robustness.evaluation.campaign import DEFAULT_ATTACKS, run_campaign
 from jr_onnx.robustness.evaluation.report import EvaluationReport, ZeroedLayer
+from jr_onnx.runtime.data.loading import DataSource
 from jr_onnx.runtime.instrumented import runnable
 
 #: How the two models are called in the report.

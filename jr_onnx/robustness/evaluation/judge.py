@@ -17,7 +17,7 @@ from jr_onnx.files.external import data_files
 from jr_onnx.files.source import open_file
 from jr_onnx.files.splice import sha256_of
 from jr_onnx.robustness.dataset import Classifier, Dataset, read_classifier
-from jr_onnx.robustness.dataset.dataset import batches_of
+from jr_onnx.runtime.data.dataset import batches_of
 from jr_onnx.runtime.execution import CPU, CannotRunError, library_problem, session_options, start
 
 #: A model with more bytes than this is opened where it lies; a smaller one travels to the workers.

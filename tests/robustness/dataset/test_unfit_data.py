@@ -83,7 +83,7 @@ def test_a_mean_or_std_in_a_file_that_is_no_number_is_named(tmp_path: Path, what
 
 def test_a_file_without_samples_names_what_it_has(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", images=X, y=Y)
-    with pytest.raises(OptionError, match="no array 'x' with the samples; it has images, y"):
+    with pytest.raises(OptionError, match="no array 'x'; it has images, y"):
         load_data(tmp_path / "d.npz")
 
 
@@ -132,6 +132,6 @@ def test_a_folder_needs_pillow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_late_sample_of_many_is_found_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jr_onnx.robustness.dataset.loading._BLOCK", 40)  # two samples at once
+    monkeypatch.setattr("jr_onnx.runtime.data.loading._BLOCK", 40)  # two samples at once
     with pytest.raises(OptionError, match="sample 7 has NaN"):
         load_data((changed(7, np.nan), Y))

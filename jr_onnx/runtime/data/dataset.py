@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jr_onnx.errors import OptionError
-from jr_onnx.robustness.dataset.classifier import Layout
+from jr_onnx.runtime.data.fitting import Layout
 
 Rows = npt.NDArray[np.int64]
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jr_onnx.errors import OptionError
-from jr_onnx.robustness.dataset.classifier import Layout
+from jr_onnx.runtime.data.fitting import Layout
 
 _ENDINGS = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"))
 
