@@ -359,7 +359,7 @@ def test_real_data_are_run_as_they_are() -> None:
     data = np.load(DIGITS.with_name("digits_test.npz"))
     report = check(DIGITS, hardened(onnx.load(DIGITS)), data={"image": data["x"][:50]})
     assert not report.findings, shown(report)
-    with pytest.raises(jr_onnx.OptionError, match="no input 'img'; it has image"):
+    with pytest.raises(jr_onnx.OptionError, match="no array 'x' or 'image'; it has img"):
         check(DIGITS, hardened(onnx.load(DIGITS)), data={"img": data["x"]})
 
 
