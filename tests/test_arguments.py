@@ -33,7 +33,7 @@ def check(hard: Path, **options: Any) -> Any:
 
 
 def evaluate(hard: Path, **options: Any) -> Any:
-    return jr_onnx.evaluate(hard, DIGITS, IMAGES, **{"eps": 0.1, "attacks": ["square"], **options})
+    return jr_onnx.evaluate(DIGITS, hard, IMAGES, **{"eps": 0.1, "attacks": ["square"], **options})
 
 
 def tune(_: Path, **options: Any) -> Any:
@@ -101,7 +101,7 @@ TAKERS: dict[str, Callable[[Path, Any], Any]] = {
     "optimize": lambda hard, data: jr_onnx.optimize(hard, data=data),
     "bench": lambda hard, data: jr_onnx.bench([hard], data=data),
     "tune": lambda _, data: jr_onnx.tune(DIGITS, data, objective="clean"),
-    "evaluate": lambda hard, data: jr_onnx.evaluate(hard, DIGITS, data, eps=0.1),
+    "evaluate": lambda hard, data: jr_onnx.evaluate(DIGITS, hard, data, eps=0.1),
     "load_data": lambda _, data: jr_onnx.load_data(data),
 }
 
@@ -139,8 +139,8 @@ WANTED: list[tuple[Callable[..., Any], dict[str, str]]] = [
     (lambda _, **given: jr_onnx.inspect(**given), {"model": MODEL}),
     (lambda _, **given: jr_onnx.find_sites(**given), {"model": MODEL}),
     (
-        lambda hard, **given: jr_onnx.diff(**{"before": DIGITS, "after": hard, **given}),
-        {"before": MODEL, "after": MODEL},
+        lambda hard, **given: jr_onnx.diff(**{"original": DIGITS, "hardened": hard, **given}),
+        {"original": MODEL, "hardened": MODEL},
     ),
     (
         lambda hard, **given: jr_onnx.deploy(
@@ -171,9 +171,9 @@ WANTED: list[tuple[Callable[..., Any], dict[str, str]]] = [
     ),
     (
         lambda hard, **given: jr_onnx.evaluate(
-            **{"hardened": hard, "reference": DIGITS, "data": IMAGES, "eps": 0.1, **given}
+            **{"original": DIGITS, "hardened": hard, "data": IMAGES, "eps": 0.1, **given}
         ),
-        {"hardened": MODEL, "reference": MODEL},
+        {"original": MODEL, "hardened": MODEL},
     ),
 ]
 

@@ -43,12 +43,12 @@ def add_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "evaluate",
         help="attack a hardened model and its original, and say whether the jump bought anything",
-        description="Attack HARDENED and ORIGINAL at equal effort, with attacks that follow the gradient and attacks "
+        description="Attack ORIGINAL and HARDENED at equal effort, with attacks that follow the gradient and attacks "
         "that adapt to JumpReLU, and say whether what the jump seems to buy is real. Every success is confirmed by "
         "onnxruntime on the file. Exit code: 0 whatever the verdict. docs/robustness.md says how to read it.",
     )
-    parser.add_argument("reference", metavar="ORIGINAL", type=Path, help="the model that was hardened")
-    parser.add_argument("hardened", metavar="HARDENED", type=Path, help="what came of it")
+    parser.add_argument("original", metavar="ORIGINAL", type=Path, help="the model that was hardened")
+    parser.add_argument("hardened", metavar="HARDENED", type=Path, help="what `jr-onnx convert` made of it")
     seldom = add_seldom_group(parser)
     add_data_arguments(parser, seldom)
     parser.add_argument(
@@ -83,9 +83,9 @@ def _add_attack_arguments(group: argparse._ArgumentGroup) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate, print, and write the report and the plots if they are asked for."""
-    check_output(arguments.report, "--report", (arguments.hardened, arguments.reference, arguments.data))
+    check_output(arguments.report, "--report", (arguments.original, arguments.hardened, arguments.data))
     check_plots(arguments.plots)
-    dataset = drawn(read_data(arguments, read_classifier(arguments.reference)), arguments.samples, arguments.seed)
+    dataset = drawn(read_data(arguments, read_classifier(arguments.original)), arguments.samples, arguments.seed)
     effort = Effort(steps=arguments.steps, restarts=arguments.restarts, queries=arguments.queries)
     finished = 0
     try:
@@ -97,8 +97,8 @@ def run(arguments: argparse.Namespace) -> int:
                 bar("attack", done, total)
 
             report = evaluate(
+                arguments.original,
                 arguments.hardened,
-                arguments.reference,
                 dataset,
                 eps=[fraction("--eps", text) for text in arguments.eps.split(",")],
                 attacks=_attacks(arguments.attacks),

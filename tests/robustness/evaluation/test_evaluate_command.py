@@ -56,8 +56,8 @@ def test_json_is_the_report_of_the_api(capsys: pytest.CaptureFixture[str]) -> No
     from jr_onnx.robustness.dataset import load_data
 
     report = jr_onnx.evaluate(
-        "hard.onnx",
         DIGITS,
+        "hard.onnx",
         load_data(IMAGES).take(rows),
         eps=[0.1],
         attacks=["square"],

@@ -20,7 +20,7 @@ from jr_onnx.robustness.evaluation.verdict import LEVEL, judge
 def evaluated(
     hardened: onnx.ModelProto | Path, *attacks: str, eps: float = 0.1, samples: int = 128
 ) -> EvaluationReport:
-    return evaluate(hardened, DIGITS, digits(samples), eps=[eps], attacks=attacks, effort=QUICK)
+    return evaluate(DIGITS, hardened, digits(samples), eps=[eps], attacks=attacks, effort=QUICK)
 
 
 def test_a_network_without_gradients_is_masking_and_its_gain_is_not_to_be_trusted() -> None:
