@@ -14,7 +14,6 @@ from jr_onnx.conversion.policy import jump_text, read_policy
 from jr_onnx.conversion.portability import RUNTIMES
 from jr_onnx.conversion.report import ConversionReport
 from jr_onnx.errors import OptionError
-from jr_onnx.files.external import EXTERNAL_MODES
 from jr_onnx.text import bytes_text, count, printable, table
 
 if TYPE_CHECKING:
@@ -79,11 +78,6 @@ def add_parser(commands: Commands) -> None:
         choices=RUNTIMES,
         help="choose --target and --inline for a runtime (docs/portability.md)",
     )
-    parser.add_argument(
-        "--external",
-        choices=EXTERNAL_MODES,
-        help="how external data gets beside OUT; default: share in the same folder, else copy",
-    )
     parser.add_argument("--allow-empty", action="store_true", help="a model without a ReLU is no error")
     parser.add_argument("--dry-run", action="store_true", help="print the plan, write nothing")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
@@ -110,7 +104,6 @@ def run(arguments: argparse.Namespace) -> int:
             jump_input=arguments.jump_input,
             clip=arguments.clip,
             inline=inline,
-            external=arguments.external,
             allow_empty=arguments.allow_empty,
             dry_run=arguments.dry_run,
             force=arguments.force,

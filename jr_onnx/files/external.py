@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Literal, get_args
+from typing import Literal
 
 import onnx
 from google.protobuf.message import Message as ProtoMessage
@@ -20,7 +20,6 @@ from jr_onnx.files.wire import CHILDREN, TENSOR_EXTERNAL_DATA, encode_field
 #: How a data file gets beside the output: it is there already, or is copied. Never as a hard link, though that costs
 #: nothing: from version 1.21 on, onnx refuses to load a data file with several names, and so the original model too.
 ExternalMode = Literal["share", "copy"]
-EXTERNAL_MODES: tuple[ExternalMode, ...] = get_args(ExternalMode)
 
 
 @dataclass(frozen=True)

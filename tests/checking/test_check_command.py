@@ -344,7 +344,7 @@ def external_pair(folder: Path) -> tuple[Path, Path]:
     onnx.save(small(), original, save_as_external_data=True, location="weights.bin", size_threshold=0)
     (folder / "hard").mkdir()
     converted = folder / "hard" / "model.onnx"
-    jr_onnx.convert(original, jump=0.5, output=converted, external="copy")
+    jr_onnx.convert(original, jump=0.5, output=converted)
     return original, converted
 
 
@@ -381,7 +381,7 @@ def test_external_data_that_two_tensors_name_in_two_ways_are_compared(tmp_path: 
     entry.value = f"./{entry.value}"
     onnx.save(model, original)
     (tmp_path / "again").mkdir()
-    converted = jr_onnx.convert(original, jump=0.5, output=tmp_path / "again" / "model.onnx", external="copy").output
+    converted = jr_onnx.convert(original, jump=0.5, output=tmp_path / "again" / "model.onnx").output
     report = jr_onnx.check(original, converted, run=False)  # type: ignore[arg-type]
     assert not report.findings, report.findings
 

@@ -140,7 +140,6 @@ def test_a_pattern_that_matches_nothing_is_refused_with_near_names(
         ["--jump", "1", "--policy", "policy.yaml"],
         ["--jump"],
         ["--jump", "1", "--target", "none"],
-        ["--jump", "1", "--external", "none"],
         ["--jump", "1", "--unknown"],
         ["--jump", "1", "another.onnx"],
         ["--jump", "1", "--target", "subgraph", "--inline"],

@@ -394,7 +394,6 @@ def test_help_and_version_are_no_errors(command: Any, arguments: list[str]) -> N
         (["convert", "net.onnx"], "--jump"),
         (["convert", "net.onnx", "--jump", "1", "--policy", "p.yaml"], "not allowed with"),
         (["convert", "net.onnx", "--jump", "1", "--target", "cuda"], "invalid choice: 'cuda'"),
-        (["convert", "net.onnx", "--jump", "1", "--external", "move"], "invalid choice: 'move'"),
         (["convert", "net.onnx", "--jump", "1", "--fast"], "--fast"),
         (["convert", "net.onnx", "other.onnx", "--jump", "1"], "other.onnx"),
         (["convert", "net.onnx", "--jump", "half"], "'half' is not a number"),

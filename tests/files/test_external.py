@@ -17,7 +17,7 @@ from support import session
 import jr_onnx
 from jr_onnx.cli.main import main
 from jr_onnx.files import writing
-from jr_onnx.files.external import EXTERNAL_MODES, all_tensors
+from jr_onnx.files.external import all_tensors
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="links as POSIX has them")
 
@@ -60,11 +60,10 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
 # --- brought along ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("arguments", [[], ["--external", "share"], ["--external", "copy"]])
-def test_in_the_same_folder_the_data_file_is_shared_and_not_touched(arguments: list[str], source: Path) -> None:
+def test_in_the_same_folder_the_data_file_is_shared_and_not_touched(source: Path) -> None:
     data = source.with_name("w.bin")
     before = data.stat()
-    assert convert(source, *arguments) == 0
+    assert convert(source) == 0
     assert files_in(source.parent) == {"model.onnx", "model.jumprelu.onnx", "w.bin"}
     after = data.stat()
     assert (after.st_ino, after.st_mtime_ns, after.st_nlink) == (before.st_ino, before.st_mtime_ns, 1)
@@ -73,11 +72,10 @@ def test_in_the_same_folder_the_data_file_is_shared_and_not_touched(arguments: l
 
 
 @posix_only
-@pytest.mark.parametrize("arguments", [[], ["--external", "copy"]])
 def test_in_another_folder_the_data_file_is_copied(
-    arguments: list[str], source: Path, other: Path, capsys: pytest.CaptureFixture[str]
+    source: Path, other: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert convert(source, "-o", other / "hardened.onnx", "--json", *arguments) == 0
+    assert convert(source, "-o", other / "hardened.onnx", "--json") == 0
     report = json.loads(capsys.readouterr().out)
     assert report["external_mode"] == "copy"
     assert report["external_data"] == ["w.bin"]
@@ -118,12 +116,6 @@ def test_the_original_and_the_output_load_everywhere_by_default(source: Path, ot
         assert onnx.load(path).graph.initializer[0].raw_data == WEIGHTS
         onnx.checker.check_model(str(path))
         assert session(path).run(None, {"x": np.ones(4, np.float32)})
-
-
-def test_sharing_with_another_folder_is_refused(source: Path, other: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    refused = refusal(capsys, source, "-o", other / "hardened.onnx", "--external", "share")
-    assert f"--external share: {other} is not the model's folder" in refused
-    assert files_in(other) == set()
 
 
 def test_other_data_of_that_name_stay_and_with_force_the_new_data_get_another_name(
@@ -286,10 +278,10 @@ def test_a_failure_once_the_model_has_its_name_takes_nothing_away(
     assert onnx.load(other / "hardened.onnx").graph.initializer[0].raw_data == WEIGHTS
 
 
-@pytest.mark.parametrize("mode", EXTERNAL_MODES)
+@pytest.mark.parametrize("mode", ["share", "copy"])
 def test_a_dry_run_brings_nothing(mode: str, source: Path, other: Path) -> None:
     output = source.with_name("hardened.onnx") if mode == "share" else other / "hardened.onnx"
-    assert convert(source, "-o", output, "--dry-run", "--external", mode) == 0
+    assert convert(source, "-o", output, "--dry-run") == 0
     assert files_in(other) == set()
     assert files_in(source.parent) == {"model.onnx", "w.bin"}
 
@@ -332,7 +324,7 @@ def test_the_data_file_is_never_overwritten_by_the_model(
         ("n" * 300, "cannot be followed"),
     ],
 )
-@pytest.mark.parametrize("arguments", [[], ["--dry-run"], ["--force"], ["--external", "copy"]])
+@pytest.mark.parametrize("arguments", [[], ["--dry-run"], ["--force"]])
 def test_a_location_outside_the_folder_or_without_a_file_is_refused(
     location: str, complaint: str, arguments: list[str], source: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -379,10 +371,9 @@ def cached(source: Path, tmp_path: Path) -> Path:
 
 
 @posix_only
-@pytest.mark.parametrize("arguments", [[], ["--external", "copy"]])
-def test_data_beside_the_models_real_file_are_brought_along(arguments: list[str], cached: Path, other: Path) -> None:
+def test_data_beside_the_models_real_file_are_brought_along(cached: Path, other: Path) -> None:
     before = files_in(cached.parents[2])
-    assert convert(cached, "-o", other / "hardened.onnx", *arguments) == 0
+    assert convert(cached, "-o", other / "hardened.onnx") == 0
     assert files_in(other) == {"hardened.onnx", "w.bin"}
     assert not (other / "w.bin").is_symlink()
     assert (other / "w.bin").read_bytes() == WEIGHTS
@@ -391,7 +382,7 @@ def test_data_beside_the_models_real_file_are_brought_along(arguments: list[str]
 
 
 @posix_only
-@pytest.mark.parametrize("arguments", [[], ["--external", "copy"], ["--force"]])
+@pytest.mark.parametrize("arguments", [[], ["--force"]])
 def test_data_that_are_links_out_of_the_folder_are_not_shared(
     arguments: list[str], cached: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
