@@ -134,7 +134,7 @@ WANTED: list[tuple[Callable[..., Any], dict[str, str]]] = [
     ),
     (
         lambda hard, **given: jr_onnx.check(**{"original": DIGITS, "hardened": hard, "run": False, **given}),
-        {"original": MODEL, "hardened": MODEL, "samples": "an integer"},
+        {"original": MODEL, "hardened": MODEL, "random_inputs": "an integer"},
     ),
     (lambda _, **given: jr_onnx.inspect(**given), {"model": MODEL}),
     (lambda _, **given: jr_onnx.find_sites(**given), {"model": MODEL}),
@@ -196,8 +196,14 @@ def test_an_argument_of_another_type_is_named_with_what_is_needed(
         (lambda _: convert(include=[1]), "`include`: a string is needed, and this is of type int"),
         (lambda hard: check(hard, exclude=[1]), "`exclude`: a string is needed, and this is of type int"),
         (lambda hard: check(hard, providers=[1]), "`providers`: a string is needed, and this is of type int"),
-        (lambda hard: check(hard, samples=1.5), "`samples`: an integer is needed, and this is of type float"),
-        (lambda hard: check(hard, samples=True), "`samples`: an integer is needed, and this is of type bool"),
+        (
+            lambda hard: check(hard, random_inputs=1.5),
+            "`random_inputs`: an integer is needed, and this is of type float",
+        ),
+        (
+            lambda hard: check(hard, random_inputs=True),
+            "`random_inputs`: an integer is needed, and this is of type bool",
+        ),
         (lambda hard: jr_onnx.bench([hard, 1]), f"`models`: {FILE} is needed, and this is of type int"),
         (lambda hard: jr_onnx.bench([hard], batches=["1"]), "`batches`: an integer is needed, and this is of type str"),
         (
@@ -236,7 +242,7 @@ def test_numbers_of_numpy_and_other_paths_are_taken(hard: Path) -> None:
         def __fspath__(self) -> str:
             return str(hard)
 
-    report = check(hard, samples=np.int64(1), run=False)
+    report = check(hard, random_inputs=np.int64(1), run=False)
     assert not report.findings
     assert jr_onnx.inspect(Named()).nodes == jr_onnx.inspect(hard).nodes  # type: ignore[arg-type]
 

@@ -55,7 +55,7 @@ def check(
     clip: bool | None = None,
     jump_input: str | None = None,
     data: DataSource | None = None,
-    samples: int = 2,
+    random_inputs: int = 2,
     shapes: Mapping[str, Sequence[int]] | None = None,
     providers: Sequence[str] = (CPU,),
     library: bool = True,
@@ -79,7 +79,7 @@ def check(
         jump_input: the graph input that the jump should be, instead of the one that the file records.
         data: real inputs, in all that `jr_onnx.load_data` takes; of samples (x), the first 32 are run. Where they leave
             no input to make up, they take the place of the random ones.
-        samples: how many times the model is run on random inputs.
+        random_inputs: how many times the model is run on random inputs.
         shapes: the shape of an input, by name; for what random inputs of another shape do not fit.
         providers: onnxruntime's execution providers; each is checked for itself.
         library: run with the kernel library as well.
@@ -100,8 +100,8 @@ def check(
         raise OptionError("give `jump` or `policy`, not both")
     hardened = as_model("hardened", hardened)
     original = None if original is None else as_model("original", original)
-    if as_integer("samples", samples) < 1:
-        raise OptionError(f"`samples`: {samples} is too few; at least 1 is needed")
+    if as_integer("random_inputs", random_inputs) < 1:
+        raise OptionError(f"`random_inputs`: {random_inputs} is too few; at least 1 is needed")
     asked = Asked(
         JumpReluPolicy(default=as_jump(jump)) if jump is not None else None if policy is None else as_policy(policy),
         None if include is None else as_names("include", include),
@@ -111,7 +111,7 @@ def check(
     )
     given = None if data is None else read_data(data)
     options = RunOptions(
-        given, samples, as_lists("shapes", shapes or {}), as_names("providers", providers), library, latency
+        given, random_inputs, as_lists("shapes", shapes or {}), as_names("providers", providers), library, latency
     )
     started = time.perf_counter()
     with contextlib.ExitStack() as stack:

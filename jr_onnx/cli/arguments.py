@@ -102,6 +102,42 @@ def add_data_argument(parser: argparse.ArgumentParser, *, required: bool = False
     )
 
 
+def add_shape_argument(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """The shapes of random inputs."""
+    parser.add_argument(
+        "--shape",
+        dest="shapes",
+        metavar="NAME=D,D",
+        action="append",
+        default=[],
+        help="the shape of an input: x=1,3,224,224",
+    )
+
+
+def add_model_output(parser: argparse.ArgumentParser, ending: str) -> None:
+    """Where a model is written."""
+    parser.add_argument("-o", "--output", metavar="OUT", type=named, help=f"default: MODEL with the ending {ending}")
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="OUT may be MODEL itself, and its data may stand beside others of their name",
+    )
+
+
+def add_filters(parser: argparse.ArgumentParser) -> None:
+    """Which nodes are converted, and how; in `check`, what is not given is what the file records."""
+    parser.add_argument("--include", metavar="GLOB", action="append", help="only nodes with such a name or scope path")
+    parser.add_argument("--exclude", metavar="GLOB", action="append", help="no nodes with such a name or scope path")
+    parser.add_argument("--clip", action="store_true", help="Clip(0, c), such as ReLU6, too")
+    parser.add_argument(
+        "--jump-input",
+        metavar="NAME",
+        nargs="?",
+        const="jump",
+        help="the jump is a graph input with a default (called jump)",
+    )
+
+
 #: The radius of attacks, where none is given.
 EPS = "8/255"
 
@@ -193,7 +229,6 @@ def add_report_arguments(parser: argparse.ArgumentParser, seldom: argparse._Argu
     """What is written for people and programs to read."""
     parser.add_argument("--report", metavar="FILE.html", type=named, help="write the report as one HTML page")
     seldom.add_argument("--plots", metavar="DIR", type=named, help="write the charts as PNG and SVG (needs matplotlib)")
-    parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
 def command_line() -> str:

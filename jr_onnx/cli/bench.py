@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jr_onnx.cli.arguments import add_data_argument, counts, shapes
+from jr_onnx.cli.arguments import add_data_argument, add_seldom_group, add_shape_argument, counts, shapes
 from jr_onnx.cli.outputs import print_report, steps_bar
 from jr_onnx.runtime.bench import bench, steps
 from jr_onnx.runtime.measure import BenchReport, Ratio
@@ -32,16 +32,8 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--batch", dest="batches", metavar="N,N", help="batch sizes (default: 1, or the model's)")
     parser.add_argument("--threads", metavar="N,N", default="1", help="numbers of threads (default: 1)")
     parser.add_argument("--rounds", metavar="N", type=int, default=15, help="runs of each model (default: 15)")
-    parser.add_argument(
-        "--shape",
-        dest="shapes",
-        metavar="NAME=D,D",
-        action="append",
-        default=[],
-        help="the shape of an input: x=1,3,224,224",
-    )
     add_data_argument(parser)
-    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    add_shape_argument(add_seldom_group(parser))
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -29,7 +29,6 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("original", metavar="ORIGINAL", type=Path, help="the first model")
     parser.add_argument("hardened", metavar="HARDENED", type=Path, help="the second model")
     parser.add_argument("--html", metavar="FILE", type=Path, help="write a page: the graph around each changed site")
-    parser.add_argument("--json", action="store_true", help="print the difference as JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:

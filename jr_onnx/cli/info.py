@@ -22,13 +22,12 @@ _PACKAGES, _OPTIONAL = ("jr-onnx", "onnx", "numpy"), ("onnxruntime", "onnxruntim
 
 def add_parser(commands: Commands) -> None:
     """Describe the command's arguments."""
-    parser = commands.add_parser(
+    commands.add_parser(
         "info",
         help="show versions, the kernel library, and whether it works here",
         description="Show versions, where the kernel library is and what it was built with, and the result of a "
         "self-test on each execution provider. The exit code is 1 where a self-test fails.",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:

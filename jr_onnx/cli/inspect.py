@@ -25,7 +25,6 @@ def add_parser(commands: Commands) -> None:
         "would convert it, or why not. Nothing is written.",
     )
     parser.add_argument("model", metavar="MODEL", type=Path, help="the ONNX file")
-    parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:

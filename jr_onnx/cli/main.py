@@ -86,6 +86,7 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
         module = importlib.import_module(f"jr_onnx.cli.{name}")
         module.add_parser(commands)
         added = commands.choices[name]
+        added.add_argument("--json", action="store_true", help="print the report as JSON")
         added.add_argument("-q", "--quiet", action="store_true", help="print no progress, and no report but as JSON")
         added.set_defaults(handler=module.run, parser=added)
     return parser

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jr_onnx.cli.arguments import add_data_argument
+from jr_onnx.cli.arguments import add_data_argument, add_model_output, add_seldom_group
 from jr_onnx.cli.outputs import print_report, progress_bar
 from jr_onnx.runtime.optimization.optimize import ENDING, PROVIDERS, OptimizationReport, optimize
 from jr_onnx.runtime.optimization.relu_form import LEVELS
@@ -26,17 +26,11 @@ def add_parser(commands: Commands) -> None:
         "onnxruntime: jr_onnx.session refuses it elsewhere. For CUDA: put each Add and its JumpReLU into one node.",
     )
     parser.add_argument("model", metavar="MODEL", type=Path, help="a file that jr-onnx convert wrote")
-    parser.add_argument("-o", "--output", metavar="OUT", type=Path, help=f"default: MODEL with the ending {ENDING}")
     parser.add_argument("--provider", choices=PROVIDERS, default="cpu", help="what for (default: cpu)")
-    parser.add_argument(
-        "--level", choices=tuple(LEVELS), default="all", help="how far onnxruntime optimises for the CPU (default: all)"
-    )
     add_data_argument(parser)
-    parser.add_argument("--json", action="store_true", help="print the report as JSON")
-    parser.add_argument(
-        "--force",
-        action="store_true",
-        help="OUT may be MODEL itself, and its data may stand beside others of their name",
+    add_model_output(parser, ENDING)
+    add_seldom_group(parser).add_argument(
+        "--level", choices=tuple(LEVELS), default="all", help="how far onnxruntime optimises for the CPU (default: all)"
     )
 
 

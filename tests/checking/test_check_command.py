@@ -45,6 +45,17 @@ def test_a_clean_pair_exits_0_and_shows_the_recorded_jump(folder: Path, capsys: 
 
 
 @pytest.mark.usefixtures("folder")
+def test_json_is_a_short_form_of_its_format(capsys: pytest.CaptureFixture[str]) -> None:
+    told = []
+    for options in (["--json"], ["--format", "json"]):
+        assert main(["check", "a.onnx", "a.jumprelu.onnx", "--no-run", *options]) == 0
+        told.append(re.sub(r'"seconds": [\d.]+', "", capsys.readouterr().out))
+    assert told[0] == told[1]
+    assert main(["check", "a.jumprelu.onnx", "--no-run", "--json", "--format", "text", "-o", "text"]) == 0
+    assert json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.usefixtures("folder")
 def test_findings_exit_1_and_name_rule_node_and_fix(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "a.onnx", "bad.onnx", "--no-run"]) == 1
     shown = capsys.readouterr().out

@@ -55,7 +55,7 @@ def test_what_convert_wrote_runs_as_it_should(path: Path, target: str, tmp_path:
 def test_models_that_others_exported_run_as_they_should(name: str, tmp_path: Path) -> None:
     path, output = BACKEND / f"light_{name}.onnx", tmp_path / "hard.onnx"
     jr_onnx.convert(path, jump=0.001, output=output)
-    report = check(path, output, samples=1, run=name == "squeezenet")
+    report = check(path, output, random_inputs=1, run=name == "squeezenet")
     assert not [finding for finding in report.findings if finding.rule != "JR302"], shown(report)
 
 
