@@ -79,7 +79,7 @@ __all__ = [
     "tune",
 ]
 
-#: Name -> the module it lives in. Each is imported when it is asked for: who converts does not wait for the rest.
+#: Name -> the module it lives in. Each is imported on first use, so that converting does not wait for the rest.
 _HOMES = {
     "AttackSettings": "jr_onnx.robustness.tuning.robustness",
     "Effort": "jr_onnx.robustness.attacks.target",

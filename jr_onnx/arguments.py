@@ -67,7 +67,7 @@ def as_name(name: str, given: object) -> str | None:
         OptionError: it is something else, such as True.
     """
     if given is not None and not isinstance(given, str):
-        raise OptionError(f"`{name}`: {given!r} is no name; give one as a string")
+        raise OptionError(f"`{name}`: {given!r} is not a name; give one as a string")
     return given
 
 

@@ -72,8 +72,8 @@ def test_one_value_where_several_are_taken_is_named(
 @pytest.mark.parametrize(
     ("call", "complaint"),
     [
-        (lambda _: convert(jump_input=True), "`jump_input`: True is no name; give one as a string"),
-        (lambda hard: check(hard, jump_input=True), "`jump_input`: True is no name; give one as a string"),
+        (lambda _: convert(jump_input=True), "`jump_input`: True is not a name; give one as a string"),
+        (lambda hard: check(hard, jump_input=True), "`jump_input`: True is not a name; give one as a string"),
         (lambda _: convert(jump="0.5"), "jump '0.5' is not a number"),
         (lambda _: convert(jump=None, policy={"default": 0.5}), "`policy`: {'default': 0.5} is neither a jr_onnx.Jump"),
         (lambda hard: check(hard, policy=0.5), "`policy`: 0.5 is neither a jr_onnx.JumpReluPolicy nor the name of a"),
@@ -218,7 +218,10 @@ def test_an_argument_of_another_type_is_named_with_what_is_needed(
             lambda hard: jr_onnx.session(hard, providers=[1]),
             "`providers`: a provider's name, or a pair of it and",
         ),
-        (lambda hard: jr_onnx.deploy(hard, "triton", hard.parent / "out", name=1), "`name`: 1 is no name; give one as"),
+        (
+            lambda hard: jr_onnx.deploy(hard, "triton", hard.parent / "out", name=1),
+            "`name`: 1 is not a name; give one as",
+        ),
         (lambda hard: jr_onnx.optimize(hard, level=["all"]), "`provider` cpu takes a `level` of basic, extended, all"),
         (
             lambda hard: evaluate(hard, executor=1),

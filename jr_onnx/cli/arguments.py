@@ -21,7 +21,7 @@ def fraction(option: str, text: str) -> float:
     """The number that an option was given, as "8/255" too.
 
     Raises:
-        OptionError: it is none.
+        OptionError: it is not a number.
     """
     above, slash, below = text.partition("/")
     if "," in text:
@@ -36,7 +36,7 @@ def numbers(option: str, text: str) -> tuple[float, ...]:
     """The numbers that an option was given, between commas, each as `fraction` reads it.
 
     Raises:
-        OptionError: one of them is none.
+        OptionError: one of them is not a number.
     """
     return tuple(fraction(option, word) for word in text.split(","))
 
@@ -45,7 +45,7 @@ def number(option: str, text: str) -> float:
     """The number that an option was given.
 
     Raises:
-        OptionError: it is none.
+        OptionError: it is not a number.
     """
     try:
         return float(text)
@@ -57,7 +57,7 @@ def counts(option: str, text: str) -> tuple[int, ...]:
     """The whole numbers of an option like "1,8", each once.
 
     Raises:
-        OptionError: one is none, or is below 1.
+        OptionError: one is not a whole number, or is below 1.
     """
     parts = text.split(",")
     if not all(part.isdecimal() and int(part) > 0 for part in parts):
@@ -175,7 +175,7 @@ def read_data(arguments: argparse.Namespace, classifier: Classifier) -> Dataset:
 
 
 def drawn(dataset: Dataset, samples: int | None, seed: int) -> Dataset:
-    """So many of the samples, drawn by the seed; all where there are no more, or None is given.
+    """At most so many of the samples, drawn by the seed; all of them for None.
 
     Raises:
         OptionError: there are none to draw, or the seed is negative.

@@ -96,7 +96,7 @@ def _add_run_arguments(seldom: argparse._ArgumentGroup) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Check, write the reports, and say by the exit code what came of it."""
+    """Check, write the reports, and return the exit code."""
     formats = [*(arguments.format or ()), *(["json"] if arguments.json else ())] or ["text"]
     outputs: list[Path | None] = [*arguments.output, *(None,) * (len(formats) - len(arguments.output))]
     if len(outputs) > len(formats):

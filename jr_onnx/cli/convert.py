@@ -60,7 +60,7 @@ def add_parser(commands: Commands) -> None:
         action="store_true",
         help="the function's body in the graph: some runtimes reject local functions",
     )
-    seldom.add_argument("--allow-empty", action="store_true", help="a model without a ReLU is no error")
+    seldom.add_argument("--allow-empty", action="store_true", help="accept a model without a ReLU")
 
 
 def run(arguments: argparse.Namespace) -> int:

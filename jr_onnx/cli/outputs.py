@@ -27,7 +27,7 @@ _PARAMETER = re.compile(r"`(\w+)(?:=([^`]*))?`")
 def in_options(text: str, parser: argparse.ArgumentParser) -> str:
     """A text of the library in the words of the command line: the option in place of each parameter in backticks.
 
-    Parameters that are no option of this command are looked up among those of `convert`, which messages of other
+    Parameters that this command has no option for are looked up among those of `convert`, which messages of other
     commands advise to give; what is not found there either stays as it is.
     """
     if not _PARAMETER.search(text):
@@ -85,7 +85,7 @@ def check_output(path: Path | None, option: str, inputs: Iterable[str | Path]) -
         if path.exists() and any(Path(one).exists() and path.samefile(one) for one in inputs):
             raise OutputError(f"{option} {path}: is what is read; name another file")
         place = place_of(path)
-        if place is not None:  # what is no file is written to as it is
+        if place is not None:  # a pipe or device is written to as it is
             try_to_write(place)
     except OSError as error:
         raise OutputError(f"{option} {path}: cannot be written: {error.strerror or error}; name another") from error

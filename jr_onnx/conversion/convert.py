@@ -106,7 +106,7 @@ def convert(
         jump_input: make the jump a graph input of this name, with the given jump as its default.
         clip: put JumpReLU behind Clip with minimum 0 (ReLU6) as well.
         inline: with the target custom-op, write the function's body into the graph instead of calling it.
-        allow_empty: a model without a site is no error.
+        allow_empty: accept a model without a site.
         dry_run: plan only.
         force: the output may be the input itself, and its external data may stand beside other data of their name:
             they get another one, and those of a model that is replaced are removed if no model beside it names them.

@@ -107,7 +107,7 @@ def _check_range(tensor: str, entries: dict[str, str], file: DataFile) -> None:
     try:
         offset, length = int(entries.get("offset", 0)), int(entries.get("length", 0))
     except ValueError as error:
-        raise ModelError(f"{where} has an offset or length that is no number") from error
+        raise ModelError(f"{where} has an offset or length that is not a number") from error
     if offset < 0 or length < 0 or offset + length > file.size:
         raise ModelError(
             f"{where}: bytes {offset} to {offset + length} lie outside the file ({file.size} bytes); "

@@ -207,7 +207,7 @@ def _feeds(data: Data, session: Session, shapes: Mapping[str, Sequence[int]]) ->
 
 @dataclass(frozen=True)
 class _Takes:
-    """The one input of a model that is no classifier, or need not be."""
+    """The one input of a model of any kind."""
 
     input: str
     shape: tuple[Dimension, ...]
@@ -219,7 +219,7 @@ class _Takes:
 
 
 def _is_float(one: Any) -> bool:
-    return _DTYPES.get(one.type, np.dtype(np.float32)).kind == "f"  # bfloat16 is none of NumPy's
+    return _DTYPES.get(one.type, np.dtype(np.float32)).kind == "f"  # NumPy has no bfloat16
 
 
 def _fitted(array: npt.NDArray[Any], taken: Any) -> npt.NDArray[Any]:

@@ -144,7 +144,7 @@ def peak_memory(path: Path, provider: str, threads: int, feeds: Arrays) -> int:
     """
     with tempfile.TemporaryDirectory(prefix="jr-onnx-bench-") as folder:
         inputs = Path(folder) / "feeds.npz"
-        # Their names apart: an input may have a name that is none for a file in an archive.
+        # Their names apart: a file in an archive cannot have every name that an input can.
         np.savez(inputs, np.array(list(feeds)), *feeds.values())
         command = [sys.executable, "-m", __name__, str(path), provider, str(threads), str(inputs)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

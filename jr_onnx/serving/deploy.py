@@ -305,7 +305,7 @@ def _pieces(source: Source, names: Mapping[Path, str]) -> list[Piece]:
 
 @contextmanager
 def _created(target: Path, origin: FileIO) -> Iterator[BinaryIO]:
-    """A new file that nobody may read, write or execute who may not do so with the one it is copied from."""
+    """A new file, with no more permissions than the one that it is copied from."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("xb") as file:
         os.fchmod(file.fileno(), stat.S_IMODE(os.fstat(file.fileno()).st_mode & os.fstat(origin.fileno()).st_mode))

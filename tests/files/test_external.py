@@ -414,10 +414,10 @@ def test_data_anywhere_else_than_beside_the_models_real_file_are_refused(
         ({"offset": "-1"}, "lie outside the file"),
         ({"length": "-1"}, "lie outside the file"),
         ({"offset": str(2**70)}, "lie outside the file"),
-        ({"offset": "one"}, "has an offset or length that is no number"),
-        ({"length": "1.5"}, "has an offset or length that is no number"),
-        ({"length": ""}, "has an offset or length that is no number"),
-        ({"offset": "9" * 5000}, "has an offset or length that is no number"),
+        ({"offset": "one"}, "has an offset or length that is not a number"),
+        ({"length": "1.5"}, "has an offset or length that is not a number"),
+        ({"length": ""}, "has an offset or length that is not a number"),
+        ({"offset": "9" * 5000}, "has an offset or length that is not a number"),
     ],
 )
 def test_a_tensor_outside_its_file_is_refused(

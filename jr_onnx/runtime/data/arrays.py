@@ -52,7 +52,7 @@ def read_npy(path: Path) -> npt.NDArray[Any]:
     """The array of an NPY file, as a memory map.
 
     Raises:
-        OptionError: the file cannot be read, or is none.
+        OptionError: the file cannot be read, or is not an NPY file.
     """
     try:
         array: npt.NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
@@ -69,8 +69,8 @@ def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
     One that is stored without compression is a memory map.
 
     Raises:
-        OptionError: the file cannot be read or is none of plain arrays, or its compressed arrays would take more than
-            2 GiB of memory.
+        OptionError: the file cannot be read, holds something else than plain arrays, or its compressed arrays would
+            take more than 2 GiB of memory.
     """
     try:
         with zipfile.ZipFile(path) as archive:

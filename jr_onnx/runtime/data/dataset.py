@@ -35,7 +35,7 @@ class Images(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """[N, C, H, W], [N, H, W, C], or [N, ...] for what is no image."""
+        """[N, C, H, W], [N, H, W, C], or [N, ...] for other samples."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -90,7 +90,7 @@ class Dataset:
         return replace(self, images=chosen, labels=labels)
 
     def sample(self, samples: int, seed: int) -> Dataset:
-        """So many of the samples, drawn by the seed, in their order; all where there are no more."""
+        """At most so many of the samples, drawn by the seed, in their order."""
         if samples >= len(self):
             return self
         rows = np.random.default_rng(seed).permutation(len(self))[:samples].astype(np.int64)

@@ -66,7 +66,7 @@ def check_labels(highest: int, classes: int | None, what: str) -> None:
         OptionError: it is not.
     """
     if classes is not None and highest >= classes:
-        raise OptionError(f"{what}: the label {highest} is none of the model's {classes} classes (from 0)")
+        raise OptionError(f"{what}: the label {highest} is not one of the model's {classes} classes (from 0)")
 
 
 def _fits(shape: tuple[int, ...], wanted: tuple[Dimension, ...]) -> bool:

@@ -292,7 +292,7 @@ def _numbers(what: str, given: Any, channels: int, name: str) -> Floats:
         numbers = np.atleast_1d(np.asarray(given, np.float32))
     except (TypeError, ValueError) as error:
         plain = given.tolist() if isinstance(given, np.ndarray) else given
-        raise OptionError(f"{name}: {what} {plain!r} is no list of numbers") from error
+        raise OptionError(f"{name}: {what} {plain!r} is not a list of numbers") from error
     if numbers.ndim != 1 or numbers.size not in (1, channels):
         wanted = "one number" if channels == 1 else f"one number, or {channels}, one a channel"
         raise OptionError(f"{name}: {what} has the shape {shape_text(numbers.shape)}; give {wanted}")

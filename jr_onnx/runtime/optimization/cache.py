@@ -33,7 +33,7 @@ def cached(path: Path) -> Path:
     back, which is right everywhere.
 
     Raises:
-        ModelError: the file is no hardened model.
+        ModelError: the file is not a hardened model.
     """
     with open_file(path) as source:
         if made_for(source.skeleton) is not None:

@@ -113,7 +113,7 @@ def optimize(
     Raises:
         ModelError: the input cannot be read, is not a hardened model or an optimised one, onnxruntime does not load
             it, or its optimised form does not load or computes something else: then nothing is written.
-        OptionError: the provider is none of these, a level or data were given for CUDA, or the data are not what the
+        OptionError: there is no such provider, a level or data were given for CUDA, or the data are not what the
             model takes.
         OutputError: the output cannot be written.
 
