@@ -7,22 +7,31 @@ import importlib.util
 import shlex
 import sys
 from argparse import ArgumentTypeError
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
+from typing import TypeVar
 
-from jr_onnx.cli.outputs import try_to_write
+from jr_onnx.cli.dask import dask_executor
+from jr_onnx.cli.outputs import stages_bar, try_to_write
 from jr_onnx.errors import OptionError, OutputError, RuntimeMissingError
 from jr_onnx.files.atomic import cache_folder
 from jr_onnx.robustness.dataset import Classifier, Dataset, load_data
 from jr_onnx.text import count, printable
 
+# Each takes the option's name for the OptionError that it raises where the text is written otherwise.
+
+
+def number(option: str, text: str) -> float:
+    """The number that an option was given."""
+    try:
+        return float(text)
+    except ValueError as error:
+        raise OptionError(f"{option}: {text!r} is not a number; give a finite number >= 0") from error
+
 
 def fraction(option: str, text: str) -> float:
-    """The number that an option was given, as "8/255" too.
-
-    Raises:
-        OptionError: it is not a number.
-    """
+    """The number that an option was given, as "8/255" too."""
     above, slash, below = text.partition("/")
     if "," in text:
         raise OptionError(f"{option}: {text!r} is several numbers; give one")
@@ -33,32 +42,12 @@ def fraction(option: str, text: str) -> float:
 
 
 def numbers(option: str, text: str) -> tuple[float, ...]:
-    """The numbers that an option was given, between commas, each as `fraction` reads it.
-
-    Raises:
-        OptionError: one of them is not a number.
-    """
+    """The numbers of an option like "8/255,0.1"."""
     return tuple(fraction(option, word) for word in text.split(","))
 
 
-def number(option: str, text: str) -> float:
-    """The number that an option was given.
-
-    Raises:
-        OptionError: it is not a number.
-    """
-    try:
-        return float(text)
-    except ValueError as error:
-        raise OptionError(f"{option}: {text!r} is not a number; give a finite number >= 0") from error
-
-
 def counts(option: str, text: str) -> tuple[int, ...]:
-    """The whole numbers of an option like "1,8", each once.
-
-    Raises:
-        OptionError: one is not a whole number, or is below 1.
-    """
+    """The whole numbers, from 1, of an option like "1,8", each once."""
     parts = text.split(",")
     if not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise OptionError(f"{option} {text}: write it as 1,8")
@@ -66,11 +55,7 @@ def counts(option: str, text: str) -> tuple[int, ...]:
 
 
 def shapes(option: str, texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """The shapes of inputs, by name, each written as "x=1,3,224,224".
-
-    Raises:
-        OptionError: one is written otherwise.
-    """
+    """The shapes of inputs, by name, each written as "x=1,3,224,224"."""
     found = {}
     for text in texts:
         name, separator, dims = text.rpartition("=")
@@ -209,6 +194,11 @@ def _size(text: str) -> tuple[int, int]:
 
 _INTERRUPTED = 130
 
+#: Called with the name of a stage, what was done in it, and what there is to do.
+StageProgress = Callable[[str, int, int], None]
+
+_Report = TypeVar("_Report")
+
 
 def add_scale_arguments(parser: argparse.ArgumentParser, seldom: argparse._ArgumentGroup) -> None:
     """Who does the work, and where finished parts are kept."""
@@ -243,12 +233,32 @@ def named(text: str) -> Path:
     return Path(text)
 
 
-def interrupted(command: str, finished: int, journal: Path) -> int:
-    """Say what an interruption leaves behind; the exit code."""
-    kept = f"{count(finished, 'finished part')} kept in {journal}, the same command takes up from there"
-    nothing = "no part was finished (a part is one model on at most 64 samples), so nothing was kept"
-    print(printable(f"jr-onnx {command}: interrupted; {kept if finished else nothing}"), file=sys.stderr)
-    return _INTERRUPTED
+def run_for_hours(
+    arguments: argparse.Namespace, stages: Container[str], work: Callable[[Executor | None, StageProgress], _Report]
+) -> _Report | int:
+    """Do work whose finished parts are kept; its report, or the exit code where it was interrupted.
+
+    Args:
+        stages: those whose parts are kept.
+        work: called with the executor of `--dask` and with what to call as the work goes.
+    """
+    finished = 0
+    try:
+        with stages_bar(quiet=arguments.quiet) as bar, dask_executor(arguments.dask) as executor:
+
+            def progress(stage: str, done: int, total: int) -> None:
+                nonlocal finished
+                if stage in stages:
+                    finished = max(finished, done)
+                bar(stage, done, total)
+
+            return work(executor, progress)
+    except KeyboardInterrupt:
+        kept = f"{count(finished, 'finished part')} kept in {arguments.journal}, the same command takes up from there"
+        nothing = "no part was finished (a part is one model on at most 64 samples), so nothing was kept"
+        said = f"jr-onnx {arguments.command}: interrupted; {kept if finished else nothing}"
+        print(printable(said), file=sys.stderr)
+        return _INTERRUPTED
 
 
 def check_plots(folder: Path | None) -> None:

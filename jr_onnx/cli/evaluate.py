@@ -16,12 +16,11 @@ from jr_onnx.cli.arguments import (
     check_plots,
     command_line,
     drawn,
-    fraction,
-    interrupted,
+    numbers,
     read_data,
+    run_for_hours,
 )
-from jr_onnx.cli.dask import dask_executor
-from jr_onnx.cli.outputs import check_output, print_report, stages_bar
+from jr_onnx.cli.outputs import check_output, print_report
 from jr_onnx.robustness.attacks.target import ATTACKS, Effort
 from jr_onnx.robustness.dataset import read_classifier
 from jr_onnx.robustness.evaluation.campaign import DEFAULT_ATTACKS, DEFAULT_EFFORT
@@ -36,6 +35,9 @@ if TYPE_CHECKING:
 
 #: What `--attacks` takes in place of names.
 _ALL = "all"
+
+#: What the bar calls the work.
+_STAGE = "attack"
 
 
 def add_parser(commands: Commands) -> None:
@@ -87,30 +89,25 @@ def run(arguments: argparse.Namespace) -> int:
     check_plots(arguments.plots)
     dataset = drawn(read_data(arguments, read_classifier(arguments.original)), arguments.samples, arguments.seed)
     effort = Effort(steps=arguments.steps, restarts=arguments.restarts, queries=arguments.queries)
-    finished = 0
-    try:
-        with stages_bar(quiet=arguments.quiet) as bar, dask_executor(arguments.dask) as executor:
-
-            def progress(done: int, total: int) -> None:
-                nonlocal finished
-                finished = done
-                bar("attack", done, total)
-
-            report = evaluate(
-                arguments.original,
-                arguments.hardened,
-                dataset,
-                eps=[fraction("--eps", text) for text in arguments.eps.split(",")],
-                attacks=_attacks(arguments.attacks),
-                effort=effort,
-                seed=arguments.seed,
-                workers=arguments.workers,
-                executor=executor,
-                journal=arguments.journal,
-                progress=progress,
-            )
-    except KeyboardInterrupt:
-        return interrupted("evaluate", finished, arguments.journal)
+    report = run_for_hours(
+        arguments,
+        _STAGE,
+        lambda executor, progress: evaluate(
+            arguments.original,
+            arguments.hardened,
+            dataset,
+            eps=numbers("--eps", arguments.eps),
+            attacks=_attacks(arguments.attacks),
+            effort=effort,
+            seed=arguments.seed,
+            workers=arguments.workers,
+            executor=executor,
+            journal=arguments.journal,
+            progress=lambda done, total: progress(_STAGE, done, total),
+        ),
+    )
+    if isinstance(report, int):
+        return report
     print_report(arguments, report, _text)
     _write(report, arguments)
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.metadata
 import json
 import platform
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from jr_onnx import runtime
 from jr_onnx.errors import RuntimeMissingError
+from jr_onnx.runtime import execution
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -66,11 +68,9 @@ def _versions() -> Iterator[tuple[str, str]]:
 
 
 def _providers() -> list[str]:
-    try:
-        import onnxruntime
-    except ImportError:
-        return []
-    return list(onnxruntime.get_available_providers())
+    with contextlib.suppress(RuntimeMissingError):
+        return list(execution.onnxruntime().get_available_providers())
+    return []
 
 
 def _lines(facts: Mapping[str, Any]) -> Iterator[str]:

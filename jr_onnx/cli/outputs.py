@@ -113,33 +113,12 @@ def progress_bar(path: Path, beside: int = 0, *, quiet: bool = False) -> Iterato
     size = beside
     with contextlib.suppress(OSError):
         size += path.stat().st_size
-    if size < _WORTH_A_BAR or quiet:
-        yield lambda _: None
-        return
-    if not sys.stderr.isatty():
-        with _lines() as show:
-            done = 0
-
-            def advance(written: int) -> None:
-                nonlocal done
-                done += written
-                show(f"{bytes_text(done)} of {bytes_text(size)} written")
-
-            yield advance
-        return
-    # Imported here because most runs need no bar, and rich takes a fifth of such a run's time to import.
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
-    from rich.progress import Progress as Bar
-
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("write", total=size)
-        yield lambda written: bar.update(task, advance=written)
+    with steps_bar("write", size, quiet=quiet or size < _WORTH_A_BAR, in_bytes=True) as progress:
+        yield progress
 
 
 @contextmanager
-def steps_bar(what: str, total: int, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
+def steps_bar(what: str, total: int, *, quiet: bool = False, in_bytes: bool = False) -> Iterator[Callable[[int], None]]:
     """What to call with the number of steps that were done since its last call."""
     done = 0
 
@@ -148,27 +127,31 @@ def steps_bar(what: str, total: int, *, quiet: bool = False) -> Iterator[Callabl
         done += steps
         show(what, done, total)
 
-    with stages_bar(quiet=quiet) as show:
+    with stages_bar(quiet=quiet, in_bytes=in_bytes) as show:
         yield advance
 
 
 @contextmanager
-def stages_bar(*, quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+def stages_bar(*, quiet: bool = False, in_bytes: bool = False) -> Iterator[Callable[[str, int, int], None]]:
     """What to call with the name of a stage, what was done in it, and what there is to do: a bar for each stage, with
     the time that is left."""
     if quiet:
         yield lambda *_: None
         return
     if not sys.stderr.isatty():
+        text = bytes_text if in_bytes else str
         with _lines() as say:
-            yield lambda stage, done, total: say(f"{stage}: {done} of {total}")
+            yield lambda stage, done, total: say(f"{stage}: {text(done)} of {text(total)}")
         return
+    # Imported here because most runs need no bar, and rich takes a fifth of such a run's time to import.
+    from rich import progress
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Bar(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+    counted = progress.DownloadColumn() if in_bytes else progress.MofNCompleteColumn()
+    columns = (progress.TextColumn("{task.description}"), progress.BarColumn(), counted, progress.TimeElapsedColumn())
+    with progress.Progress(
+        *columns, progress.TimeRemainingColumn(), console=Console(stderr=True), transient=True
+    ) as bar:
         tasks = {}
 
         def show(stage: str, done: int, total: int) -> None:

@@ -17,14 +17,13 @@ from jr_onnx.cli.arguments import (
     check_plots,
     command_line,
     fraction,
-    interrupted,
     named,
     number,
     numbers,
     read_data,
+    run_for_hours,
 )
-from jr_onnx.cli.dask import dask_executor
-from jr_onnx.cli.outputs import check_output, print_report, stages_bar
+from jr_onnx.cli.outputs import check_output, print_report
 from jr_onnx.conversion.convert import convert
 from jr_onnx.conversion.policy import policy_text
 from jr_onnx.files.atomic import atomic_file
@@ -124,28 +123,22 @@ def run(arguments: argparse.Namespace) -> int:
         restarts=arguments.restarts,
         samples=arguments.samples,
     )
-    finished = 0
-    try:
-        with stages_bar(quiet=arguments.quiet) as bar, dask_executor(arguments.dask) as executor:
-
-            def progress(stage: str, done: int, total: int) -> None:
-                nonlocal finished
-                if stage in ATTACKING:
-                    finished = max(finished, done)
-                bar(stage, done, total)
-
-            report = tune(
-                arguments.model,
-                dataset,
-                attacks=attacks,
-                workers=arguments.workers,
-                executor=executor,
-                journal=arguments.journal,
-                progress=progress,
-                **_options(arguments),
-            )
-    except KeyboardInterrupt:
-        return interrupted("tune", finished, arguments.journal)
+    report = run_for_hours(
+        arguments,
+        ATTACKING,
+        lambda executor, progress: tune(
+            arguments.model,
+            dataset,
+            attacks=attacks,
+            workers=arguments.workers,
+            executor=executor,
+            journal=arguments.journal,
+            progress=progress,
+            **_options(arguments),
+        ),
+    )
+    if isinstance(report, int):
+        return report
     # Printed before anything is written: should that fail, hours of work are not lost.
     print_report(arguments, report, _text)
     for line in _written(report, arguments):

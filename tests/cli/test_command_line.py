@@ -159,7 +159,7 @@ def test_a_large_file_that_is_written_gets_lines_too(
         progress(50_000_000)
         progress(50_000_000)
         time.sleep(0.2)
-    assert "100.0 MB of 200.0 MB written (0.0 min)" in capsys.readouterr().err.splitlines()
+    assert "write: 100.0 MB of 200.0 MB (0.0 min)" in capsys.readouterr().err.splitlines()
 
 
 def on_a_terminal(*command: object, environment: dict[str, str]) -> str:
