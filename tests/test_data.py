@@ -144,6 +144,14 @@ def test_samples_are_for_a_model_of_one_input(tmp_path: Path) -> None:
     assert not found.findings
 
 
+@pytest.mark.usefixtures("folder")
+def test_a_jump_beside_the_samples_is_not_left_out() -> None:
+    jr_onnx.convert(DIGITS, jump=0.5, jump_input="jump", output="input.onnx")
+    assert not jr_onnx.check(DIGITS, "input.onnx", data={"image": X, "jump": np.float32(1), "y": Y}).findings
+    with pytest.raises(jr_onnx.OptionError, match=r"`data`: the model has no input 'x'; it has image, jump"):
+        jr_onnx.check(DIGITS, "input.onnx", data={"x": X, "jump": np.float32(1)})
+
+
 @pytest.mark.parametrize(("batch", "element_type"), [(1, FLOAT), (12, FLOAT), (64, FLOAT), ("N", DOUBLE)])
 def test_samples_come_in_batches_that_the_model_takes(batch: int | str, element_type: int, tmp_path: Path) -> None:
     declared = [value("x", element_type, [batch, 3])], [value("y", element_type, [batch, 3])]

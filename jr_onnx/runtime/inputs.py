@@ -172,18 +172,24 @@ MOST_SAMPLES = 32
 
 
 def by_name(data: Data, session: Session) -> dict[str, npt.NDArray[Any]]:
-    """The arrays that are fed as they are, by the names of inputs; none where the data are samples of the one input."""
+    """The arrays that are fed as they are, by the names of inputs; none where the data are samples of the one input.
+
+    They are samples where no array has the name of an input, or x alone has it, and is uint8 for an input that is not,
+    or has y, mean or std beside it.
+
+    Raises:
+        OptionError: they are not inputs of the model, or hold nothing.
+    """
     inputs = session.inputs()
     known = {one.name: one for one in (*inputs, *session.defaults())}
-    arrays = {name: array for name, array in data.arrays.items() if name in known or name != "y"}
-    labelled = "x" in arrays and len(arrays) < len(data.arrays)
-    pixels = "x" in known and _is_float(known["x"]) and getattr(arrays.get("x"), "dtype", None) == np.uint8
-    samples = "x" in arrays and not arrays.keys() <= known.keys()
-    if len(inputs) == 1 and (labelled or pixels or samples or not arrays.keys() & known.keys()):
+    named, others = data.arrays.keys() & known.keys(), data.arrays.keys() - known.keys()
+    pixels = named == {"x"} and _is_float(known["x"]) and getattr(data.arrays["x"], "dtype", None) == np.uint8
+    if len(inputs) == 1 and (not named or pixels or (named == {"x"} and others)):
         return {}
-    if data.folder is not None or data.dataset is not None or (samples and len(arrays) == 1):
+    if not named and (data.folder is not None or data.dataset is not None or "x" in others):
         names = ", ".join(one.name for one in inputs) or "none"
         raise OptionError(f"{data.name}: samples are for a model of one input; this one has {names}")
+    arrays = {name: array for name, array in data.arrays.items() if name in known or name != "y"}
     _check_names("data", arrays, list(known.values()))
     if not any(np.size(array) for array in arrays.values()):
         raise OptionError(f"{data.name}: holds no sample; save an array for each input of the model in it")
