@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
     effort = Effort(steps=arguments.steps, restarts=arguments.restarts, queries=arguments.queries)
     report = run_for_hours(
         arguments,
-        _STAGE,
+        (_STAGE,),
         lambda executor, progress: evaluate(
             arguments.original,
             arguments.hardened,

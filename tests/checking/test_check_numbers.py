@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
-from checking import DIGITS, broken, hardened, initializer, node, rules, shown, small
+from checking import DIGITS, broken, graph, hardened, initializer, node, rules, shown, small
 from damage import edit_weight, tamper_with_the_body
 from support import SHIPPED
 
@@ -23,10 +23,6 @@ pytest.importorskip("onnxruntime")
 
 def check(original: Any, model: Any, **options: Any) -> jr_onnx.CheckReport:
     return jr_onnx.check(original, model, **{"library": False, **options})
-
-
-def parsed(text: str) -> onnx.ModelProto:
-    return onnx.parser.parse_model(text)
 
 
 @pytest.mark.parametrize("target", ["custom-op", "subgraph", "standard"])
@@ -63,7 +59,7 @@ def test_sites_in_functions_are_inlined_and_those_in_bodies_lifted() -> None:
 def test_every_element_type_is_compared_in_its_own_bits(element_type: str, target: str, opset: int) -> None:
     # onnxruntime has no bfloat16 Conv or Relu on CPU, so a Cast stands on both sides of the site there.
     kind = int(onnx.TensorProto.DataType.Value(element_type.upper()))
-    model = parsed(f"""
+    model = onnx.parser.parse_model(f"""
         <ir_version: 8, opset_import: ["": {opset}]>
         g (float[N, 4] x) => (float[N, 4] y)
         {{ a = Cast <to = {kind}> (x) [site] b = Relu(a) y = Cast <to = 1> (b) }}
@@ -80,7 +76,7 @@ def test_every_element_type_is_compared_in_its_own_bits(element_type: str, targe
 
 @pytest.mark.parametrize("opset", [7, 8, 9, 11])
 def test_function_bodies_of_old_opsets_are_held_to_what_they_document(opset: int) -> None:
-    model = parsed(f"""
+    model = onnx.parser.parse_model(f"""
         <ir_version: 3, opset_import: ["": {opset}]>
         g (float[N, 4] x) => (float[N, 4] y) {{ [site] y = Relu(x) }}
     """)
@@ -90,8 +86,7 @@ def test_function_bodies_of_old_opsets_are_held_to_what_they_document(opset: int
 
 
 def test_one_jump_a_channel_is_compared_channel_by_channel() -> None:
-    model = parsed("""
-        <ir_version: 8, opset_import: ["": 17]>
+    model = graph("""
         g (float[N, 3, H, W] x) => (float[N, 3, H, W] y) { [site] y = Relu(x) }
     """)
     report = check(model, hardened(model, jump=(0.1, 0.5, 2.0)), jump=(0.1, 0.5, 2.0))
@@ -100,8 +95,7 @@ def test_one_jump_a_channel_is_compared_channel_by_channel() -> None:
 
 
 def test_more_jumps_than_a_skeleton_holds_are_compared_too() -> None:
-    model = parsed("""
-        <ir_version: 8, opset_import: ["": 17]>
+    model = graph("""
         g (float[2, 1500] x) => (float[2, 1500] y) { [site] y = Relu(x) }
     """)
     jumps = tuple(number / 1000 for number in range(1500))
@@ -154,8 +148,7 @@ def test_a_small_error_at_jump_zero_is_no_rounding() -> None:
 
 
 def argmax() -> onnx.ModelProto:
-    return parsed("""
-        <ir_version: 8, opset_import: ["": 17]>
+    return graph("""
         g (float[4, 3] x) => (int64[4] y, bool[4, 3] z) <float[1] w = {1}, int64[1] axis = {1}>
         { [site] a = Relu(x) b = Mul(a, w) y = ArgMax <axis = 1, keepdims = 0> (b) z = Greater(b, w) }
     """)
@@ -173,8 +166,7 @@ def test_integers_and_booleans_are_compared_at_jump_zero() -> None:
 
 
 def test_outputs_that_are_no_numbers_are_said_not_to_be_compared() -> None:
-    model = parsed("""
-        <ir_version: 8, opset_import: ["": 17]>
+    model = graph("""
         g (float[2, 3] x, string[2] s) => (seq(float[2, 3]) y, string[2] z)
         { [site] a = Relu(x) y = SequenceConstruct(a) z = Identity(s) }
     """)
@@ -186,8 +178,7 @@ def test_outputs_that_are_no_numbers_are_said_not_to_be_compared() -> None:
 
 
 def test_a_jump_that_is_not_constant_is_not_passed_over() -> None:
-    model = parsed("""
-        <ir_version: 8, opset_import: ["": 17]>
+    model = graph("""
         g (float[4, 3] x) => (float[4, 3] y) { [site] y = Relu(x) }
     """)
     converted = hardened(model)
@@ -202,7 +193,7 @@ def test_a_jump_that_is_not_constant_is_not_passed_over() -> None:
 
 def test_a_site_of_unknown_type_is_said_not_to_be_compared_and_its_jump_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(TABLE, ("com.microsoft", "Inverse"))
-    model = parsed("""
+    model = onnx.parser.parse_model("""
         <ir_version: 8, opset_import: ["": 17, "com.microsoft": 1]>
         g (float[3, 3] x) => (float[3, 3] y) <float[3, 3] h>
         { h = com.microsoft.Inverse(x) [site] a = Relu(h) y = com.microsoft.Inverse(a) }
@@ -217,8 +208,7 @@ def test_a_site_of_unknown_type_is_said_not_to_be_compared_and_its_jump_is(monke
 
 
 def test_outputs_whose_shape_follows_from_rounding_have_no_tolerance() -> None:
-    model = parsed("""
-        <ir_version: 8, opset_import: ["": 17]>
+    model = graph("""
         g (float16[64] x) => (float16[N] y, bool[N] z)
         { [site] a = Relu(x) c = GreaterOrEqual(a, x) y = Compress <axis = 0> (a, c) z = Compress <axis = 0> (c, c) }
     """)
@@ -235,8 +225,7 @@ def test_a_jump_that_no_value_passes_is_not_exercised() -> None:
 
 
 def test_a_new_nan_is_found() -> None:
-    model = parsed("""
-        <ir_version: 8, opset_import: ["": 17]>
+    model = graph("""
         g (float[1, 4] x) => (float[1, 4] y)
         { [site] a = Relu(x) s = ReduceSum <keepdims = 1> (a) y = Div(a, s) }
     """)
@@ -259,8 +248,7 @@ def test_numbers_are_not_measured_on_a_wrong_structure_and_the_report_says_so() 
 
 @pytest.mark.parametrize("draws", ["Dropout (r, ratio, training)", "RandomNormalLike (r)", "Bernoulli (p)"])
 def test_outputs_that_are_random_are_not_checked(draws: str) -> None:
-    model = parsed(f"""
-        <ir_version: 8, opset_import: ["": 17]>
+    model = graph(f"""
         g (float[2, 8] x) => (float[2, 8] y)
         <float ratio = {{0.5}}, bool training = {{1}}>
         {{ r = Relu(x) p = Sigmoid(r) [draws] d = {draws} s = Add(d, x) y = Relu(s) }}

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
-from checking import DIGITS, broken, hardened, initializer, rules, shown, small
+from checking import DIGITS, broken, graph, hardened, initializer, rules, shown, small
 from damage import edit_weight
 from support import SHIPPED
 
@@ -30,10 +30,6 @@ def check(original: Any, model: Any, **options: Any) -> jr_onnx.CheckReport:
     return jr_onnx.check(original, model, **{"library": False, **options})
 
 
-def parsed(text: str) -> onnx.ModelProto:
-    return onnx.parser.parse_model(text)
-
-
 def test_inputs_too_large_to_be_made_are_a_finding() -> None:
     report = check(DIGITS, hardened(onnx.load(DIGITS)), shapes={"image": (10**9, 10**6, 28, 28)})
     assert rules(report) == {"JR001"}, shown(report)
@@ -42,8 +38,7 @@ def test_inputs_too_large_to_be_made_are_a_finding() -> None:
 
 @pytest.mark.filterwarnings("error")
 def test_empty_inputs_are_run_without_a_warning() -> None:
-    model = parsed("""
-        <ir_version: 8, opset_import: ["": 17]>
+    model = graph("""
         g (float[0, 3] x) => (float[0, 3] y) { [site] y = Relu(x) }
     """)
     report = check(model, hardened(model))
@@ -79,7 +74,7 @@ def test_copies_of_a_model_share_one_copy_of_its_external_data(tmp_path: Path) -
 
 
 def test_a_model_that_onnxruntime_does_not_load_is_found() -> None:
-    model = parsed("""
+    model = onnx.parser.parse_model("""
         <ir_version: 8, opset_import: ["": 17, "nowhere": 1]>
         g (float[1, 4] x) => (float[1, 4] y) { [site] a = Relu(x) b = nowhere.Op(a) y = Relu(a) }
     """)
@@ -144,8 +139,7 @@ def test_real_data_are_run_as_they_are() -> None:
 
 
 def test_a_shape_that_cannot_be_guessed_is_asked_for() -> None:
-    model = parsed("""
-        <ir_version: 8, opset_import: ["": 17]>
+    model = graph("""
         g (float[A, B] x) => (float[C] y) <int64[1] s = {35}> { a = Reshape(x, s) [site] y = Relu(a) }
     """)
     report = check(model, hardened(model))
@@ -201,7 +195,7 @@ def test_where_standard_operators_ran_is_said_not_to_be_checked_on_a_device() ->
     ],
 )
 def test_no_edge_value_becomes_an_index(index: str) -> None:
-    model = parsed(f"""
+    model = onnx.parser.parse_model(f"""
         <ir_version: 8, opset_import: ["": 17, "local": 1]>
         g (float[4, 9] x, float[2] f, bool c) => (float[2, 9] y)
         {{
@@ -227,8 +221,7 @@ def test_sites_are_looked_at_so_many_at_a_time_as_have_room(monkeypatch: pytest.
 def test_a_check_has_room_in_memory(tmp_path: Path) -> None:
     """24 sites that take and give 13 MB each: 640 MB, which once were all in memory, several times."""
     nodes = [f"c{i + 1} = Mul({f'r{i}' if i else 'x'}, k) r{i + 1} = Relu(c{i + 1})" for i in range(24)]
-    model = parsed(f"""
-        <ir_version: 8, opset_import: ["": 17]>
+    model = graph(f"""
         g (float[64, 51200] x) => (float y) <float k = {{1.0}}>
         {{ {" ".join(nodes)} y = ReduceMax <keepdims = 0> (r24) }}
     """)

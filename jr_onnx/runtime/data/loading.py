@@ -236,7 +236,9 @@ def _images_in(folder: Path, model: Takes | None, size: tuple[int, int] | None, 
         raise OptionError(f"{folder}: the model takes {count} channels, images have 1 or 3; `layout`, or an NPZ file")
     if size is None:
         if not isinstance(height, int) or not isinstance(width, int):
-            raise OptionError(f"{folder}: the model takes images of any size; say which with `size`")
+            raise OptionError(
+                f"{folder}: the model takes images of any size; say which with `size`, or give an NPZ file"
+            )
         size = height, width
     return {"x": ImageFiles(paths, count, size, layout), "y": labels}
 
