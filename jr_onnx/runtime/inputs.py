@@ -202,7 +202,7 @@ def _feeds(data: Data, session: Session, shapes: Mapping[str, Sequence[int]]) ->
     if named:
         return [named]
     (only,) = session.inputs()
-    takes = _Takes(only.name, tuple(only.shape))
+    takes = _OnlyInput(only.name, tuple(only.shape))
     samples = samples_of(data, takes if takes.shape else None)
     batch = (*shapes.get(only.name, only.shape), None)[0]
     size = batch if isinstance(batch, int) else None
@@ -212,7 +212,7 @@ def _feeds(data: Data, session: Session, shapes: Mapping[str, Sequence[int]]) ->
 
 
 @dataclass(frozen=True)
-class _Takes:
+class _OnlyInput:
     """The one input of a model of any kind."""
 
     input: str

@@ -13,7 +13,7 @@ Layout = Literal["NCHW", "NHWC"]
 _CHANNELS = (1, 3)
 
 
-class Takes(Protocol):
+class ModelInput(Protocol):
     """The one input of a model that must be fed.
 
     Attributes:

@@ -31,7 +31,7 @@ from jr_onnx.arguments import unfit
 from jr_onnx.errors import OptionError
 from jr_onnx.runtime.data.arrays import read_npy, read_npz
 from jr_onnx.runtime.data.dataset import Dataset, Floats, Images
-from jr_onnx.runtime.data.fitting import Layout, Takes, check_labels, check_shape, shape_text
+from jr_onnx.runtime.data.fitting import Layout, ModelInput, check_labels, check_shape, shape_text
 from jr_onnx.runtime.data.folder import ImageFiles, read_folder
 from jr_onnx.text import one_line
 
@@ -92,7 +92,7 @@ def read_data(source: DataSource) -> Data:
 def load_data(
     source: DataSource,
     *,
-    classifier: Takes | None = None,
+    classifier: ModelInput | None = None,
     mean: Sequence[float] | float | None = None,
     std: Sequence[float] | float | None = None,
     size: tuple[int, int] | None = None,
@@ -128,7 +128,7 @@ def load_data(
 
 def samples_of(
     data: Data,
-    model: Takes | None,
+    model: ModelInput | None,
     *,
     mean: Sequence[float] | float | None = None,
     std: Sequence[float] | float | None = None,
@@ -224,7 +224,9 @@ def _array(given: Any, what: str, name: str) -> npt.NDArray[Any]:
         raise OptionError(f"{name}: the {what} not an array: {type(error).__name__}: {one_line(error)}") from error
 
 
-def _images_in(folder: Path, model: Takes | None, size: tuple[int, int] | None, layout: Layout) -> Mapping[str, Any]:
+def _images_in(
+    folder: Path, model: ModelInput | None, size: tuple[int, int] | None, layout: Layout
+) -> Mapping[str, Any]:
     """The images of a folder as x, and their classes as y."""
     paths, labels = read_folder(folder, model.classes if model is not None else None)
     shape = model.shape if model is not None else (None,) * 4
@@ -271,7 +273,7 @@ def _check_block(block: npt.NDArray[Any], first: int, name: str) -> None:
         raise OptionError(f"{name}: pixels in floating point go from 0 to 1, here from {low:g} to {high:g}; {hint}")
 
 
-def _labels(given: Any, samples: int, model: Takes | None, name: str) -> npt.NDArray[np.int64] | None:
+def _labels(given: Any, samples: int, model: ModelInput | None, name: str) -> npt.NDArray[np.int64] | None:
     if given is None:
         return None
     labels = _array(given, "labels are", name)
