@@ -109,17 +109,21 @@ def add_model_output(parser: argparse.ArgumentParser, ending: str) -> None:
     )
 
 
-def add_filters(parser: argparse.ArgumentParser) -> None:
-    """Which nodes are converted, and how; in `check`, what is not given is what the file records."""
-    parser.add_argument("--include", metavar="GLOB", action="append", help="only nodes with such a name or scope path")
-    parser.add_argument("--exclude", metavar="GLOB", action="append", help="no nodes with such a name or scope path")
-    parser.add_argument("--clip", action="store_true", help="Clip(0, c), such as ReLU6, too")
+def add_filters(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Which nodes are converted, and whether the jump is an input."""
+    parser.add_argument(
+        "--include", metavar="GLOB", action="append", help="convert only nodes with such a name or scope path"
+    )
+    parser.add_argument(
+        "--exclude", metavar="GLOB", action="append", help="leave nodes with such a name or scope path alone"
+    )
+    parser.add_argument("--clip", action="store_true", help="convert Clip(0, c), such as ReLU6, too")
     parser.add_argument(
         "--jump-input",
         metavar="NAME",
         nargs="?",
         const="jump",
-        help="the jump is a graph input with a default (called jump)",
+        help="make the jump an optional graph input (default name: jump), with K as its default",
     )
 
 

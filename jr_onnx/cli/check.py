@@ -53,10 +53,11 @@ def add_parser(commands: Commands) -> None:
         help="each MODEL by itself, any number: a hardened one is checked, against its original if NAME.onnx stands "
         "beside NAME.jumprelu.onnx, and that one if only NAME.onnx is given; others are left out (for pre-commit)",
     )
-    jump = parser.add_mutually_exclusive_group()
-    jump.add_argument("--jump", metavar="K", help="the jump to check for; default: the one that the file records")
-    jump.add_argument("--policy", metavar="FILE", type=Path, help="the policy to check for")
-    add_filters(parser)
+    conversion = parser.add_argument_group("the conversion to check for (default: the file's record)")
+    jump = conversion.add_mutually_exclusive_group()
+    jump.add_argument("--jump", metavar="K", help="the jump")
+    jump.add_argument("--policy", metavar="FILE", type=Path, help="YAML file with a jump for each site, by name")
+    add_filters(conversion)
     parser.set_defaults(clip=None)
     add_data_argument(parser)
     parser.add_argument("--no-run", dest="run", action="store_false", help="structure only: run nothing")
