@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jr_onnx.checking.check import check, unreadable
 from jr_onnx.checking.formats import FORMATS, WRITERS
@@ -29,23 +29,20 @@ from jr_onnx.errors import JrOnnxError, ModelError, OptionError
 from jr_onnx.files.atomic import atomic_file
 from jr_onnx.runtime.sessions import CPU
 
-if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
-
 CLEAN, FINDINGS, INTERNAL_ERROR = 0, 1, 3
 
 _RANDOM_INPUTS = 2
 
+HELP = "prove that a hardened model is the original with JumpReLU in place of Relu, and runs so"
+DESCRIPTION = (
+    "Is HARDENED exactly ORIGINAL with JumpReLU in place of Relu, and does it run so? With one model: "
+    "what can be said without the original. Exit code: 0 clean, 1 findings, 2 usage or unreadable input, 3 "
+    "internal error. The rules are in docs/rules.md."
+)
 
-def add_parser(commands: Commands) -> None:
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments."""
-    parser = commands.add_parser(
-        "check",
-        help="prove that a hardened model is the original with JumpReLU in place of Relu, and runs so",
-        description="Is HARDENED exactly ORIGINAL with JumpReLU in place of Relu, and does it run so? With one model: "
-        "what can be said without the original. Exit code: 0 clean, 1 findings, 2 usage or unreadable input, 3 "
-        "internal error. The rules are in docs/rules.md.",
-    )
     parser.add_argument("models", metavar="MODEL", type=Path, nargs="+", help="ORIGINAL HARDENED, or HARDENED alone")
     parser.add_argument(
         "--each",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from jr_onnx.cli.arguments import add_filters, add_model_output, add_seldom_group, number
 from jr_onnx.cli.outputs import print_report, progress_bar
@@ -16,23 +15,20 @@ from jr_onnx.conversion.report import ConversionReport
 from jr_onnx.errors import OptionError
 from jr_onnx.text import bytes_text, count, printable, table
 
-if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
-
 #: How many nodes that are left alone are listed; --json lists all.
 _LISTED = 12
 
 _ADVICE = "measure what it buys: most of the gain disappears under attacks that adapt to JumpReLU (see README)"
 
+HELP = "put JumpReLU in place of every ReLU of a model"
+DESCRIPTION = (
+    "Put JumpReLU in place of every ReLU of a model and change nothing else. The model's weights are "
+    "not read, and the output appears whole or not at all."
+)
 
-def add_parser(commands: Commands) -> None:
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments."""
-    parser = commands.add_parser(
-        "convert",
-        help="put JumpReLU in place of every ReLU of a model",
-        description="Put JumpReLU in place of every ReLU of a model and change nothing else. The model's weights are "
-        "not read, and the output appears whole or not at all.",
-    )
     parser.add_argument("model", metavar="MODEL", type=Path, help="the ONNX file")
     jump = parser.add_mutually_exclusive_group(required=True)
     jump.add_argument("--jump", metavar="K", help="the jump: 0 where x <= K, x elsewhere; finite and >= 0")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from jr_onnx.cli.arguments import add_seldom_group
 from jr_onnx.cli.outputs import print_report, progress_bar
@@ -16,19 +15,16 @@ from jr_onnx.serving.deploy import MOUNT, SERVERS, DeploymentReport, deploy
 from jr_onnx.serving.folder import SUMS
 from jr_onnx.text import printable
 
-if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+HELP = "write a folder that a model server starts from"
+DESCRIPTION = (
+    "Write a folder that a model server starts from as it is: the hardened model with its external "
+    "data, the kernel library of this installation, the server's settings, and a README with the start command. "
+    "The model is loaded and run here first, with the library and without. The folder appears whole or not at all."
+)
 
 
-def add_parser(commands: Commands) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments."""
-    parser = commands.add_parser(
-        "deploy",
-        help="write a folder that a model server starts from",
-        description="Write a folder that a model server starts from as it is: the hardened model with its external "
-        "data, the kernel library of this installation, the server's settings, and a README with the start command. "
-        "The model is loaded and run here first, with the library and without. The folder appears whole or not at all.",
-    )
     parser.add_argument("model", metavar="MODEL", type=Path, help="the hardened model")
     parser.add_argument("--server", choices=SERVERS, required=True, help="for which server")
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="the folder to write")

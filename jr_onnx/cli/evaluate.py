@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from jr_onnx.cli.arguments import (
     EPS,
@@ -30,25 +29,22 @@ from jr_onnx.robustness.reporting.from_reports import evaluation_contents
 from jr_onnx.robustness.reporting.page import write_page, write_plots
 from jr_onnx.text import eps_text, printable, table
 
-if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
-
 #: What `--attacks` takes in place of names.
 _ALL = "all"
 
 #: What the bar calls the work.
 _STAGE = "attack"
 
+HELP = "attack a hardened model and its original, and say whether the jump bought anything"
+DESCRIPTION = (
+    "Attack ORIGINAL and HARDENED at equal effort, with attacks that follow the gradient and attacks "
+    "that adapt to JumpReLU, and say whether what the jump seems to buy is real. Every success is confirmed by "
+    "onnxruntime on the file. Exit code: 0 whatever the verdict. docs/robustness.md says how to read it."
+)
 
-def add_parser(commands: Commands) -> None:
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments."""
-    parser = commands.add_parser(
-        "evaluate",
-        help="attack a hardened model and its original, and say whether the jump bought anything",
-        description="Attack ORIGINAL and HARDENED at equal effort, with attacks that follow the gradient and attacks "
-        "that adapt to JumpReLU, and say whether what the jump seems to buy is real. Every success is confirmed by "
-        "onnxruntime on the file. Exit code: 0 whatever the verdict. docs/robustness.md says how to read it.",
-    )
     parser.add_argument("original", metavar="ORIGINAL", type=Path, help="the model that was hardened")
     parser.add_argument("hardened", metavar="HARDENED", type=Path, help="what `jr-onnx convert` made of it")
     seldom = add_seldom_group(parser)

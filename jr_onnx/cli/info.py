@@ -9,27 +9,24 @@ import json
 import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jr_onnx import runtime
 from jr_onnx.errors import RuntimeMissingError
 from jr_onnx.runtime import execution
 
-if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
-
 #: Packages whose versions matter to a report of a fault; of the second group, only those that are installed are shown.
 _PACKAGES, _OPTIONAL = ("jr-onnx", "onnx", "numpy"), ("onnxruntime", "onnxruntime-gpu", "onnx-graphsurgeon", "onnx-ad")
 
+HELP = "show versions, the kernel library, and whether it works here"
+DESCRIPTION = (
+    "Show versions, where the kernel library is and what it was built with, and the result of a "
+    "self-test on each execution provider. The exit code is 1 where a self-test fails."
+)
 
-def add_parser(commands: Commands) -> None:
-    """Describe the command's arguments."""
-    commands.add_parser(
-        "info",
-        help="show versions, the kernel library, and whether it works here",
-        description="Show versions, where the kernel library is and what it was built with, and the result of a "
-        "self-test on each execution provider. The exit code is 1 where a self-test fails.",
-    )
+
+def add_arguments(_: argparse.ArgumentParser) -> None:
+    """There are none but those of every command."""
 
 
 def run(args: argparse.Namespace) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from jr_onnx.cli.arguments import add_data_argument, add_model_output, add_seldom_group
 from jr_onnx.cli.outputs import print_report, progress_bar
@@ -12,19 +11,16 @@ from jr_onnx.runtime.optimization.optimize import ENDING, PROVIDERS, Optimizatio
 from jr_onnx.runtime.optimization.relu_form import LEVELS
 from jr_onnx.text import count, printable
 
-if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+HELP = "write the fastest exact form of a hardened model, for this machine's CPU or for CUDA"
+DESCRIPTION = (
+    "For the CPU: let onnxruntime lay out and fuse the original form of a hardened model, and put "
+    "JumpReLU behind what it fused. The file is for machines with the same vector instructions and version of "
+    "onnxruntime: jr_onnx.session refuses it elsewhere. For CUDA: put each Add and its JumpReLU into one node."
+)
 
 
-def add_parser(commands: Commands) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments."""
-    parser = commands.add_parser(
-        "optimize",
-        help="write the fastest exact form of a hardened model, for this machine's CPU or for CUDA",
-        description="For the CPU: let onnxruntime lay out and fuse the original form of a hardened model, and put "
-        "JumpReLU behind what it fused. The file is for machines with the same vector instructions and version of "
-        "onnxruntime: jr_onnx.session refuses it elsewhere. For CUDA: put each Add and its JumpReLU into one node.",
-    )
     parser.add_argument("model", metavar="MODEL", type=Path, help="a file that jr-onnx convert wrote")
     parser.add_argument("--provider", choices=PROVIDERS, default="cpu", help="what for (default: cpu)")
     add_data_argument(parser)

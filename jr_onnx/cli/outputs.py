@@ -32,9 +32,9 @@ def in_options(text: str, parser: argparse.ArgumentParser) -> str:
     """
     if not _PARAMETER.search(text):
         return text
-    convert = argparse.ArgumentParser().add_subparsers()
-    importlib.import_module("jr_onnx.cli.convert").add_parser(convert)
-    actions = {one.dest: one for known in (convert.choices["convert"], parser) for one in known._actions}
+    convert = argparse.ArgumentParser()
+    importlib.import_module("jr_onnx.cli.convert").add_arguments(convert)
+    actions = {one.dest: one for known in (convert, parser) for one in known._actions}
 
     def option(found: re.Match[str]) -> str:
         action = actions.get(found[1])

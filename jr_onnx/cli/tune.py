@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jr_onnx.cli.arguments import (
     EPS,
@@ -38,19 +38,16 @@ from jr_onnx.robustness.tuning.stages import ATTACKING
 from jr_onnx.robustness.tuning.tune import tune
 from jr_onnx.text import count, printable, table
 
-if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+HELP = "choose the jump on validation data, within a budget of clean accuracy"
+DESCRIPTION = (
+    "Choose the jump on validation data: within a budget of clean accuracy, by what is left under "
+    "attacks that adapt to JumpReLU, and only if that is more than at jump 0 on samples that had no say in the "
+    "choice. Where nothing is gained it says so, writes nothing, and the exit code is 0."
+)
 
 
-def add_parser(commands: Commands) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments."""
-    parser = commands.add_parser(
-        "tune",
-        help="choose the jump on validation data, within a budget of clean accuracy",
-        description="Choose the jump on validation data: within a budget of clean accuracy, by what is left under "
-        "attacks that adapt to JumpReLU, and only if that is more than at jump 0 on samples that had no say in the "
-        "choice. Where nothing is gained it says so, writes nothing, and the exit code is 0.",
-    )
     parser.add_argument("model", metavar="MODEL", type=Path, help="the ONNX file: one float input, one score a class")
     seldom = add_seldom_group(parser)
     add_data_arguments(parser, seldom)
