@@ -164,7 +164,7 @@ def read_data(arguments: argparse.Namespace, classifier: Classifier) -> Dataset:
 
 
 def drawn(dataset: Dataset, samples: int | None, seed: int) -> Dataset:
-    """At most so many of the samples, drawn by the seed; all of them for None.
+    """At most this many of the samples, drawn by the seed; all of them for None.
 
     Raises:
         OptionError: there are none to draw, or the seed is negative.

@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=EPS,
         help=f"radii in the maximum norm, in pixels from 0 to 1: 8/255 or 0.1,0.2 (default: {EPS})",
     )
-    parser.add_argument("--samples", metavar="N", type=int, help="attack at most so many samples (default: all)")
+    parser.add_argument("--samples", metavar="N", type=int, help="attack at most N samples (default: all)")
     add_scale_arguments(parser, seldom)
     add_report_arguments(parser, seldom)
     _add_attack_arguments(seldom)

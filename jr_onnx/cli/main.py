@@ -159,7 +159,7 @@ def _run(parsed: argparse.Namespace) -> int:
         print(f"jr-onnx {parsed.command}: interrupted, nothing was written", file=sys.stderr)
         code = INTERRUPTED
     except BrokenPipeError:
-        _close_stdout()  # whoever read the output has had enough
+        _close_stdout()  # the reader of the output has closed it
         return 0
     except OSError as error:
         if error.filename is not None or error.errno not in _FULL:

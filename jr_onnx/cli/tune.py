@@ -82,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=int,
         default=AttackSettings.samples,
-        help=f"attack at most so many samples of each part of the data (default: {AttackSettings.samples})",
+        help=f"attack at most N samples of each part of the data (default: {AttackSettings.samples})",
     )
     add_scale_arguments(parser, seldom)
     _add_attack_arguments(seldom)

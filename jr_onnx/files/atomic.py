@@ -83,7 +83,7 @@ def exchange(one: Path, other: Path) -> None:
     renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
     if renameat2 and not renameat2(_CURRENT, os.fsencode(one), _CURRENT, os.fsencode(other), _EXCHANGE):
         return
-    aside = one.with_name(f"{one.name}.old")  # no temporary name: nobody takes it for stale
+    aside = one.with_name(f"{one.name}.old")  # not a temporary name, which would be removed as stale
     other.rename(aside)
     try:
         one.rename(other)

@@ -105,7 +105,7 @@ def open_session(path: Path, provider: str, threads: int, profile: str | None = 
     """A session on one model.
 
     Args:
-        profile: the prefix of the file for onnxruntime's profile, if it shall keep one.
+        profile: the prefix of the file for onnxruntime's profile, to let it keep one.
 
     Raises:
         CannotRunError: onnxruntime does not load the model, or the provider does not start.

@@ -226,7 +226,7 @@ def _why_without(model: onnx.ModelProto, asked: bool, gpu: bool, prefer_nhwc: bo
     if asked and not has_use_for_kernels(CUDA if gpu else CPU, {"prefer_nhwc": prefer_nhwc}):
         without = "its function is faster in the layout NHWC"
     if any(map(is_jump_relu, model.functions)):
-        # With the kernels nobody would notice it, and without them the model would be another one.
+        # With the kernels it would not show, and without them the model would be another one.
         for fault in foreign_bodies(model):
             raise ModelError(f"{fault}; convert the original again")
     elif without:

@@ -90,7 +90,7 @@ class Dataset:
         return replace(self, images=chosen, labels=labels)
 
     def sample(self, samples: int, seed: int) -> Dataset:
-        """At most so many of the samples, drawn by the seed, in their order."""
+        """At most this many of the samples, drawn by the seed, in their order."""
         if samples >= len(self):
             return self
         rows = np.random.default_rng(seed).permutation(len(self))[:samples].astype(np.int64)

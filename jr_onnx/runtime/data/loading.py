@@ -183,7 +183,7 @@ SAVE_SO = "save it so, or name it x if it holds pixels"
 
 
 def _called(name: str) -> Any:
-    """What a function of the user's gives; whatever it raises is the user's to mend."""
+    """What a function of the user's gives; whatever it raises is the user's mistake."""
     module, _, attribute = name.partition(":")
     try:
         with _current_folder_first():

@@ -73,7 +73,7 @@ def _made(path: Path, level: Level) -> tuple[Path, str]:
         report = optimize(path, output=made / _MODEL, level=level)
         if _kept(path, level) != kept:
             raise OutputError("it was written to meanwhile")
-        with contextlib.suppress(OSError):  # whoever may not read the model may not read this either
+        with contextlib.suppress(OSError):  # no more permissions than the model has
             (made / _MODEL).chmod(stat.S_IMODE(path.stat().st_mode))
         (made / _STAMP).write_text(_stamp(made / _MODEL), encoding="ascii")
         if not _whole(kept):
