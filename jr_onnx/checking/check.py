@@ -36,6 +36,7 @@ from jr_onnx.conversion.sites.surveyed import Side, jump_relus, read_side, text_
 from jr_onnx.errors import ModelError, OptionError
 from jr_onnx.files.external import data_files, locations_of, without_locations
 from jr_onnx.files.source import Source, about, open_model
+from jr_onnx.runtime.data.dataset import Dataset
 from jr_onnx.runtime.data.loading import DataSource, read_data
 from jr_onnx.runtime.sessions import CPU
 from jr_onnx.text import count
@@ -54,7 +55,7 @@ def check(
     exclude: Sequence[str] | None = None,
     clip: bool | None = None,
     jump_input: str | None = None,
-    data: DataSource | None = None,
+    data: Dataset | DataSource | None = None,
     random_inputs: int = 2,
     shapes: Mapping[str, Sequence[int]] | None = None,
     providers: Sequence[str] = (CPU,),
@@ -77,8 +78,8 @@ def check(
         exclude: globs of the sites that should be left alone, instead of those that the file records.
         clip: whether Clip(0, c) should be converted, instead of what the file records.
         jump_input: the graph input that the jump should be, instead of the one that the file records.
-        data: real inputs, in all that `jr_onnx.load_data` takes; of samples (x), the first 32 are run. Where they leave
-            no input to make up, they take the place of the random ones.
+        data: real inputs: all that `jr_onnx.load_data` takes or gives; of samples (x), the first 32 are run. Where they
+            leave no input to make up, they take the place of the random ones.
         random_inputs: how many times the model is run on random inputs.
         shapes: the shape of an input, by name; for what random inputs of another shape do not fit.
         providers: onnxruntime's execution providers; each is checked for itself.

@@ -11,6 +11,7 @@ from typing import Any
 from jr_onnx.arguments import as_integer, as_list, as_lists, as_path, as_text
 from jr_onnx.errors import ModelError, OptionError
 from jr_onnx.files.source import about, check_is_file
+from jr_onnx.runtime.data.dataset import Dataset
 from jr_onnx.runtime.data.loading import Data, DataSource, read_data
 from jr_onnx.runtime.execution import (
     Arrays,
@@ -52,7 +53,7 @@ def bench(
     threads: Sequence[int] = (1,),
     rounds: int = 15,
     shapes: Mapping[str, Sequence[int]] | None = None,
-    data: DataSource | None = None,
+    data: Dataset | DataSource | None = None,
     clock: Callable[[], float] = time.perf_counter,
     progress: Callable[[int], None] = lambda _: None,
 ) -> BenchReport:
@@ -68,8 +69,8 @@ def bench(
         threads: numbers of onnxruntime's intra-op threads.
         rounds: how often each model runs, at least 2; it runs once more in each new session to warm up.
         shapes: of inputs, by name, where other open axes must have sizes that cannot be found by trying.
-        data: real inputs, in all that `jr_onnx.load_data` takes; others are random. An array by the name of an input is
-            fed as it is, so that its first axis is the batch size; of samples (x), each batch takes the first.
+        data: real inputs: all that `jr_onnx.load_data` takes or gives; others are random. An array by the name of an
+            input is fed as it is, so that its first axis is the batch size; of samples (x), each batch takes the first.
         clock: what the runs are timed with. `time.process_time` leaves out what other programs take of a busy machine;
             it is for one thread, since it adds up threads.
         progress: called with the number of rounds since its last call; `steps` says how many there are.

@@ -6,7 +6,6 @@ FILE.npy                     x, without labels
 FOLDER                       images, one folder a class
 MODULE:FUNCTION, callable    what it returns: x, or (x, y), or a mapping as of an NPZ file
 (x, y), mapping              itself
-Dataset                      itself, as `load_data` made it
 
 x are pixels: uint8 from 0 to 255, or floating point from 0 to 1; the model takes (x - mean) / std. An array by the name
 of an input is what the model takes.
@@ -36,7 +35,7 @@ from jr_onnx.runtime.data.folder import ImageFiles, read_folder
 from jr_onnx.text import one_line
 
 #: Where samples come from.
-DataSource = str | Path | Callable[[], Any] | tuple[Any, Any] | Mapping[str, Any] | Dataset
+DataSource = str | Path | Callable[[], Any] | tuple[Any, Any] | Mapping[str, Any]
 
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
@@ -64,7 +63,7 @@ class Data:
     dataset: Dataset | None = None
 
 
-def read_data(source: DataSource) -> Data:
+def read_data(source: Dataset | DataSource) -> Data:
     """What a source gives.
 
     Raises:

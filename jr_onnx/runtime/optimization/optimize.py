@@ -27,6 +27,7 @@ from jr_onnx.files.source import Source, open_bytes, open_file, open_unnamed
 from jr_onnx.files.splice import Progress, write_pieces
 from jr_onnx.files.writing import data_places, new_locations, write_model
 from jr_onnx.runtime.agreement import compare
+from jr_onnx.runtime.data.dataset import Dataset
 from jr_onnx.runtime.data.loading import Data, DataSource, read_data
 from jr_onnx.runtime.execution import BASIC, CPU, Way, library_problem
 from jr_onnx.runtime.optimization.jump_back import Place, add_jump_relus, fuse_adds, places
@@ -88,7 +89,7 @@ def optimize(
     output: str | Path | None = None,
     provider: Provider = "cpu",
     level: Level = "all",
-    data: DataSource | None = None,
+    data: Dataset | DataSource | None = None,
     force: bool = False,
     progress: Progress = lambda _: None,
 ) -> OptimizationReport:
@@ -104,8 +105,8 @@ def optimize(
         provider: what the file is for.
         output: the file to write; by default the input's name with the ending .optimized.onnx.
         level: how far onnxruntime optimises for the CPU; below "all" there is no blocked layout.
-        data: for the CPU, real inputs, in all that `jr_onnx.load_data` takes, to compare the file with the hardened
-            model on; of samples (x), the first 32. What is missing is random.
+        data: for the CPU, real inputs, all that `jr_onnx.load_data` takes or gives, to compare the file with the
+            hardened model on; of samples (x), the first 32. What is missing is random.
         force: the output may be the input itself, and its external data may stand beside other data of their name, as
             in `jr_onnx.convert`.
         progress: called with the number of bytes written since its last call.
