@@ -29,7 +29,7 @@ from jr_onnx.robustness.statistics import proportion_interval
 from jr_onnx.text import printable, table
 
 PAPER = ("ifgsm", "deepfool-l2", "trust-region")
-WITHIN_EPS = ("pgd", "pgd-margin", "bpda", "smooth-0.1", "smooth-0.25", "smooth-0.5", "transfer", "square")
+WITHIN_EPS = ("pgd", "smooth", "bpda", "transfer", "square")
 
 _BATCH = 256
 

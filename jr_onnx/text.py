@@ -30,6 +30,11 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def points_text(points: float) -> str:
+    """ "1 point", "0.5 points": of percentages."""
+    return f"{points:g} point" if points == 1 else f"{points:g} points"
+
+
 def eps_text(eps: float) -> str:
     """A short decimal, or "8/255" where it is that many levels of an 8-bit image."""
     levels = round(eps * 255)

@@ -17,6 +17,7 @@ from jr_onnx.cli.outputs import stages_bar, try_to_write
 from jr_onnx.errors import OptionError, OutputError, RuntimeMissingError
 from jr_onnx.files.atomic import cache_folder
 from jr_onnx.robustness.dataset import Classifier, Dataset, load_data
+from jr_onnx.robustness.statistics import MAX_DROP
 from jr_onnx.text import count, printable
 
 # Each takes the option's name for the OptionError that it raises where the text is written otherwise.
@@ -145,6 +146,16 @@ def add_data_arguments(parser: argparse.ArgumentParser, seldom: argparse._Argume
     seldom.add_argument("--layout", choices=("NCHW", "NHWC"), help="default: as the model's input shape tells")
 
 
+def add_max_drop_argument(parser: argparse.ArgumentParser) -> None:
+    """What may be lost in clean accuracy."""
+    parser.add_argument(
+        "--max-drop",
+        metavar="POINTS",
+        default=f"{MAX_DROP:g}",
+        help=f"clean accuracy that may be lost, in percentage points (default: {MAX_DROP:g})",
+    )
+
+
 def read_data(arguments: argparse.Namespace, classifier: Classifier) -> Dataset:
     """The samples that the arguments name, checked against the model.
 
@@ -259,7 +270,7 @@ def run_for_hours(
             return work(executor, progress)
     except KeyboardInterrupt:
         kept = f"{count(finished, 'finished part')} kept in {arguments.journal}, the same command takes up from there"
-        nothing = "no part was finished (a part is one model on at most 64 samples), so nothing was kept"
+        nothing = "no part was finished (a part is one model on a few samples), so nothing was kept"
         said = f"jr-onnx {arguments.command}: interrupted; {kept if finished else nothing}"
         print(printable(said), file=sys.stderr)
         return _INTERRUPTED

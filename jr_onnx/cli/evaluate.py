@@ -9,12 +9,14 @@ from pathlib import Path
 from jr_onnx.cli.arguments import (
     EPS,
     add_data_arguments,
+    add_max_drop_argument,
     add_report_arguments,
     add_scale_arguments,
     add_seldom_group,
     check_plots,
     command_line,
     drawn,
+    number,
     numbers,
     read_data,
     run_for_hours,
@@ -22,7 +24,7 @@ from jr_onnx.cli.arguments import (
 from jr_onnx.cli.outputs import check_output, print_report
 from jr_onnx.robustness.attacks.target import ATTACKS, Effort
 from jr_onnx.robustness.dataset import read_classifier
-from jr_onnx.robustness.evaluation.campaign import DEFAULT_ATTACKS, DEFAULT_EFFORT
+from jr_onnx.robustness.evaluation.campaign import DEFAULT_ATTACKS
 from jr_onnx.robustness.evaluation.evaluate import evaluate
 from jr_onnx.robustness.evaluation.report import EvaluationReport
 from jr_onnx.robustness.reporting.from_reports import evaluation_contents
@@ -56,13 +58,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"radii in the maximum norm, in pixels from 0 to 1: 8/255 or 0.1,0.2 (default: {EPS})",
     )
     parser.add_argument("--samples", metavar="N", type=int, help="attack at most N samples (default: all)")
+    add_max_drop_argument(parser)
     add_scale_arguments(parser, seldom)
     add_report_arguments(parser, seldom)
     _add_attack_arguments(seldom)
 
 
 def _add_attack_arguments(group: argparse._ArgumentGroup) -> None:
-    effort = DEFAULT_EFFORT
+    effort = Effort()
     group.add_argument(
         "--attacks",
         metavar="A,A",
@@ -70,8 +73,8 @@ def _add_attack_arguments(group: argparse._ArgumentGroup) -> None:
         help=f"of {', '.join(ATTACKS)}, or {_ALL} (default: {', '.join(DEFAULT_ATTACKS)})",
     )
     for name, meaning in (
-        ("steps", "gradient steps of each attack"),
-        ("restarts", "of each attack that starts at random"),
+        ("steps", "gradient steps from each start"),
+        ("restarts", "the most starts of each attack; they double until that breaks hardly anything more"),
         ("queries", "of each black-box attack"),
     ):
         default = getattr(effort, name)
@@ -95,6 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
             eps=numbers("--eps", arguments.eps),
             attacks=_attacks(arguments.attacks),
             effort=effort,
+            max_drop=number("--max-drop", arguments.max_drop),
             seed=arguments.seed,
             workers=arguments.workers,
             executor=executor,

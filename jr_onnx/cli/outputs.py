@@ -141,7 +141,15 @@ def stages_bar(*, quiet: bool = False, in_bytes: bool = False) -> Iterator[Calla
     if not sys.stderr.isatty():
         text = bytes_text if in_bytes else str
         with _lines() as say:
-            yield lambda stage, done, total: say(f"{stage}: {text(done)} of {text(total)}")
+            begun: dict[str, tuple[int, float]] = {}
+
+            def tell(stage: str, done: int, total: int) -> None:
+                first, started = begun.setdefault(stage, (done, time.monotonic()))
+                left = (total - done) * (time.monotonic() - started) / max(done - first, 1)
+                about = f", about {left / 60:.1f} min left" if first < done < total else ""
+                say(f"{stage}: {text(done)} of {text(total)}{about}")
+
+            yield tell
         return
     # Imported here because most runs need no bar, and rich takes a fifth of such a run's time to import.
     from rich import progress
@@ -149,8 +157,9 @@ def stages_bar(*, quiet: bool = False, in_bytes: bool = False) -> Iterator[Calla
 
     counted = progress.DownloadColumn() if in_bytes else progress.MofNCompleteColumn()
     columns = (progress.TextColumn("{task.description}"), progress.BarColumn(), counted, progress.TimeElapsedColumn())
+    console, an_hour = Console(stderr=True), 3600.0  # one step may take minutes, and what is left is known from several
     with progress.Progress(
-        *columns, progress.TimeRemainingColumn(), console=Console(stderr=True), transient=True
+        *columns, progress.TimeRemainingColumn(), console=console, transient=True, speed_estimate_period=an_hour
     ) as bar:
         tasks = {}
 

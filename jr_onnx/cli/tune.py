@@ -11,6 +11,7 @@ from typing import Any
 from jr_onnx.cli.arguments import (
     EPS,
     add_data_arguments,
+    add_max_drop_argument,
     add_report_arguments,
     add_scale_arguments,
     add_seldom_group,
@@ -28,11 +29,10 @@ from jr_onnx.conversion.convert import convert
 from jr_onnx.conversion.policy import policy_text
 from jr_onnx.files.atomic import atomic_file
 from jr_onnx.robustness.dataset import read_classifier
-from jr_onnx.robustness.reporting.from_reports import tuning_contents
+from jr_onnx.robustness.reporting.from_reports import candidates_table, tuning_contents
 from jr_onnx.robustness.reporting.page import write_page, write_plots
-from jr_onnx.robustness.statistics import Interval
 from jr_onnx.robustness.tuning.grid import QUANTILES
-from jr_onnx.robustness.tuning.report import OBJECTIVES, Candidate, TuningReport
+from jr_onnx.robustness.tuning.report import OBJECTIVES, TuningReport
 from jr_onnx.robustness.tuning.robustness import AttackSettings
 from jr_onnx.robustness.tuning.stages import ATTACKING
 from jr_onnx.robustness.tuning.tune import tune
@@ -51,9 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", type=Path, help="the ONNX file: one float input, one score a class")
     seldom = add_seldom_group(parser)
     add_data_arguments(parser, seldom)
-    parser.add_argument(
-        "--max-drop", metavar="POINTS", default="1.0", help="clean accuracy that may be lost, in percent (default: 1.0)"
-    )
+    add_max_drop_argument(parser)
     grid = parser.add_mutually_exclusive_group()
     grid.add_argument("--grid", metavar="K,K", help="the jumps to try, the same at all sites")
     grid.add_argument(
@@ -183,34 +181,11 @@ def _comment(report: TuningReport, clip: bool) -> str:
 
 
 def _text(report: TuningReport) -> str:
-    attacked = report.objective == "adaptive"
-    right = "clean accuracy" if report.labels else "agreement with the original"
-    head = ("jump", right, "drop", "zeroed", *(("true gradient", "worst case") if attacked else ()), "")
-    rows = [_row(candidate, attacked, candidate is report.chosen) for candidate in report.candidates]
-    lines = table(head, rows)
+    shown = candidates_table(report)
+    lines = table(shown.header, shown.rows)
     lines.append(f"on {report.tuned_on} samples; {report.tested_on} others confirm; 95% intervals; seed {report.seed}")
-    if attacked:
+    if report.eps is not None:
         lines.append(f"under attack: {report.attacked} samples, eps {report.eps:.4g}, {', '.join(report.attacks)}")
     lines += [f"note: {note}" for note in report.notes]
     lines.append(report.sentence)
     return "\n".join(map(printable, lines))
-
-
-def _row(candidate: Candidate, attacked: bool, chosen: bool) -> tuple[str, ...]:
-    mark = "chosen" if chosen else "" if candidate.within_budget else "over budget"
-    shares = (candidate.true_gradient, candidate.adaptive) if attacked else ()
-    label = candidate.choice.label
-    if candidate.choice.quantile is not None:
-        label = f"{label} (quantile {candidate.choice.quantile:g})"
-    return (
-        label,
-        _share(candidate.clean),
-        f"{100 * candidate.drop.estimate:+.2f} points",
-        f"{candidate.zeroed_share:.1%}",
-        *("-" if share is None else _share(share) for share in shares),
-        mark,
-    )
-
-
-def _share(interval: Interval) -> str:
-    return f"{100 * interval.estimate:.2f}% ({100 * interval.low:.1f} to {100 * interval.high:.1f})"

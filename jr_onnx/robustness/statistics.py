@@ -13,6 +13,9 @@ import numpy.typing as npt
 
 Booleans = npt.NDArray[np.bool_]
 
+#: The percentage points of clean accuracy that JumpReLU may cost, unless told otherwise.
+MAX_DROP = 1.0
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -29,6 +32,11 @@ class Interval:
 
     def __contains__(self, value: float) -> bool:
         return self.low <= value <= self.high
+
+    @property
+    def in_percent(self) -> str:
+        """A share: "97.8% (94.4 to 99.1)"."""
+        return f"{self.estimate:.1%} ({100 * self.low:.1f} to {100 * self.high:.1f})"
 
     @property
     def in_points(self) -> str:
@@ -72,6 +80,11 @@ def proportion_interval(successes: int, n: int, confidence: float = 0.95) -> Int
     return Interval(share, max(0.0, min(centre - half, share)), min(1.0, max(centre + half, share)))
 
 
+def share_of(right: Booleans) -> Interval:
+    """The share that is True of a vector, with its 95% interval."""
+    return proportion_interval(int(right.sum()), len(right))
+
+
 def paired_test(first: Booleans, second: Booleans, confidence: float = 0.95) -> PairedResult:
     """Whether the second of two classifiers is right more often than the first, on the same samples.
 
@@ -106,6 +119,12 @@ def exact_mcnemar(only_first: int, only_second: int) -> float:
         term = term * (n - k) // (k + 1)
         tail += term
     return float(min(Fraction(1), Fraction(2 * tail, 2**n)))
+
+
+def within_drop(original: Booleans, other: Booleans, max_drop: float) -> bool:
+    """Whether the other classifier loses no more than `max_drop` percentage points of its accuracy; both [n]."""
+    lost = int(original.sum()) - int(other.sum())
+    return lost <= max_drop / 100 * len(original) * (1 + 1e-9)  # counted, for what is lost may be just the budget
 
 
 def _newcombe(both: int, only_first: int, only_second: int, neither: int, confidence: float) -> Interval:

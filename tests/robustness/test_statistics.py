@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from support import Array
 
-from jr_onnx.robustness.statistics import Interval, PositiveHistogram, exact_mcnemar, paired_test, proportion_interval
+from jr_onnx.robustness.statistics import (
+    Interval,
+    PositiveHistogram,
+    exact_mcnemar,
+    paired_test,
+    proportion_interval,
+    within_drop,
+)
 
 COUNTS = st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 CONFIDENCES = st.floats(0.5, 0.999)
@@ -21,6 +28,19 @@ CONFIDENCES = st.floats(0.5, 0.999)
 def binomial(n: int, p: float) -> Array:
     """The probabilities of 0..n successes."""
     return np.array([math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(n + 1)])
+
+
+# --- what may be lost -------------------------------------------------------------------------------------------------
+
+
+@given(n=st.integers(1, 3000), budget=st.integers(0, 300), right=st.integers(0, 3000))
+def test_what_may_be_lost_is_counted_in_samples_so_that_rounding_has_no_say(n: int, budget: int, right: int) -> None:
+    """A budget of whole samples, in percentage points: that many may be lost, and not one more."""
+    right, budget = min(right, n), min(budget, n)
+    original = np.arange(n) < right
+    for lost in (budget, budget + 1):
+        other = np.arange(n) < right - lost
+        assert within_drop(original, other, 100 * budget / n) is (min(lost, right) <= budget)
 
 
 # --- one share --------------------------------------------------------------------------------------------------------

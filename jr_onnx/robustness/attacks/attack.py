@@ -8,10 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from jr_onnx.errors import OptionError
+from jr_onnx.robustness.attacks.ascent import ascend, signed_steps
+from jr_onnx.robustness.attacks.nearest import deep_fool, trust_region
 from jr_onnx.robustness.attacks.search import Search
 from jr_onnx.robustness.attacks.square import square
-from jr_onnx.robustness.attacks.target import ATTACKS, AttackInfo, AttackOutcome, Effort, Images, Labels, Target
-from jr_onnx.robustness.attacks.white_box import attack
+from jr_onnx.robustness.attacks.target import ATTACKS, CYCLE, AttackInfo, AttackOutcome, Effort, Images, Labels, Target
+from jr_onnx.robustness.attacks.view import View
 
 
 def run(
@@ -22,6 +24,7 @@ def run(
     seeds: Sequence[int],
     effort: Effort,
     *,
+    starts: range = range(CYCLE),
     source: Target | None = None,
 ) -> AttackOutcome:
     """Attack a batch; random numbers for each image come from its own seed, whatever else is in the batch.
@@ -31,6 +34,7 @@ def run(
         images: [N, C, ...] float32 in pixel units.
         labels: [N] int64, the right classes.
         seeds: one for each image.
+        starts: the numbers of the starts of an attack that climbs; see `jr_onnx.robustness.attacks.ascent.ascend`.
         source: the original model, for transfer.
 
     Raises:
@@ -40,11 +44,21 @@ def run(
     info = _checked(name, target, images, labels, seeds, effort, source)
     search = Search(info, target, images, labels, np.asarray(seeds), effort)
     if len(images):
-        if info.needs_gradient:
-            attack(search, source)
-        else:
-            square(search)
+        _attack(search, source if source is not None and info.needs_source else target, starts)
     return search.outcome()
+
+
+def _attack(search: Search, followed: Target, starts: range) -> None:
+    """Run the attack that the search is for, with the gradients of the model that is followed."""
+    method = search.info.method
+    if method == "square":
+        square(search)
+        return
+    view = View(followed, search.info.backward, search.images.ndim)
+    if method == "ascent":
+        ascend(search, view, starts, foreign=search.info.needs_source)
+    else:
+        {"ifgsm": signed_steps, "deepfool": deep_fool, "trust-region": trust_region}[method](search, view)
 
 
 def _checked(

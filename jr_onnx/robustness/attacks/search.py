@@ -26,7 +26,6 @@ class Search:
     """One attack on one batch.
 
     Attributes:
-        generators: a source of random numbers for each image.
         best: for each image, the candidate that came nearest.
         done: which images onnxruntime puts in a wrong class.
         failed: where a gradient could not be used.
@@ -38,8 +37,7 @@ class Search:
     ) -> None:
         self.info, self.target, self.labels, self.effort = info, target, labels, effort
         self.images = np.ascontiguousarray(images, np.float32)
-        salt = zlib.crc32(info.name.encode())
-        self.generators = [np.random.default_rng([int(seed), salt]) for seed in seeds]
+        self._seeds, self._salt = seeds, zlib.crc32(info.name.encode())
         self.best = self.images.copy()
         self.done = np.zeros(len(images), np.bool_)
         self.failed = np.zeros(len(images), np.bool_)
@@ -59,6 +57,15 @@ class Search:
         reach = distance if self.info.bounded else np.copysign(np.inf, distance)
         bound: Images = np.clip(self.images + np.float32(reach), self.target.low, self.target.high)
         return bound.astype(np.float32)
+
+    def generator(self, image: int, start: int = 0) -> np.random.Generator:
+        """A source of random numbers that depends on the image's seed, the attack and the number of the start alone."""
+        return np.random.default_rng([int(self._seeds[image]), self._salt, start])
+
+    @cached_property
+    def generators(self) -> list[np.random.Generator]:
+        """One for each image, for an attack that starts once."""
+        return [self.generator(image) for image in range(len(self.images))]
 
     def left(self) -> npt.NDArray[np.int64]:
         """The indices of the images that are still in the right class."""

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 
 Images = npt.NDArray[np.float32]
-
-
 Labels = npt.NDArray[np.int64]
+
+#: The losses that an attack climbs, one a start: after so many starts the first comes again.
+CYCLE = 4
 
 
 @dataclass(frozen=True)
@@ -54,16 +55,16 @@ class Effort:
     Attributes:
         eps: the radius of the Linf ball in pixel units; infinite for none. Attacks that look for the smallest
             perturbation take no notice of it.
-        steps: gradient steps a restart, or iterations of DeepFool and trust region.
-        restarts: of each loss; the first start of PGD, bpda, smooth and transfer is the image itself, the others, that
-            of the second loss too, are anywhere in the ball. apgd starts there always; the other attacks start once.
+        steps: gradient steps from a start, or iterations of DeepFool and trust region.
+        restarts: the most starts of an attack that climbs within eps (pgd, smooth, bpda, transfer): it begins with one
+            for each of its four losses, and their number doubles until that breaks hardly anything more.
         queries: model evaluations an image, for black-box attacks.
         step: of ifgsm, in normalised units, as the paper's authors take it.
     """
 
     eps: float = 0.1
     steps: int = 40
-    restarts: int = 1
+    restarts: int = 32
     queries: int = 1000
     step: float = 0.01
 
@@ -75,8 +76,8 @@ class AttackOutcome:
     Attributes:
         images: [N, C, ...] float32 in pixel units: the best candidates; of a bounded attack within eps and the valid
             range. An image for which the attack has nothing is the image that was given.
-        failed: [N] bool: the image is still in its class, and from one start at least a gradient was NaN, infinite or
-            all zero, so that the attack could not go on from there.
+        failed: [N] bool: the image is still in its class, and the gradient led nowhere: it was NaN, infinite or all
+            zero, or from no start did the best wrong class come nearer.
         relative_noise: [N] float64: ||r|| / ||x|| of the normalised images, in the attack's norm; the paper's measure.
     """
 
@@ -96,9 +97,8 @@ class AttackInfo:
         name: as the command line takes it.
         description: one line for people.
         family: "paper" follows the true gradient; "adaptive" gets around it; "black-box" asks onnxruntime only.
-        needs_gradient: whether the gradients of the model are needed.
+        method: how it searches.
         norm: in which the perturbation is bounded, or made small by the attacks that are not bounded.
-        bounded: whether the perturbation stays within `Effort.eps`; the others look for the smallest one.
         needs_source: whether the original model is needed beside the target.
         backward: the gradient of JumpReLU that it follows.
     """
@@ -106,34 +106,39 @@ class AttackInfo:
     name: str
     description: str
     family: Family
-    needs_gradient: bool = True
+    method: Literal["ascent", "ifgsm", "deepfool", "trust-region", "square"] = "ascent"
     norm: Literal["linf", "l2"] = "linf"
-    bounded: bool = True
     needs_source: bool = False
     backward: Backward = TRUE
 
+    @property
+    def needs_gradient(self) -> bool:
+        """Whether the gradients of the model are needed."""
+        return self.method != "square"
 
-def _smooth(temperature: float) -> AttackInfo:
-    text = f"PGD through a smooth step, {temperature:g} of the jump wide, on cross-entropy and on the margin"
-    return AttackInfo(f"smooth-{temperature:g}", text, "adaptive", backward=smooth(temperature))
+    @property
+    def adapts(self) -> bool:
+        """Whether it gets around JumpReLU's gradient: by another gradient, or by none."""
+        return self.family != "paper"
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the perturbation stays within `Effort.eps`; the others look for the smallest one."""
+        return self.method not in ("deepfool", "trust-region")
 
 
 _ALL = (
-    AttackInfo("ifgsm", "iterated fast gradient sign, the paper's protocol", "paper"),
-    AttackInfo("pgd", "projected gradient on the cross-entropy", "paper"),
-    AttackInfo("pgd-margin", "projected gradient on the margin between the classes", "paper"),
-    AttackInfo("apgd", "projected gradient with a step that adapts (arXiv 2003.01690)", "paper"),
-    AttackInfo("deepfool-linf", "DeepFool in Linf (arXiv 1511.04599)", "paper", bounded=False),
-    AttackInfo("deepfool-l2", "DeepFool in L2 (arXiv 1511.04599)", "paper", norm="l2", bounded=False),
-    AttackInfo("trust-region", "trust region in L2 (arXiv 1812.06371)", "paper", norm="l2", bounded=False),
+    AttackInfo("ifgsm", "iterated fast gradient sign, the paper's protocol", "paper", "ifgsm"),
+    AttackInfo("pgd", "projected gradient on cross-entropy and margins, with momentum and falling steps", "paper"),
+    AttackInfo("deepfool-linf", "DeepFool in Linf (arXiv 1511.04599)", "paper", "deepfool"),
+    AttackInfo("deepfool-l2", "DeepFool in L2 (arXiv 1511.04599)", "paper", "deepfool", "l2"),
+    AttackInfo("trust-region", "trust region in L2 (arXiv 1812.06371)", "paper", "trust-region", "l2"),
+    AttackInfo("smooth", "pgd through a smooth step that sharpens on the way", "adaptive", backward=smooth(0.3, 0.03)),
     AttackInfo(
-        "bpda", "PGD with the gradient of Relu in place of JumpReLU's (arXiv 1802.00420)", "adaptive", backward=RELU
+        "bpda", "pgd with the gradient of Relu in place of JumpReLU's (arXiv 1802.00420)", "adaptive", backward=RELU
     ),
-    _smooth(0.1),
-    _smooth(0.25),
-    _smooth(0.5),
-    AttackInfo("transfer", "adversarial images of the original model", "adaptive", needs_source=True),
-    AttackInfo("square", "Square attack (arXiv 1912.00049)", "black-box", needs_gradient=False),
+    AttackInfo("transfer", "pgd on the original model", "adaptive", needs_source=True),
+    AttackInfo("square", "Square attack (arXiv 1912.00049)", "black-box", "square"),
 )
 
 #: Name -> attack, in the order in which it makes sense to run them.

@@ -14,11 +14,11 @@ from jr_onnx.robustness.gradients.backward import Backward
 
 Floats = npt.NDArray[np.float32]
 
-#: The sharpness of a loss that an attack makes large: log(sum of exp(sharpness * score) over the classes but the right
-#: one) less the right one's. It rises with the cross-entropy, so its gradient has the same signs; but it keeps its size
-#: where the right class has a probability of 1 in floating point, and the cross-entropy's gradient is 0. 0 stands for a
-#: sharpness of 1, or less where the scores lie very far apart: else only one rival would count. The sharpest is the
-#: margin: the best rival alone.
+#: The sharpness of a loss that an attack makes large: log(sum of exp(sharpness * score) over the rivals) less the right
+#: class's score. With all other classes as rivals it rises with the cross-entropy, so its gradient has the same signs;
+#: but it keeps its size where the right class has a probability of 1 in floating point, and the cross-entropy's
+#: gradient is 0. 0 stands for a sharpness of 1, or less where the scores lie very far apart: else only one rival would
+#: count. The sharpest is the margin: the best rival alone.
 CROSS_ENTROPY, MARGIN = 0.0, 1e30
 
 
@@ -37,16 +37,24 @@ class View:
         self.mean, self.std = normalisation(target, rank)
         self.classes = target.gradients.classes
 
-    def gradient(self, x: Images, labels: Labels, sharpness: float | Floats) -> tuple[Floats, Floats]:
-        """The scores [N, classes], and the gradient of each image's loss with respect to its pixels [N, ...]."""
+    def gradient(
+        self, x: Images, labels: Labels, rivals: npt.NDArray[np.bool_], sharpness: Floats, spent: float = 0.0
+    ) -> tuple[Floats, Floats]:
+        """The scores [N, classes], and the gradient of each image's loss with respect to its pixels [N, ...].
+
+        Args:
+            rivals: [N, classes], which classes the loss counts.
+            sharpness: [N], of each loss.
+            spent: the share of the steps that are done, for a backward that changes on the way.
+        """
         own = np.eye(self.classes, dtype=np.float32)[labels]
-        sharp = np.broadcast_to(np.asarray(sharpness, np.float32), len(x))
-        scores, slopes = self._run(x, -own[:, :, None], rivals=own == 0, sharpness=sharp)
+        backward = self._backward.at(spent)
+        scores, slopes = self._run(x, -own[:, :, None], rivals=rivals, sharpness=sharpness, backward=backward)
         return scores, slopes[0]
 
     def sums(self, x: Images, weights: Floats) -> tuple[Floats, Floats]:
         """The scores, and the gradients [sums, N, ...] of their sums with weights [N, classes, sums]."""
-        return self._run(x, weights)
+        return self._run(x, weights, backward=self._backward)
 
     def scores(self, x: Images) -> Floats:
         """[N, classes]."""
@@ -54,7 +62,7 @@ class View:
 
     def _run(self, x: Images, weights: Floats, **options: Any) -> tuple[Floats, Floats]:
         given = ((x - self.mean) / self.std).astype(np.float32)
-        scores, slopes = self._gradients(given, weights.astype(np.float32), backward=self._backward, **options)
+        scores, slopes = self._gradients(given, weights.astype(np.float32), **options)
         return scores, slopes / self.std
 
 

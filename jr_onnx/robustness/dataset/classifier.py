@@ -19,13 +19,14 @@ from jr_onnx.errors import ModelError
 from jr_onnx.files.source import open_model
 from jr_onnx.runtime.data.fitting import Layout, check_labels, check_shape, layout_of, shape_text
 
-#: How many times more often than by guessing a model must be right for its labels to be believed.
+#: How many times more often than by guessing a model must be right for its labels to be believed. Of few classes, half
+#: of the way from guessing to being always right is enough.
 _GUESSING = 2
 
 
 def guessing(accuracy: float, classes: int | None) -> str:
     """What to say of a model that is hardly ever right; empty where it is often, or the classes are not known."""
-    if classes is None or accuracy > _GUESSING / classes:
+    if classes is None or accuracy > min(_GUESSING / classes, (1 + 1 / classes) / 2):
         return ""
     return (
         f"The original is right on {accuracy:.1%} of the samples, which guessing among {classes} classes might be too: "

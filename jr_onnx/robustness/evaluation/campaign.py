@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, replace
 from importlib import metadata
@@ -15,45 +15,27 @@ from typing import Any
 import numpy as np
 import onnx
 
-from jr_onnx.arguments import as_integer, as_list, as_path, unfit
+from jr_onnx.arguments import as_integer, as_list, as_number, as_path, unfit
 from jr_onnx.errors import ModelError, OptionError
 from jr_onnx.robustness.attacks.target import ATTACKS, Effort
 from jr_onnx.robustness.dataset import Dataset
 from jr_onnx.robustness.evaluation.journal import Journal
 from jr_onnx.robustness.evaluation.judge import Shipped, judge_of, ship
-from jr_onnx.robustness.evaluation.part import (
-    CONTROL,
-    Arrays,
-    Campaign,
-    Part,
-    attack_part,
-    gradients,
-    in_order,
-)
+from jr_onnx.robustness.evaluation.part import Arrays, Campaign, Part, attack_part, gradients
 from jr_onnx.robustness.evaluation.report import EvaluationReport, examples, model_result
+from jr_onnx.robustness.evaluation.rounds import Attacked, attack_all, runs
 from jr_onnx.robustness.evaluation.verdict import judge
 from jr_onnx.robustness.evaluation.workers import check_workers, run_parts, shards
 from jr_onnx.robustness.gradients.errors import NoGradientError
+from jr_onnx.robustness.statistics import MAX_DROP
 from jr_onnx.version import __version__
 
 #: What is run unless told otherwise: the strongest of each kind. ifgsm and the attacks that look for the smallest
 #: perturbation belong to the paper's protocol; they find nothing that these do not.
-DEFAULT_ATTACKS = (
-    "pgd",
-    "pgd-margin",
-    "bpda",
-    "smooth-0.1",
-    "smooth-0.25",
-    "smooth-0.5",
-    "transfer",
-    "square",
-)
-
-#: How hard each attack tries unless told otherwise.
-DEFAULT_EFFORT = Effort(restarts=3)
+DEFAULT_ATTACKS = ("pgd", "smooth", "bpda", "transfer", "square")
 
 #: Goes up when the same settings give other numbers than before, so that an old journal is not taken for a new one.
-_METHOD = 5
+_METHOD = 6
 
 #: Samples on which the model that gives gradients is compared with the file, and the share on which they must agree.
 #: Not all: in 16 bits a value near its jump may fall on the other side.
@@ -69,6 +51,7 @@ def run_campaign(
     eps: Sequence[float],
     attacks: Sequence[str] = DEFAULT_ATTACKS,
     effort: Effort | None = None,
+    max_drop: float = MAX_DROP,
     seed: int = 0,
     workers: int = 1,
     executor: Executor | None = None,
@@ -80,7 +63,7 @@ def run_campaign(
     Args:
         models: name -> file, or model in memory. The first is the original: attacks transfer from it, the others are
             compared with it, and where the data have no labels, its answers are the labels.
-        dataset, eps, attacks, effort, seed, workers, executor, journal, progress: as in `jr_onnx.evaluate`.
+        dataset, eps, attacks, effort, max_drop, seed, workers, executor, journal, progress: as in `jr_onnx.evaluate`.
 
     Raises:
         JrOnnxError: as `jr_onnx.evaluate`.
@@ -90,13 +73,16 @@ def run_campaign(
         models={name: ship(model) for name, model in models.items()},
         eps=checked_eps(eps),
         attacks=_checked_attacks(attacks),
-        effort=_checked_effort(effort or DEFAULT_EFFORT),
+        effort=_checked_effort(effort or Effort()),
         seed=_checked_seed(seed),
     )
+    checked_max_drop(max_drop)
     check_workers(workers, executor)
     _check_models(campaign, dataset)
-    done = _done_parts(campaign, dataset, workers, executor, journal, progress)
-    return _report(campaign, dataset, done, time.perf_counter() - started)
+    kept = None if journal is None else Journal(as_path("journal", journal), _digest(campaign, dataset))
+    labelled, attacked = attack_all(campaign, dataset, _Work(campaign, kept, workers, executor, progress))
+    labels = "given" if dataset.labels is not None else "the original's answers"
+    return _report(campaign, labelled, labels, attacked, max_drop, time.perf_counter() - started)
 
 
 def checked_eps(eps: Sequence[float]) -> tuple[float, ...]:
@@ -115,6 +101,17 @@ def checked_eps(eps: Sequence[float]) -> tuple[float, ...]:
     return tuple(sorted(set(map(float, eps))))
 
 
+def checked_max_drop(max_drop: float) -> float:
+    """How many percentage points of clean accuracy may be lost.
+
+    Raises:
+        OptionError: it is no number of at least 0.
+    """
+    if not as_number("max_drop", max_drop) >= 0:
+        raise OptionError(f"`max_drop` {max_drop:g}: give a number >= 0")
+    return max_drop
+
+
 def _checked_attacks(attacks: Sequence[str]) -> tuple[str, ...]:
     attacks = as_list("attacks", attacks)
     for name in attacks:
@@ -122,7 +119,7 @@ def _checked_attacks(attacks: Sequence[str]) -> tuple[str, ...]:
             raise OptionError(f"`attacks`: there is no {name!r}; there are {', '.join(ATTACKS)}")
     if not attacks:
         raise OptionError("`attacks` is empty; give at least one")
-    return in_order(attacks)
+    return runs(attacks)
 
 
 def _checked_effort(effort: Effort) -> Effort:
@@ -151,19 +148,8 @@ def _check_models(campaign: Campaign, dataset: Dataset) -> None:
         classifier.check_shape(dataset.images.shape, f"{dataset.name}: the samples")
         if dataset.labels is not None:
             classifier.check_labels(int(dataset.labels.max()), dataset.name)
-        if campaign.needs_gradients:
+        if any(ATTACKS[attack].needs_gradient for attack in campaign.attacks):
             _check_gradients(called, shipped, dataset, first)
-    if dataset.labels is None:
-        _check_answers(campaign.original, dataset)
-
-
-def _check_answers(original: Shipped, dataset: Dataset) -> None:
-    """That the original has an answer wherever its answers are the labels."""
-    model = judge_of(original)
-    batches = (dataset.batch(slice(rows.start, rows.stop)) for rows in shards(dataset.images.shape))
-    none = sum(int((model.answers(batch, dataset) < 0).sum()) for batch in batches)
-    if none:
-        raise ModelError(f"the original gives NaN for {none} of the samples of {dataset.name}, which have no labels")
 
 
 def _check_gradients(called: str, shipped: Shipped, dataset: Dataset, pixels: np.ndarray[Any, Any]) -> None:
@@ -181,33 +167,38 @@ def _check_gradients(called: str, shipped: Shipped, dataset: Dataset, pixels: np
         )
 
 
-def _done_parts(
-    campaign: Campaign,
-    dataset: Dataset,
-    workers: int,
-    executor: Executor | None,
-    folder: str | Path | None,
-    progress: Callable[[int, int], None],
-) -> Mapping[str, list[Arrays]]:
-    """Model -> its parts, in the order of the shards."""
-    journal = None if folder is None else Journal(as_path("journal", folder), _digest(campaign, dataset))
-    # Model after model, for a worker keeps few of them open.
-    cut = [(rows, dataset.take(np.array(rows))) for rows in shards(dataset.images.shape)]
-    every = [Part(name, rows, samples) for name in campaign.models for rows, samples in cut]
-    done: dict[Part, Arrays] = {}
-    for part in every:
-        kept = journal.get(part.key) if journal is not None else None
-        if kept is not None:
-            done[part] = kept
-    progress(len(done), len(every))
-    shared = {name: campaign.of(name) for name in campaign.models}
-    left = {part: shared[part.model] for part in every if part not in done}
-    for part, arrays in run_parts(attack_part, left, workers=workers, executor=executor):
-        if journal is not None:
-            journal.put(part.key, arrays)
-        done[part] = arrays
-        progress(len(done), len(every))
-    return {name: [done[part] for part in every if part.model == name] for name in campaign.models}
+class _Work:
+    """Does the parts of a campaign, but for those that the journal has."""
+
+    def __init__(
+        self,
+        campaign: Campaign,
+        journal: Journal | None,
+        workers: int,
+        executor: Executor | None,
+        progress: Callable[[int, int], None],
+    ) -> None:
+        self._shared = {name: campaign.of(name) for name in campaign.models}
+        self._journal, self._workers, self._executor, self._progress = journal, workers, executor, progress
+        self._done = 0
+
+    def __call__(self, parts: Sequence[Part], later: int) -> Iterator[tuple[Part, Arrays]]:
+        """Each part and what came of it; `later` is how many more may come at most."""
+        last, left = self._done + len(parts), {}
+        for part in parts:
+            kept = self._journal.get(part.key) if self._journal is not None else None
+            if kept is None:
+                left[part] = self._shared[part.model]
+            else:
+                self._done += 1
+                yield part, kept
+        self._progress(self._done, last + later)
+        for part, arrays in run_parts(attack_part, left, workers=self._workers, executor=self._executor):
+            if self._journal is not None:
+                self._journal.put(part.key, arrays)
+            self._done += 1
+            self._progress(self._done, last + later)
+            yield part, arrays
 
 
 def _digest(campaign: Campaign, dataset: Dataset) -> str:
@@ -242,12 +233,20 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _report(campaign: Campaign, dataset: Dataset, done: Mapping[str, list[Arrays]], seconds: float) -> EvaluationReport:
+def _report(
+    campaign: Campaign,
+    dataset: Dataset,
+    labels: str,
+    attacked: Mapping[str, Attacked],
+    max_drop: float,
+    seconds: float,
+) -> EvaluationReport:
     results = {
-        name: model_result(name, shipped.path, campaign, done[name]) for name, shipped in campaign.models.items()
+        name: model_result(name, shipped.path, campaign.eps, attacked[name])
+        for name, shipped in campaign.models.items()
     }
     reference, *others = results.values()
-    effort, controlled = campaign.effort, not CONTROL.keys().isdisjoint(campaign.runs)
+    effort = campaign.effort
     return EvaluationReport(
         models=results,
         eps=campaign.eps,
@@ -257,13 +256,14 @@ def _report(campaign: Campaign, dataset: Dataset, done: Mapping[str, list[Arrays
             "steps": effort.steps,
             "restarts": effort.restarts,
             "queries": effort.queries,
+            "max_drop": max_drop,
             "seed": campaign.seed,
             "data": dataset.name,
-            "labels": "given" if dataset.labels is not None else "the original's answers",
+            "labels": labels,
             "versions": _versions(),
         },
-        verdicts={one.name: judge(reference, one, campaign.eps, adaptive=controlled) for one in others},
+        verdicts={one.name: judge(reference, one, campaign.eps, max_drop=max_drop) for one in others},
         zeroed={},
-        examples=examples(campaign, dataset, done),
+        examples=examples(campaign, dataset, attacked),
         seconds=seconds,
     )

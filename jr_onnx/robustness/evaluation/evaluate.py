@@ -24,6 +24,7 @@ from jr_onnx.robustness.dataset import Dataset, load_data, read_classifier
 from jr_onnx.robustness.dataset.classifier import guessing
 from jr_onnx.robustness.evaluation.campaign import DEFAULT_ATTACKS, run_campaign
 from jr_onnx.robustness.evaluation.report import EvaluationReport, ZeroedLayer
+from jr_onnx.robustness.statistics import MAX_DROP
 from jr_onnx.runtime.data.loading import DataSource
 from jr_onnx.runtime.instrumented import runnable
 
@@ -39,6 +40,7 @@ def evaluate(
     eps: float | Sequence[float],
     attacks: Sequence[str] = DEFAULT_ATTACKS,
     effort: Effort | None = None,
+    max_drop: float = MAX_DROP,
     seed: int = 0,
     workers: int = 1,
     executor: Executor | None = None,
@@ -58,13 +60,15 @@ def evaluate(
         eps: the radius of the Linf ball in pixel units (pixels from 0 to 1), or several, each in (0, 1].
         attacks: their names; they run in a fixed order, those that follow the true gradient first.
         effort: steps, restarts and queries of every attack, by default with 3 restarts; its own eps is not used.
+        max_drop: how many percentage points of clean accuracy may be lost; with a larger loss no gain is called.
         seed: of all random numbers, >= 0.
         workers: processes on this machine, one thread each; 1 is this process.
         executor: any `concurrent.futures.Executor` in place of processes here, such as what Dask's
             `Client.get_executor()` gives; it is not shut down. A `ProcessPoolExecutor` needs the start method
             "spawn": onnxruntime has threads, which do not survive a fork.
         journal: a folder to keep finished parts in, and to take up again from.
-        progress: called with the number of parts that are done, and of all; a part is a model on at most 64 samples.
+        progress: called with the number of parts that are done, and of all; a part is a model on a few samples, about a
+            minute's work.
 
     Raises:
         OptionError: an argument makes no sense, or the data do not fit the models.
@@ -91,6 +95,7 @@ def evaluate(
         eps=[eps] if isinstance(eps, (int, float)) else eps,
         attacks=attacks,
         effort=effort,
+        max_drop=max_drop,
         seed=seed,
         workers=workers,
         executor=executor,

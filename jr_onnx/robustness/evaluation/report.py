@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from jr_onnx.robustness.attacks.target import ATTACKS
 from jr_onnx.robustness.dataset import Dataset
 from jr_onnx.robustness.evaluation.judge import judge_of
-from jr_onnx.robustness.evaluation.part import Arrays, Campaign, adapts, info_of
+from jr_onnx.robustness.evaluation.part import Campaign
+from jr_onnx.robustness.evaluation.rounds import CONTROL_EFFORT, CONVERGED, Attacked
 
 if TYPE_CHECKING:
     from jr_onnx.robustness.evaluation.verdict import Verdict
@@ -26,7 +28,7 @@ class AttackRow:
     """One attack on one model at one eps, on the samples that the attacks before it left.
 
     Attributes:
-        attack: its name in the catalogue, or in `jr_onnx.robustness.evaluation.part.CONTROL`.
+        attack: its name in the catalogue.
         adapts: whether it knows of JumpReLU, or needs no gradient: not the plain gradient of the model.
         eps: in pixel units.
         tried: samples that it was run on.
@@ -65,6 +67,19 @@ class NoiseRow:
 
 
 @dataclass(frozen=True)
+class Doubling:
+    """What is left of a model at a multiple of the effort.
+
+    Attributes:
+        effort: 1 for the effort that was asked for, 2 for twice as much, and so on.
+        survivors: share of all samples that are still right under all attacks.
+    """
+
+    effort: int
+    survivors: float
+
+
+@dataclass(frozen=True)
 class ModelResult:
     """One model under all attacks.
 
@@ -72,13 +87,14 @@ class ModelResult:
         name: the key under which it was given.
         path: its file; None for a model in memory.
         correct: whether the clean sample is classified as labelled, [samples].
-        survives_true: whether it still is under the attacks that follow the true gradient, with the control,
-            [eps, samples].
+        survives_true: whether it still is under the attacks that follow the true gradient, [eps, samples].
         survives: whether it still is under all attacks: the worst case, [eps, samples].
-        control, adaptive: of what the true gradient left before the control: what the control broke, and what the
-            attacks that adapt or need no gradient did, [eps, samples].
+        control, adaptive: what the attacks that follow the true gradient broke, and what those did that adapt or need
+            no gradient with the same effort, [eps, samples].
         rows: the attacks in the order in which they ran.
         noise: the attacks that look for the smallest perturbation.
+        convergence: at each eps, what was left while the effort doubled, from the effort that was asked for; empty
+            where it was not doubled.
     """
 
     name: str
@@ -90,6 +106,7 @@ class ModelResult:
     adaptive: Bools = field(repr=False)
     rows: tuple[AttackRow, ...] = field(repr=False)
     noise: tuple[NoiseRow, ...] = field(repr=False)
+    convergence: tuple[tuple[Doubling, ...], ...] = field(default=(), repr=False)
 
     @property
     def clean_accuracy(self) -> float:
@@ -104,6 +121,12 @@ class ModelResult:
         """
         return float((self.survives if adaptive else self.survives_true)[eps].mean())
 
+    def converged(self, eps: int) -> bool:
+        """Whether doubling the effort broke hardly anything more, at the eps of this index; or nothing is left."""
+        curve = self.convergence[eps] if self.convergence else ()
+        settled = len(curve) > 1 and curve[-2].survivors - curve[-1].survivors <= CONVERGED + 1e-9
+        return settled or not self.survives[eps].any()
+
     def to_dict(self) -> dict[str, Any]:
         """Counts and shares, in types that JSON has."""
         return {
@@ -116,6 +139,8 @@ class ModelResult:
             "broken_by_adaptive": self.adaptive.mean(axis=1).tolist(),
             "attacks": [vars(row) for row in self.rows],
             "smallest_perturbations": [vars(row) for row in self.noise],
+            "convergence": [[vars(one) for one in curve] for curve in self.convergence],
+            "converged": [self.converged(eps) for eps in range(len(self.survives))],
         }
 
 
@@ -212,70 +237,60 @@ class EvaluationReport:
 _SHOWN, _NUMBERS = 8, 1 << 20
 
 
-def model_result(name: str, path: Path | None, campaign: Campaign, parts: Sequence[Arrays]) -> ModelResult:
-    """One model, all shards."""
-    correct = _joined(parts, "correct")
+def model_result(name: str, path: Path | None, eps: Sequence[float], attacked: Attacked) -> ModelResult:
+    """One model, all samples."""
+    true = attacked.survives(attack for attack in attacked.by if not ATTACKS[attack].adapts)
+    adapting = [attack for attack in attacked.by if ATTACKS[attack].adapts]
     return ModelResult(
         name=name,
         path=path,
-        correct=correct,
-        survives_true=correct & (_joined(parts, "by_true") < 0),
-        survives=correct & (_joined(parts, "by_all") < 0),
-        control=correct & _joined(parts, "control"),
-        adaptive=correct & _joined(parts, "adaptive"),
-        rows=tuple(_rows(campaign, parts, len(correct))),
-        noise=tuple(_noise_rows(campaign, parts)),
+        correct=attacked.correct,
+        survives_true=true,
+        survives=attacked.survives(),
+        control=attacked.correct & ~true,
+        adaptive=attacked.correct & ~attacked.survives(adapting, CONTROL_EFFORT),
+        rows=tuple(_rows(eps, attacked)),
+        noise=tuple(_noise_rows(attacked)),
+        convergence=tuple(tuple(Doubling(*one) for one in curve) for curve in attacked.left),
     )
 
 
-def _joined(parts: Sequence[Arrays], name: str) -> npt.NDArray[Any]:
-    return np.concatenate([part[name] for part in parts], axis=-1)
+def _rows(eps: Sequence[float], attacked: Attacked) -> Iterator[AttackRow]:
+    names = list(attacked.by)
+    left = [attacked.survives(names[: number + 1]).mean(axis=1) for number in range(len(names))]
+    for level, one in enumerate(eps):
+        for (name, found), shares in zip(attacked.by.items(), left, strict=True):
+            tried, broke, failed = (int(values[level].sum()) for values in (found.tried, found.broke, found.failed))
+            yield AttackRow(name, ATTACKS[name].adapts, one, tried, broke, failed, float(shares[level]))
 
 
-def _rows(campaign: Campaign, parts: Sequence[Arrays], samples: int) -> list[AttackRow]:
-    total = {name: np.sum([part[name] for part in parts], axis=0) for name in ("tried", "broke", "failed", "left")}
-    rows = []
-    for level, eps in enumerate(campaign.eps):
-        for number, attack in enumerate(campaign.runs):
-            tried, broke, failed, left = (int(total[name][level, number]) for name in total)
-            rows.append(AttackRow(attack, adapts(attack), eps, tried, broke, failed, left / samples))
-    return rows
+def _noise_rows(attacked: Attacked) -> Iterator[NoiseRow]:
+    for name, found in attacked.by.items():
+        if not ATTACKS[name].bounded:
+            noise = found.noise[np.isfinite(found.noise)]
+            mean, median = (float(np.mean(noise)), float(np.median(noise))) if len(noise) else (None, None)
+            yield NoiseRow(name, len(noise), int(attacked.correct.sum()), mean, median)
 
 
-def _noise_rows(campaign: Campaign, parts: Sequence[Arrays]) -> list[NoiseRow]:
-    correct, noise = _joined(parts, "correct"), _joined(parts, "noise")
-    rows = []
-    for number, attack in enumerate(campaign.runs):
-        if info_of(attack).bounded:
-            continue
-        found = noise[number][np.isfinite(noise[number])]
-        mean, median = (float(np.mean(found)), float(np.median(found))) if len(found) else (None, None)
-        rows.append(NoiseRow(attack, len(found), int(correct.sum()), mean, median))
-    return rows
-
-
-def examples(campaign: Campaign, dataset: Dataset, parts: Mapping[str, Sequence[Arrays]]) -> tuple[Example, ...]:
+def examples(campaign: Campaign, dataset: Dataset, attacked: Mapping[str, Attacked]) -> tuple[Example, ...]:
     """A few samples that models were fooled on, those on which most were first."""
     found: dict[int, list[tuple[str, str, float, Floats]]] = {}  # sample -> model, attack, eps, pixels
-    for name, shards in parts.items():
-        by = _joined(shards, "by_all")
-        for part in shards:
-            for sample, pixels in zip(part["kept_index"].tolist(), part["kept"], strict=True):
-                level = int(np.flatnonzero(by[:, sample] >= 0)[0])
-                attack = campaign.runs[by[level, sample]]
-                found.setdefault(sample, []).append((name, attack, campaign.eps[level], pixels))
+    for name, one in attacked.items():
+        for sample, (level, attack, pixels) in one.kept.items():
+            found.setdefault(sample, []).append((name, attack, campaign.eps[level], pixels))
     size = int(np.prod(dataset.images.shape[1:]))
-    most = min(_SHOWN, max(1, _NUMBERS // (size * (1 + len(parts)))))
+    most = min(_SHOWN, max(1, _NUMBERS // (size * (1 + len(attacked)))))
     chosen = sorted(sorted(found, key=lambda sample: (-len(found[sample]), sample))[:most])
     clean = {sample: dataset.batch(slice(sample, sample + 1))[0] for sample in chosen}
     pictures = [one for sample in chosen for one in (clean[sample], *(one[3] for one in found[sample]))]
     answers = _answers(campaign, dataset, pictures)
-    labels = _joined(next(iter(parts.values())), "labels")
+    if dataset.labels is None:
+        raise TypeError("samples without classes")
     shown = []
     for sample in chosen:
         own = next(answers)
         fooled = tuple(Adversarial(*one, next(answers)) for one in found[sample])
-        shown.append(Example(sample, int(labels[sample]), clean[sample], own, fooled))
+        shown.append(Example(sample, int(dataset.labels[sample]), clean[sample], own, fooled))
     return tuple(shown)
 
 

@@ -6,26 +6,66 @@ import contextlib
 import math
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor, as_completed
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 
 from jr_onnx.arguments import as_integer, unfit
+from jr_onnx.conversion.graph.scopes import all_scopes
+from jr_onnx.conversion.graph.value_types import Dimension, ValueTypes
 from jr_onnx.errors import OptionError, WorkerError
+from jr_onnx.files.source import open_model
 
-#: Samples a shard, at least and at most, and how many numbers are in them if that lets it choose. The last bits of a
-#: matrix product depend on how many rows are in it, so this is no option.
+#: Samples a shard, at least and at most, and how many numbers are in them if that lets it choose.
 _LEAST, _MOST, _NUMBERS = 8, 64, 1 << 20
 
+#: So many multiplications of the forward passes take one CPU about a minute, together with their gradients.
+_A_MINUTE = 5 * 10**11
 
-def shards(shape: tuple[int, ...]) -> tuple[range, ...]:
-    """The indices of all samples in shards, in order; `shape` is [N, ...]."""
+#: The operators that nearly all the time goes into -> the axes of the output along which each weight is used again.
+_REUSED = {"Conv": slice(2, None), "MatMul": slice(1, -1), "Gemm": slice(0, 0)}
+
+
+def shards(shape: tuple[int, ...], cost: int = 0) -> tuple[range, ...]:
+    """The indices of all samples in shards, in order.
+
+    The last bits of a matrix product depend on how many rows are in it, so the size of a shard is no option, and no
+    clock has a say in it.
+
+    Args:
+        shape: of the samples, [N, ...].
+        cost: about how many multiplications a part makes on a sample: those of a forward pass, at each step from each
+            start at each eps. A part takes about a minute at most, unless one sample takes more.
+    """
     size = min(_MOST, max(_LEAST, _NUMBERS // math.prod(shape[1:])))
+    size = max(1, min(size, _A_MINUTE // max(cost, 1)))
     return tuple(range(start, min(start + size, shape[0])) for start in range(0, shape[0], size))
+
+
+def multiplications(model: str | Path | onnx.ModelProto) -> int:
+    """About how many a sample needs in a model: those of convolutions and matrix products, where shapes are known."""
+    with open_model(model) as source:
+        scopes = tuple(all_scopes(source.skeleton))
+        types, total = ValueTypes(source.skeleton, scopes), 0
+        for scope in scopes:
+            for node in scope.nodes:
+                if node.op_type in _REUSED:
+                    reused, weights = _REUSED[node.op_type], types.lookup(scope, node.input[1])
+                    for out in types.lookup(scope, node.output[0])[:1]:
+                        used = _size((out.shape or ())[reused])
+                        total += sum(used * _size(one.shape or ()) for one in weights[:1])
+        return total
+
+
+def _size(shape: tuple[Dimension, ...]) -> int:
+    return math.prod(dim for dim in shape if isinstance(dim, int))
 
 
 def sample_seeds(seed: int, stream: int, samples: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
@@ -163,6 +203,8 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _watch_parent() -> None:
+    # A terminal sends Ctrl-C to the workers too; they end when the parent ends them, and have nothing to say before.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -25,14 +25,23 @@ class Backward:
 
     Attributes:
         temperature: the width of the smooth step as a fraction of the jump; of no use to the other kinds.
+        last: what the temperature has fallen to at the end of an attack; None where it stays.
     """
 
     kind: Literal["true", "relu", "smooth"] = "true"
     temperature: float = 0.25
+    last: float | None = None
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.temperature) and self.temperature > 0):
-            raise ValueError(f"temperature {self.temperature} must be a finite number > 0")
+        for one in (self.temperature, self.temperature if self.last is None else self.last):
+            if not (math.isfinite(one) and one > 0):
+                raise ValueError(f"temperature {one} must be a finite number > 0")
+
+    def at(self, spent: float) -> Backward:
+        """The backward when a share of the steps is done: the temperature falls by the same factor at each step."""
+        if self.last is None:
+            return self
+        return Backward(self.kind, self.temperature * (self.last / self.temperature) ** spent)
 
     @property
     def share(self) -> float:
@@ -44,6 +53,6 @@ TRUE = Backward("true")
 RELU = Backward("relu")
 
 
-def smooth(temperature: float) -> Backward:
-    """The smooth backward at a temperature, a fraction of the jump."""
-    return Backward("smooth", temperature)
+def smooth(temperature: float, last: float | None = None) -> Backward:
+    """The smooth backward at a temperature, a fraction of the jump, or falling from one to the other."""
+    return Backward("smooth", temperature, last)

@@ -15,49 +15,42 @@ Tone = Literal["good", "neutral", "bad"]
 
 
 @dataclass(frozen=True)
-class Point:
-    """A share at x, with the limits of its confidence interval; shares are from 0 to 1."""
+class Series:
+    """Shares that belong together.
 
-    x: float
-    y: float
-    low: float
-    high: float
-
-    @classmethod
-    def at(cls, x: float, share: Interval) -> Point:
-        """A measured share."""
-        return cls(x, share.estimate, share.low, share.high)
-
-
-@dataclass(frozen=True)
-class Line:
-    """Points that belong together; `dashed` for what is less than the whole truth."""
+    Attributes:
+        name: what they are of.
+        color: an index into the palette.
+        shares: one for each place of the chart; None where nothing was measured.
+        hollow: for what is less than the whole truth.
+    """
 
     name: str
-    points: tuple[Point, ...]
-    dashed: bool = False
+    color: int
+    shares: tuple[Interval | None, ...]
+    hollow: bool = False
 
 
 @dataclass(frozen=True)
 class Chart:
-    """Shares against a number.
+    """Shares with their intervals at places side by side. Between these nothing was measured, and nothing is drawn.
 
     Attributes:
         name: for a file: lower case, with hyphens.
         title: for people.
-        x: what the number is.
-        lines: the same colour for the same place in every chart of one kind.
-        colors: of each line, as an index into the palette.
-        mark: an x that is pointed out, and what it is; None for none.
+        x: what the places are.
+        places: a label for each.
+        series: what was measured there.
+        mark: the index of a place that is pointed out, and why; None for none.
         note: how to read it.
     """
 
     name: str
     title: str
     x: str
-    lines: tuple[Line, ...]
-    colors: tuple[int, ...]
-    mark: tuple[float, str] | None = None
+    places: tuple[str, ...]
+    series: tuple[Series, ...]
+    mark: tuple[int, str] | None = None
     note: str = ""
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from jr_onnx.conversion.policy import jump_text
-from jr_onnx.robustness.evaluation.part import info_of
-from jr_onnx.robustness.evaluation.report import EvaluationReport, Example, ModelResult
+from jr_onnx.robustness.attacks.target import ATTACKS
+from jr_onnx.robustness.evaluation.report import EvaluationReport, Example
 from jr_onnx.robustness.evaluation.verdict import Verdict
-from jr_onnx.robustness.reporting.contents import Bars, Chart, Contents, Line, Picture, Point, Table, Tone
-from jr_onnx.robustness.statistics import Interval, proportion_interval
+from jr_onnx.robustness.reporting.contents import Bars, Chart, Contents, Picture, Series, Table, Tone
+from jr_onnx.robustness.statistics import Interval, proportion_interval, share_of
 from jr_onnx.robustness.tuning.report import Candidate, TuningReport
-from jr_onnx.text import count, eps_text
+from jr_onnx.text import count, eps_text, points_text
 
 CAUTION = (
     "Every number is for these attacks at this effort: a stronger attack may find more, none may find less. "
@@ -34,7 +34,7 @@ def evaluation_contents(report: EvaluationReport, command: str = "") -> Contents
         headline=verdict.headline,
         evidence=verdict.evidence,
         facts=_evaluation_facts(report),
-        charts=(_against_eps(report),),
+        charts=(_against_eps(report), *_against_effort(report)),
         bars=tuple(
             Bars(
                 "activations-zeroed",
@@ -54,9 +54,9 @@ def evaluation_contents(report: EvaluationReport, command: str = "") -> Contents
 
 def tone(verdict: Verdict) -> Tone:
     """How a verdict is coloured."""
-    if verdict.gain == "WORSE" or verdict.masking:
+    if verdict.outcome in ("WORSE", "TOO COSTLY") or verdict.masking:
         return "bad"
-    return "good" if verdict.gain == "GAIN" else "neutral"
+    return "good" if verdict.outcome == "GAIN" else "neutral"
 
 
 def _evaluation_facts(report: EvaluationReport) -> tuple[tuple[str, str], ...]:
@@ -67,6 +67,7 @@ def _evaluation_facts(report: EvaluationReport) -> tuple[tuple[str, str], ...]:
         ("data", f"{settings['data']}, {report.samples} samples"),
         ("labels", str(settings["labels"])),
         ("eps", ", ".join(eps_text(eps) for eps in report.eps)),
+        ("budget", f"{points_text(settings['max_drop'])} of clean accuracy"),
         ("attacks", ", ".join(report.attacks)),
         ("effort", f"{settings['steps']} steps, {settings['restarts']} restarts, {settings['queries']} queries"),
         ("seed", str(settings["seed"])),
@@ -75,29 +76,55 @@ def _evaluation_facts(report: EvaluationReport) -> tuple[tuple[str, str], ...]:
     )
 
 
+#: Where "true gradient" first stands on a page.
+_TRUE_GRADIENT = (
+    "The true gradient is the model's own slope, which attacks follow that know nothing of JumpReLU. Where a hollow "
+    "point is far above the full one beside it, the model only misleads them (gradient masking)."
+)
+
+
 def _against_eps(report: EvaluationReport) -> Chart:
-    lines, colors = [], []
+    series = []
     for color, model in enumerate(report.models.values(), 1):
-        for name, survives, dashed in (
-            ("true gradient only", model.survives_true, True),
+        for name, survives, hollow in (
+            ("attacks on the true gradient", model.survives_true, True),
             ("all attacks", model.survives, False),
         ):
-            lines.append(Line(f"{model.name}, {name}", _points(report, model, survives), dashed))
-            colors.append(color)
+            shares = tuple(share_of(right) for right in (model.correct, *survives))
+            series.append(Series(f"{model.name}, {name}", color, shares, hollow))
     return Chart(
         "accuracy-against-eps",
-        "Accuracy under attack",
-        "eps, in pixels from 0 to 1",
-        tuple(lines),
-        tuple(colors),
-        note="At eps 0: clean accuracy. Bands are 95% intervals. Where a model's dashed line is far above its solid "
-        "one, the true gradient is masked, and the dashed line is an illusion.",
+        "Samples that survive",
+        "eps: how much each pixel may change, of a range from 0 to 1",
+        ("0 (no attack)", *map(eps_text, report.eps)),
+        tuple(series),
+        note=f"Bars are 95% intervals. {_TRUE_GRADIENT}",
     )
 
 
-def _points(report: EvaluationReport, model: ModelResult, survives: npt.NDArray[np.bool_]) -> tuple[Point, ...]:
-    measured = ((0.0, model.correct), *zip(report.eps, survives, strict=True))
-    return tuple(Point.at(x, proportion_interval(int(right.sum()), len(right))) for x, right in measured)
+def _against_effort(report: EvaluationReport) -> Iterator[Chart]:
+    """Whether the attacks have converged, at each eps at which the effort was doubled."""
+    models = report.models.values()
+    for index, eps in enumerate(report.eps):
+        curves = [model.convergence[index] if model.convergence else () for model in models]
+        efforts = sorted({one.effort for curve in curves for one in curve})
+        if len(efforts) > 1:
+            found = [{one.effort: one.survivors for one in curve} for curve in curves]
+            yield Chart(
+                f"effort-{index}",
+                f"As the attacks try harder, at eps {eps_text(eps)}",
+                "effort, as a multiple of what was asked for",
+                tuple(f"{effort} times" for effort in efforts),
+                tuple(
+                    Series(model.name, color, tuple(_share_at(one, effort, report.samples) for effort in efforts))
+                    for color, (model, one) in enumerate(zip(models, found, strict=True), 1)
+                ),
+                note="Where what survives still falls, more effort would break more, and no gain is called.",
+            )
+
+
+def _share_at(curve: Mapping[int, float], effort: int, samples: int) -> Interval | None:
+    return proportion_interval(round(curve[effort] * samples), samples) if effort in curve else None
 
 
 def _tables(report: EvaluationReport) -> list[Table]:
@@ -113,10 +140,10 @@ def _tables(report: EvaluationReport) -> list[Table]:
             cells += [f"{row.accuracy:.1%}", str(row.tried), str(row.broke), str(row.failed)]
         rows.append(tuple(cells))
     note = (
-        "Each attack gets the samples that those above it left; one that fell at a smaller eps is not tried again. "
-        "Left: share of all samples still right. Failed: gradient zero or not finite, which is no success. The attacks "
-        "that follow the true gradient ran first. What they left went to the control, the true gradient with as many "
-        "starts as the attacks that adapt have, and to these: neither starts from what the other left."
+        "The attacks that follow the true gradient and those that adapt are two arms, neither of which knows of the "
+        "other; in an arm each gets what those above it left, and Square what both left. A sample that fell at a "
+        "smaller eps is not tried again. Left: share of all samples that are right after this attack and those above "
+        "it. Failed: the gradient led nowhere, which is no success."
     )
     tables = [Table("Attack by attack", tuple(header), tuple(rows), note)]
     if models[0].noise:
@@ -136,7 +163,7 @@ def _tables(report: EvaluationReport) -> list[Table]:
 
 def gradient_of(attack: str) -> str:
     """What an attack follows, in a word or two."""
-    info = info_of(attack)
+    info = ATTACKS[attack]
     if not info.needs_gradient:
         return "none"
     if info.needs_source:
@@ -180,40 +207,39 @@ def _bytes(pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
 
 
 def tuning_contents(report: TuningReport, command: str = "") -> Contents:
-    """The report: the trade-off first."""
-    verdict = report.confirmation.verdict if report.confirmation is not None else None
-    shown = report.chosen or max(report.candidates, key=lambda one: (one.within_budget, one.zeroed_share))
-    colour: Tone = tone(verdict) if verdict is not None else "neutral"
+    """The report, which is about the jump that was confirmed, where one was."""
+    confirmed = report.confirmation
+    verdict = confirmed.verdict if confirmed is not None else None
+    shown = [one for one in report.candidates if confirmed is not None and one.choice == confirmed.choice]
+    evidence: tuple[str, ...] = ()
+    if verdict is not None:
+        about = (
+            f"Hardened means jump {shown[0].choice.label}, original jump 0; on samples that had no say in the choice."
+        )
+        evidence = (about, *verdict.evidence)
     return Contents(
         title=f"The jump of {report.source or 'a model in memory'}",
-        words=_words(report),
-        tone=colour if report.chosen is not None else "neutral",
+        words="NO JUMP" if report.chosen is None else f"JUMP {report.chosen.choice.label}",
+        tone=tone(verdict) if verdict is not None and report.chosen is not None else "neutral",
         headline=f"{report.sentence[0].upper()}{report.sentence[1:]}.",
-        evidence=verdict.evidence if verdict is not None else (),
+        evidence=evidence,
         facts=_tuning_facts(report),
-        charts=(_trade_off(report),),
-        bars=(
+        charts=(_trade_off(report, shown),),
+        bars=tuple(
             Bars(
                 "activations-zeroed",
-                f"Positive activations made zero at jump {shown.choice.label}",
-                tuple((site.path, site.share, f"jump {jump_text(site.jump, 'float')}") for site in shown.zeroed),
+                f"Positive activations made zero at jump {one.choice.label}",
+                tuple((site.path, site.share, f"jump {jump_text(site.jump, 'float')}") for site in one.zeroed),
                 "On clean samples.",
-            ),
+            )
+            for one in shown
         ),
-        tables=(_table(report),),
+        tables=(candidates_table(report),),
         command=command,
         caution=CAUTION
         if report.objective == "adaptive"
         else "No attack was run: nothing here says that the model is any more robust than it was.",
     )
-
-
-def _words(report: TuningReport) -> str:
-    if report.chosen is not None:
-        return f"JUMP {report.chosen.choice.label}"
-    verdict = report.confirmation.verdict if report.confirmation is not None else None
-    gained = verdict is not None and verdict.gain == "GAIN"  # but at a price over the budget
-    return "NO GAIN" if report.objective == "adaptive" and not gained else "NO JUMP"
 
 
 def _tuning_facts(report: TuningReport) -> tuple[tuple[str, str], ...]:
@@ -222,7 +248,7 @@ def _tuning_facts(report: TuningReport) -> tuple[tuple[str, str], ...]:
         ("data", f"{report.data}: {report.tuned_on} samples chose, {report.tested_on} others confirmed"),
         ("labels", "given" if report.labels else "the original's answers"),
         ("objective", report.objective),
-        ("budget", f"a drop of {report.max_drop:g} points in clean accuracy"),
+        ("budget", f"{points_text(report.max_drop)} of clean accuracy"),
     ]
     if report.eps is not None:
         facts += [
@@ -233,50 +259,52 @@ def _tuning_facts(report: TuningReport) -> tuple[tuple[str, str], ...]:
     return (*facts, *(("note", note) for note in report.notes), ("seed", str(report.seed)))
 
 
-def _trade_off(report: TuningReport) -> Chart:
-    """Against the jump, where all sites have the same; else against the quantile that it comes from."""
+def _trade_off(report: TuningReport, shown: Sequence[Candidate]) -> Chart:
+    """What each candidate costs, and what it buys; `shown` is the one that the verdict is about, if there is one."""
     candidates = report.candidates
-    one_jump = all(candidate.choice.jump is not None for candidate in candidates)
-    ordered = sorted(candidates, key=lambda one: _x(one, one_jump))
-    attacked = [one for one in ordered if one.adaptive is not None]
-    lines = [Line("clean", tuple(Point.at(_x(one, one_jump), one.clean) for one in ordered))]
-    if attacked:
-        under = f"eps {eps_text(report.eps or 0)}"
-        true = ((one, one.true_gradient) for one in attacked)
-        worst = ((one, one.adaptive) for one in attacked)
-        for name, pairs, dashed in ((f"true gradient, {under}", true, True), (f"worst case, {under}", worst, False)):
-            points = tuple(Point.at(_x(one, one_jump), share) for one, share in pairs if share is not None)
-            lines.append(Line(name, points, dashed))
-    mark = None if report.chosen is None else (_x(report.chosen, one_jump), "chosen")
+    series = [Series("no attack", 0, tuple(one.clean for one in candidates))]
+    note = "Bars are 95% intervals, on the samples that chose."
+    if report.eps is not None:
+        series += [
+            Series("attacks on the true gradient", 1, tuple(one.true_gradient for one in candidates), hollow=True),
+            Series("all attacks", 1, tuple(one.adaptive for one in candidates)),
+        ]
+        note += (
+            f" Under attack each pixel changes by at most {eps_text(report.eps)} (eps). {_TRUE_GRADIENT} Candidates "
+            "over the budget were not attacked."
+        )
+    why = "chosen" if report.chosen is not None else "tried on other samples, not chosen"
     return Chart(
         "trade-off",
-        "What the jump costs, and what it buys",
-        "jump" if one_jump else "quantile of the positive activations that is made zero",
-        tuple(lines),
-        (0, 1, 2)[: len(lines)],
-        mark,
-        "Bands are 95% intervals. A worst case that does not rise with the jump means that nothing is bought. "
-        "Candidates over the budget were not attacked.",
+        "Samples that are right at each jump",
+        "jump",
+        tuple(one.choice.label for one in candidates),
+        tuple(series),
+        (candidates.index(shown[0]), why) if shown else None,
+        note,
     )
 
 
-def _x(candidate: Candidate, one_jump: bool) -> float:
-    choice = candidate.choice
-    return float((choice.jump if one_jump else choice.quantile) or 0.0)
+def candidates_table(report: TuningReport) -> Table:
+    """A line for each jump that was tried."""
+    attacked = report.eps is not None
+    right = "clean accuracy" if report.labels else "agreement with the original"
+    header = ("jump", right, "drop", "zeroed", *(("true gradient", "all attacks") if attacked else ()), "")
+    return Table(
+        "All candidates",
+        header,
+        tuple(_candidate(one, attacked, one is report.chosen) for one in report.candidates),
+        "With 95% intervals; on the samples that chose.",
+    )
 
 
-def _table(report: TuningReport) -> Table:
-    header = ("jump", "clean", "drop", "zeroed", "true gradient", "worst case", "")
-    rows = []
-    for one in report.candidates:
-        mark = "chosen" if one is report.chosen else "" if one.within_budget else "over budget"
-        drop = f"{100 * one.drop.estimate:+.2f} points"
-        shares = (_share(one.true_gradient), _share(one.adaptive))
-        rows.append((one.choice.label, _share(one.clean), drop, f"{one.zeroed_share:.1%}", *shares, mark))
-    return Table("All candidates", header, tuple(rows), "With 95% intervals; on the samples that chose.")
-
-
-def _share(interval: Interval | None) -> str:
-    if interval is None:
-        return "-"
-    return f"{interval.estimate:.1%} ({100 * interval.low:.1f} to {100 * interval.high:.1f})"
+def _candidate(candidate: Candidate, attacked: bool, chosen: bool) -> tuple[str, ...]:
+    choice, shares = candidate.choice, (candidate.true_gradient, candidate.adaptive) if attacked else ()
+    return (
+        choice.label if choice.quantile is None else f"{choice.label} (quantile {choice.quantile:g})",
+        candidate.clean.in_percent,
+        f"{100 * candidate.drop.estimate:+.2f} points",
+        f"{candidate.zeroed_share:.1%}",
+        *("-" if share is None else share.in_percent for share in shares),
+        "chosen" if chosen else "" if candidate.within_budget else "over budget",
+    )

@@ -109,24 +109,27 @@ def _encoded(figure: Figure, suffix: str) -> bytes:
 
 def _draw_chart(figure: Figure, chart: Chart) -> None:
     axes = figure.add_subplot()
-    for line, color in zip(chart.lines, chart.colors, strict=True):
-        xs = [point.x for point in line.points]
-        style: dict[str, Any] = {"color": _COLORS[color % len(_COLORS)]}
-        axes.plot(
-            xs,
-            [100 * point.y for point in line.points],
-            marker="o",
-            markersize=4,
-            linestyle="--" if line.dashed else "-",
-            label=line.name,
-            **style,
+    for number, series in enumerate(chart.series):
+        beside = 0.12 * (number - (len(chart.series) - 1) / 2)
+        found = [(at + beside, share) for at, share in enumerate(series.shares) if share is not None]
+        axes.errorbar(
+            [at for at, _ in found],
+            [100 * share.estimate for _, share in found],
+            [
+                [100 * (share.estimate - share.low) for _, share in found],
+                [100 * (share.high - share.estimate) for _, share in found],
+            ],
+            fmt="o",
+            color=_COLORS[series.color],
+            markerfacecolor="white" if series.hollow else _COLORS[series.color],
+            label=series.name,
         )
-        low, high = ([100 * getattr(point, key) for point in line.points] for key in ("low", "high"))
-        axes.fill_between(xs, low, high, alpha=0.12, linewidth=0, **style)
     if chart.mark is not None:
-        axes.axvline(chart.mark[0], color="#98a2b3", linestyle=":", label=chart.mark[1])
+        axes.axvspan(chart.mark[0] - 0.5, chart.mark[0] + 0.5, color="#e9ecf0", label=chart.mark[1])
+    crowded: dict[str, Any] = {"rotation": 30, "ha": "right"} if len(chart.places) > 6 else {}
+    axes.set_xticks(range(len(chart.places)), chart.places, fontsize="small", **crowded)
     axes.set(title=chart.title, xlabel=chart.x, ylabel="%", ylim=(-2, 102))
-    axes.grid(color="#e9ecf0")
+    axes.grid(color="#e9ecf0", axis="y")
     axes.legend(fontsize="small")
 
 

@@ -11,6 +11,7 @@ from jr_onnx.conversion.policy import JumpReluPolicy
 from jr_onnx.robustness.evaluation.verdict import Verdict
 from jr_onnx.robustness.statistics import Interval
 from jr_onnx.robustness.tuning.grid import Choice
+from jr_onnx.text import points_text
 
 #: By what the jump is chosen.
 Objective = Literal["adaptive", "clean"]
@@ -170,47 +171,39 @@ def nothing_found(candidates: Sequence[Candidate], max_drop: float) -> str:
     """Why there is no best candidate."""
     original = candidates[0]
     if not any(candidate.within_budget for candidate in candidates[1:]):
-        return f"no candidate keeps the clean accuracy within {max_drop:g} points of jump 0: nothing to choose"
-    worst = "" if original.adaptive is None else f" ({original.adaptive.estimate:.1%} at jump 0)"
+        return f"no jump keeps the clean accuracy within {points_text(max_drop)} of jump 0: nothing to choose"
+    worst = "" if original.adaptive is None else f" ({original.adaptive.estimate:.1%})"
     return (
-        "no measurable robustness gain: under attacks that adapt, no candidate within the budget is right more often "
-        f"than jump 0{worst}"
+        "no jump is worth it: under attack, none within the budget of clean accuracy leaves more samples right than "
+        f"jump 0, which is plain ReLU{worst}"
     )
 
 
-def outcome(confirmation: Confirmation, max_drop: float, labels: bool = True) -> tuple[str, bool]:
+def outcome(best: Candidate, confirmation: Confirmation, max_drop: float, labels: bool = True) -> tuple[str, bool]:
     """What the test part says of the best candidate, in a sentence, and whether it is worth having.
 
-    A drop over the budget that may be chance is a warning; over it with the whole interval, nothing is chosen.
+    Gradient masking on either part is reason enough not to. A drop over the budget that may be chance is a warning;
+    over it with the whole interval, nothing is chosen.
     """
     right = "clean accuracy" if labels else "agreement with the original"
-    jump, clean = confirmation.choice.label, f"{right} on the test part {_share(confirmation.clean)}"
-    if confirmation.verdict is None:
+    jump, clean = confirmation.choice.label, f"{right} on the test part {confirmation.clean.in_percent}"
+    verdict = confirmation.verdict
+    if verdict is None:
         sentence = f"jump {jump} is the largest within the budget on the tuning part ({clean})"
         sentence += "; no robustness was measured"
     else:
-        numbers = _under_attack(confirmation.verdict)
-        if confirmation.verdict.gain != "GAIN":
-            return f"no measurable robustness gain: jump {jump} seemed best, but {numbers}", False
-        sentence = f"jump {jump}: {numbers}, {clean}; an upper bound over these attacks, no guarantee"
+        found = verdict.headline[0].lower() + verdict.headline[1:-1]
+        if verdict.outcome != "GAIN":
+            return f"no jump is worth it: jump {jump} seemed best, but on the test part: {found}", False
+        if best.masking:
+            hidden = "on the tuning part it misleads attacks by its gradient (gradient masking)"
+            return f"no jump is worth it: jump {jump} seemed best, but {hidden}", False
+        sentence = f"jump {jump}, on the test part: {found}; {clean}"
     drop, budget = confirmation.drop, max_drop / 100 + 1e-9
-    loses = f"on the test part it loses {_loss(drop)}, more than the budget of {max_drop:g}"
+    loses = f"on the test part it loses {_loss(drop)}, more than the budget of {points_text(max_drop)}"
     if drop.low > budget:
         return f"no jump is chosen: jump {jump} is within the budget on the tuning part, but {loses}", False
     return (f"{sentence}. Warning: {loses}" if drop.estimate > budget else sentence), True
-
-
-def _under_attack(verdict: Verdict) -> str:
-    (at,) = verdict.at
-    numbers = (
-        f"in the worst case {at.hardened:.1%} of the test part are right against {at.reference:.1%} at jump 0 "
-        f"(difference {at.gain.difference.in_points})"
-    )
-    return f"{numbers}; the true gradient shows more than there is (gradient masking)" if verdict.masking else numbers
-
-
-def _share(interval: Interval) -> str:
-    return f"{interval.estimate:.1%} ({interval.low:.1%} to {interval.high:.1%})"
 
 
 def _loss(interval: Interval) -> str:

@@ -13,7 +13,7 @@ from jr_onnx.conversion.policy import JumpReluPolicy
 from jr_onnx.errors import ModelError
 from jr_onnx.robustness.dataset import Classifier, Dataset
 from jr_onnx.robustness.evaluation.report import EvaluationReport
-from jr_onnx.robustness.statistics import Interval, paired_test, proportion_interval
+from jr_onnx.robustness.statistics import Interval, paired_test, share_of, within_drop
 from jr_onnx.robustness.tuning.grid import QUANTILES, Choice, from_grid, from_quantiles, policy_of
 from jr_onnx.robustness.tuning.jump_inputs import TunableModel
 from jr_onnx.robustness.tuning.report import Candidate, Confirmation, ZeroedSite
@@ -41,7 +41,7 @@ class Stages:
     """What all stages share.
 
     Attributes:
-        max_drop: the budget, as a share.
+        max_drop: the budget, in percentage points.
         attack: None where none shall run.
     """
 
@@ -74,8 +74,8 @@ class Stages:
             result, verdict = report.models[str(name)], report.verdicts.get(str(name))
             found[number] = replace(
                 found[number],
-                true_gradient=_share(result.survives_true[0]),
-                adaptive=_share(result.survives[0]),
+                true_gradient=share_of(result.survives_true[0]),
+                adaptive=share_of(result.survives[0]),
                 masking=verdict is not None and verdict.masking,
             )
         return tuple(found)
@@ -110,9 +110,7 @@ class Stages:
             ZeroedSite(path, choice.jumps[path], positive, positive - counts.kept[path])
             for path, positive in counts.positive.items()
         )
-        # Counted, for what is lost may be just the budget.
-        lost = int(original.sum()) - int(right.sum())
-        return Candidate(choice, clean, drop, zeroed, lost <= self.max_drop * len(right) * (1 + 1e-9))
+        return Candidate(choice, clean, drop, zeroed, within_drop(original, right, self.max_drop))
 
     def _stage(self, name: str) -> Progress:
         return lambda done, total: self.progress(name, done, total)
@@ -121,8 +119,4 @@ class Stages:
 def _clean(original: _Rights, right: _Rights) -> tuple[Interval, Interval]:
     """The share that is right, and what that is below jump 0's."""
     gain = paired_test(original, right).difference
-    return _share(right), Interval(-gain.estimate + 0.0, -gain.high, -gain.low)
-
-
-def _share(right: _Rights) -> Interval:
-    return proportion_interval(int(right.sum()), len(right))
+    return share_of(right), Interval(-gain.estimate + 0.0, -gain.high, -gain.low)

@@ -20,8 +20,9 @@ from jr_onnx.errors import OptionError
 from jr_onnx.files.source import about
 from jr_onnx.robustness.dataset import Classifier, Dataset, load_data, read_classifier, split
 from jr_onnx.robustness.dataset.classifier import guessing
-from jr_onnx.robustness.evaluation.campaign import DEFAULT_ATTACKS, checked_eps
+from jr_onnx.robustness.evaluation.campaign import DEFAULT_ATTACKS, checked_eps, checked_max_drop
 from jr_onnx.robustness.evaluation.workers import check_workers
+from jr_onnx.robustness.statistics import MAX_DROP
 from jr_onnx.robustness.tuning.grid import check_grid, policy_of
 from jr_onnx.robustness.tuning.jump_inputs import TunableModel, harden
 from jr_onnx.robustness.tuning.report import (
@@ -47,7 +48,7 @@ def tune(
     model: str | Path | onnx.ModelProto,
     data: Dataset | DataSource,
     *,
-    max_drop: float = 1.0,
+    max_drop: float = MAX_DROP,
     grid: Sequence[float] | None = None,
     quantiles: Sequence[float] | None = None,
     per_layer: bool = False,
@@ -105,7 +106,7 @@ def tune(
     check_grid(grid, quantiles, per_layer)
     settings = (attacks or AttackSettings()) if objective == "adaptive" else None
     test_share = as_number("test_share", test_share)
-    _check_options(objective, as_number("max_drop", max_drop), test_share, as_integer("seed", seed), settings)
+    _check_options(objective, max_drop, test_share, as_integer("seed", seed), settings)
     check_workers(workers, executor)
     classifier = read_classifier(model)
     dataset = _dataset(data, classifier)
@@ -115,18 +116,26 @@ def tune(
     attacking: Attack | None = None
     if settings is not None:
         attacking = partial(
-            attack, model, settings=settings, clip=clip, seed=seed, workers=workers, executor=executor, journal=journal
+            attack,
+            model,
+            settings=settings,
+            max_drop=max_drop,
+            clip=clip,
+            seed=seed,
+            workers=workers,
+            executor=executor,
+            journal=journal,
         )
-    stages = Stages(classifier, hardened, max_drop / 100, attacking, progress)
+    stages = Stages(classifier, hardened, max_drop, attacking, progress)
     choices = stages.choices(grid, quantiles, per_layer, tuning)
     with jump_session(hardened, classifier) as session:
         candidates = stages.candidates(session, tuning, choices)
         best = best_of(candidates, objective)
         confirmation = None if best is None else stages.confirmation(session, test, candidates[0], best)
-    if confirmation is None:
+    if best is None or confirmation is None:
         sentence, gained = nothing_found(candidates, max_drop), False
     else:
-        sentence, gained = outcome(confirmation, max_drop, dataset.labels is not None)
+        sentence, gained = outcome(best, confirmation, max_drop, dataset.labels is not None)
     chosen = best if gained else None
     return TuningReport(
         source=None if isinstance(model, onnx.ModelProto) else model,
@@ -155,8 +164,7 @@ def _check_options(
 ) -> None:
     if objective not in OBJECTIVES:
         raise OptionError(f"unknown objective {objective!r}; it is {' or '.join(OBJECTIVES)}")
-    if not max_drop >= 0:
-        raise OptionError(f"`max_drop` {max_drop:g}: give a number >= 0")
+    checked_max_drop(max_drop)
     if not 0 < test_share < 1:
         raise OptionError(f"`test_share` {test_share:g}: give a number between 0 and 1")
     if seed < 0:

@@ -13,18 +13,16 @@ pytest.importorskip("art", reason="adversarial-robustness-toolbox is not install
 from art.attacks.evasion import (  # noqa: E402 - behind the checks
     AutoProjectedGradientDescent,
     DeepFool,
-    ProjectedGradientDescent,
     SquareAttack,
 )
 from art.estimators.classification import PyTorchClassifier  # noqa: E402
 from attacked import IMAGES, LABELS, digits, right  # noqa: E402
 
 from jr_onnx.robustness.attacks.attack import run  # noqa: E402
-from jr_onnx.robustness.attacks.target import Effort  # noqa: E402
+from jr_onnx.robustness.attacks.target import CYCLE, Effort  # noqa: E402
 from jr_onnx.robustness.attacks.view import View  # noqa: E402
 from jr_onnx.robustness.gradients.backward import TRUE  # noqa: E402
 
-EPS, STEPS = 0.1, 10
 X, Y = IMAGES[:40], LABELS[:40]
 
 
@@ -57,19 +55,6 @@ def classifier(jump: float) -> Any:
     return PyTorchClassifier(Model(jump), torch.nn.CrossEntropyLoss(), (1, 8, 8), 10, clip_values=(0.0, 1.0))
 
 
-@pytest.mark.parametrize("jump", [0.0, 0.4])
-def test_pgd_takes_the_steps_that_art_takes(jump: float) -> None:
-    theirs = ProjectedGradientDescent(
-        classifier(jump), norm=np.inf, eps=EPS, eps_step=2.5 * EPS / STEPS, max_iter=STEPS, batch_size=40, verbose=False
-    ).generate(X, Y)
-    ours = run("pgd", digits(jump), X, Y, range(40), Effort(eps=EPS, steps=STEPS)).images
-    left_by_us, left_by_them = right(digits(jump), ours, Y), right(digits(jump), theirs, Y)
-    assert not (left_by_us & ~left_by_them).any()  # we stop at the first success, they may step out of it again
-    assert left_by_us.any()
-    # A gradient that is nearly zero may have either sign: ART takes that of another, equal loss.
-    assert (np.abs(ours[left_by_us] - theirs[left_by_us]) < 1e-5).mean() > 0.97
-
-
 def test_deepfool_needs_about_the_noise_that_art_needs() -> None:
     """ART linearises at the same points; it oversteps by a millionth, and we by the authors' two hundredths."""
     few = X[:12]
@@ -93,7 +78,8 @@ def test_square_does_about_what_arts_does() -> None:
 
 
 @pytest.mark.parametrize("jump", [0.0, 0.4])
-def test_auto_pgd_breaks_what_arts_breaks(jump: float) -> None:
+@pytest.mark.parametrize("loss", ["cross_entropy", "difference_logits_ratio"])
+def test_one_cycle_of_pgd_leaves_no_more_than_auto_pgd_of_art(jump: float, loss: str) -> None:
     np.random.seed(0)
     eps, steps = 0.06, 20
     theirs = AutoProjectedGradientDescent(
@@ -102,12 +88,12 @@ def test_auto_pgd_breaks_what_arts_breaks(jump: float) -> None:
         eps=eps,
         eps_step=2 * eps,
         max_iter=steps,
-        nb_random_init=1,
+        nb_random_init=CYCLE,
         batch_size=40,
-        loss_type="difference_logits_ratio",
+        loss_type=loss,
         verbose=False,
     ).generate(X, Y)
-    ours = run("apgd", digits(jump), X, Y, range(40), Effort(eps=eps, steps=steps)).images
+    ours = run("pgd", digits(jump), X, Y, range(40), Effort(eps=eps, steps=steps)).images
     left = [int(right(digits(jump), found, Y).sum()) for found in (ours, theirs)]
-    assert left[0] <= left[1] + 1
+    assert left[0] <= left[1]
     assert 0 < left[0] < 40

@@ -13,6 +13,7 @@ from support import DOUBLE, FLOAT, FLOAT16, INT64, MODELS, make_model, node, val
 
 from jr_onnx import ModelError, OptionError
 from jr_onnx.robustness.dataset import Classifier, read_classifier
+from jr_onnx.robustness.dataset.classifier import guessing
 
 
 def model(inputs: Sequence[Any], outputs: Sequence[Any], nodes: Sequence[onnx.NodeProto] = ()) -> onnx.ModelProto:
@@ -121,3 +122,22 @@ def test_samples_must_fit_the_input() -> None:
     DIGITS.check_shape((100, 1, 8, 8), "samples")
     with pytest.raises(OptionError, match=r"samples have the shape \[100, 1, 8, 9\]"):
         DIGITS.check_shape((100, 1, 8, 9), "samples")
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "classes", "doubted"),
+    [
+        (1.0, 2, False),
+        (0.76, 2, False),
+        (0.5, 2, True),
+        (0.7, 2, True),
+        (0.9, 3, False),
+        (0.21, 10, False),
+        (0.2, 10, True),
+    ],
+)
+def test_labels_are_doubted_where_a_model_is_hardly_better_than_guessing(
+    accuracy: float, classes: int, doubted: bool
+) -> None:
+    assert bool(guessing(accuracy, classes)) is doubted
+    assert not guessing(accuracy, None)

@@ -40,7 +40,25 @@ def test_it_prints_a_table_and_ends_with_the_verdict(capsys: pytest.CaptureFixtu
     assert re.match(r"0 +clean +\d+\.\d% +\d+\.\d%$", lines[1])
     assert re.match(r"8/255 +square +\d+\.\d% +\d+\.\d%$", lines[2])
     assert re.match(r"0\.1 +square +\d+\.\d% +\d+\.\d%$", lines[3])
-    assert re.match(r"(MASKING, )?(GAIN|NO GAIN|WORSE): [A-Z].*\.$", lines[-1])
+    assert re.match(r"NO ADAPTIVE ATTACK: Not known, .*\.$", lines[-1])
+
+
+def test_the_clean_accuracy_that_may_be_lost_is_an_option(capsys: pytest.CaptureFixture[str]) -> None:
+    for points, words in (("0", "TOO COSTLY: Too much accuracy is lost"), ("5", "NO ADAPTIVE ATTACK: ")):
+        command = [
+            "evaluate",
+            str(DIGITS),
+            "hard.onnx",
+            *QUICK,
+            "--samples",
+            "360",
+            "--eps",
+            "0.1",
+            "--max-drop",
+            points,
+        ]
+        assert main(command) == 0
+        assert capsys.readouterr().out.splitlines()[-1].startswith(words)
 
 
 def test_attacks_may_be_named_with_blanks_and_all_stands_for_every_one() -> None:
@@ -119,6 +137,8 @@ def test_the_page_and_the_plots_are_written(folder: Path, capsys: pytest.Capture
         (["--eps", "0.1", "--attacks", "square, magic"], "--attacks: there is no 'magic'"),
         (["--eps", "0.1", "--report", "hard.onnx"], "--report hard.onnx: is what is read"),
         (["--eps", "small"], "'small' is not a number"),
+        (["--max-drop", "few"], "--max-drop: 'few' is not a number"),
+        (["--max-drop", "-1"], "--max-drop -1: give a number >= 0"),
         (["--eps", "0.1", "--attacks", "magic"], "--attacks: there is no 'magic'"),
         (["--eps", "0.1", "--samples", "0"], "--samples 0"),
         (["--eps", "0.1", "--workers", "0"], "--workers 0"),

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,12 @@ import jr_onnx
 from jr_onnx.robustness.attacks.target import Effort
 from jr_onnx.robustness.dataset import load_data
 from jr_onnx.robustness.evaluation.evaluate import evaluate
-from jr_onnx.robustness.evaluation.report import EvaluationReport
+from jr_onnx.robustness.evaluation.report import Doubling, EvaluationReport
 from jr_onnx.robustness.reporting import from_reports
-from jr_onnx.robustness.reporting.contents import Bars, Chart, Contents, Line, Picture, Point, Table
+from jr_onnx.robustness.reporting.contents import Bars, Chart, Contents, Picture, Series, Table
 from jr_onnx.robustness.reporting.page import to_html, write_page, write_plots
+from jr_onnx.robustness.statistics import Interval, proportion_interval
+from jr_onnx.robustness.tuning.report import Confirmation, TuningReport
 
 MODELS = Path(__file__).parents[3] / "models"
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
@@ -45,7 +48,8 @@ def report() -> EvaluationReport:
 
 
 def small(text: str = "text") -> Contents:
-    points = tuple(Point(x, 0.9 - x, 0.8 - x, 0.95 - x) for x in (0.0, 0.2, 0.4))
+    shares = tuple(Interval(0.9 - x, 0.8 - x, 0.95 - x) for x in (0.0, 0.2, 0.4))
+    series = Series(text, 1, shares), Series("one", 2, (None, shares[0], None), hollow=True)
     return Contents(
         title=text,
         words=text,
@@ -53,9 +57,7 @@ def small(text: str = "text") -> Contents:
         headline=text,
         evidence=(text,),
         facts=((text, text),),
-        charts=(
-            Chart("chart", text, text, (Line(text, points), Line("one", points[:1], True)), (1, 2), (0.2, text), text),
-        ),
+        charts=(Chart("chart", text, text, (text, "b", "c"), series, (1, text), text),),
         bars=(Bars("bars", text, ((text, 0.5, text),), text),),
         tables=(Table(text, (text, "number"), ((text, "1.5"), (text, "2")), text),),
         gallery=((text, (Picture(text, (text,), np.zeros((2, 3, 3), np.uint8)),)),),
@@ -84,8 +86,8 @@ def test_an_evaluation_is_told_with_its_verdict_first_and_the_command_that_made_
     assert (contents.headline, contents.words) == (verdict.headline, verdict.words)
     assert contents.command == "jr-onnx evaluate x.onnx"
     (chart,) = contents.charts
-    assert [point.x for point in chart.lines[0].points] == [0, 0.1, 0.3]
-    shown = {line.name: [point.y for point in line.points] for line in chart.lines}
+    assert chart.places == ("0 (no attack)", "0.1", "0.3")
+    shown = {series.name: [share and share.estimate for share in series.shares] for series in chart.series}
     assert shown["hardened, all attacks"] == [
         report.models["hardened"].clean_accuracy,
         *(report.models["hardened"].accuracy(eps) for eps in range(2)),
@@ -113,27 +115,80 @@ def test_the_share_of_zeroed_activations_is_what_numpy_counts(report: Evaluation
     assert report.zeroed["hardened"][0].share == pytest.approx(expected, abs=1e-4)
 
 
-def test_a_tuning_is_told_with_its_trade_off() -> None:
-    data = load_data(MODELS / "digits_test.npz")
-    report = jr_onnx.tune(MODELS / "digits.onnx", data, grid=[0.1, 0.3, 0.9], objective="clean")
-    contents = from_reports.tuning_contents(report, "jr-onnx tune x.onnx")
+def test_what_survives_is_shown_as_the_effort_doubles(report: EvaluationReport) -> None:
+    curves = {"original": (0.5, 0.5), "hardened": (0.5, 0.25, 0.25)}
+    models = {
+        name: replace(
+            report.models[name], convergence=((), tuple(Doubling(2**n, share) for n, share in enumerate(curve)))
+        )
+        for name, curve in curves.items()
+    }
+    _, chart = from_reports.evaluation_contents(replace(report, models=models)).charts
+    assert chart.title.endswith("at eps 0.3")
+    assert chart.places == ("1 times", "2 times", "4 times")
+    shown = {series.name: [share and share.estimate for share in series.shares] for series in chart.series}
+    assert shown == {"original": [0.5, 0.5, None], "hardened": [0.5, 0.25, 0.25]}
+
+
+@pytest.fixture(scope="module")
+def tuned() -> TuningReport:
+    return jr_onnx.tune(
+        MODELS / "digits.onnx", load_data(MODELS / "digits_test.npz"), grid=[0.1, 0.3, 0.9], objective="clean"
+    )
+
+
+def test_a_tuning_is_told_with_its_trade_off(tuned: TuningReport) -> None:
+    contents = from_reports.tuning_contents(tuned, "jr-onnx tune x.onnx")
     (chart,) = contents.charts
-    assert chart.x == "jump"
-    assert [point.x for point in chart.lines[0].points] == [0, 0.1, 0.3, 0.9]
-    assert [line.name for line in chart.lines] == ["clean"], "no line for what was not measured"
+    assert chart.places == ("0", "0.1", "0.3", "0.9")
+    assert [series.name for series in chart.series] == ["no attack"], "nothing is shown that was not measured"
     assert "No attack was run" in contents.caution
-    assert contents.headline.lower() == f"{report.sentence}.".lower()
-    if report.chosen is not None:
-        assert chart.mark == (report.chosen.choice.jump, "chosen")
+    assert contents.headline.lower() == f"{tuned.sentence}.".lower()
+    assert tuned.chosen is not None
+    assert chart.mark == (tuned.candidates.index(tuned.chosen), "chosen")
     to_html(contents)
+
+
+def test_the_page_of_a_tuning_shows_the_jump_that_its_verdict_is_about(
+    tuned: TuningReport, report: EvaluationReport
+) -> None:
+    """Jump 0.1 met jump 0 and was not worth it; 0.3, the largest within the budget, has no part in that."""
+    tried = tuned.candidates[1]
+    share, verdict = proportion_interval(9, 10), report.verdicts["hardened"]
+    attacked = tuple(
+        replace(one, true_gradient=share, adaptive=share) if one.within_budget else one for one in tuned.candidates
+    )
+    found = replace(
+        tuned,
+        eps=0.1,
+        objective="adaptive",
+        candidates=attacked,
+        chosen=None,
+        confirmation=Confirmation(tried.choice, share, share, verdict),
+    )
+    contents = from_reports.tuning_contents(found)
+    assert (contents.words, contents.tone) == ("NO JUMP", "neutral")
+    assert "jump 0.1, original jump 0" in contents.evidence[0]
+    assert contents.evidence[1:] == verdict.evidence
+    (bars,) = contents.bars
+    assert bars.title.endswith("at jump 0.1")
+    assert [made for _, made, _ in bars.rows] == [site.share for site in tried.zeroed]
+    (chart,) = contents.charts
+    assert chart.mark == (1, "tried on other samples, not chosen")
+    assert [series.shares[3] is None for series in chart.series] == [False, True, True], "over the budget"
+    nothing = from_reports.tuning_contents(replace(found, confirmation=None))
+    assert (nothing.bars, nothing.charts[0].mark) == ((), None)
 
 
 #: A page that shows another one in a frame of a given width, and says in its title how wide that one is.
 FRAME = """<!doctype html><body style="margin:0">
 <iframe src="{page}" style="width:{width}px;height:900px;border:0"></iframe>
-<script>addEventListener("load_data", () => {{ const inner = document.querySelector("iframe").contentDocument;
+<script>addEventListener("load", () => {{ const inner = document.querySelector("iframe").contentDocument;
 document.title = "wide " + inner.documentElement.scrollWidth
 + " charts " + inner.querySelectorAll("svg[role=img]").length
++ " points " + inner.querySelectorAll("svg[role=img] circle").length
++ " between " + inner.querySelectorAll("svg[role=img] :is(path, polyline):not(.mark)").length
++ " open " + inner.querySelectorAll("details[open]").length
 + " pictures " + inner.querySelectorAll("canvas").length + " says " + inner.querySelector(".headline").textContent; }});
 </script>"""
 
@@ -172,7 +227,8 @@ def test_a_browser_draws_the_page_without_scrolling_sideways(
     assert title is not None
     pictures = sum(1 + 2 * len(example.adversarials) for example in report.examples)
     headline = report.verdicts["hardened"].headline
-    assert title[1] == f"wide {width} charts 1 pictures {pictures} says {headline}"
+    shown = "charts 1 points 12 between 0 open 0"  # two models, under two kinds of attack, at eps 0, 0.1 and 0.3
+    assert title[1] == f"wide {width} {shown} pictures {pictures} says {headline}"
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")

@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import onnx
@@ -18,7 +18,8 @@ from support import FLOAT, hardened, make_model, node, report_of, value
 from jr_onnx import JumpReluPolicy, OptionError, find_sites, read_policy
 from jr_onnx.conversion.policy import policy_text
 from jr_onnx.conversion.sites.surveyed import jump_of
-from jr_onnx.robustness.statistics import Interval, PositiveHistogram, paired_test, proportion_interval
+from jr_onnx.robustness.evaluation.verdict import Outcome
+from jr_onnx.robustness.statistics import Interval, PositiveHistogram, proportion_interval
 from jr_onnx.robustness.tuning.grid import QUANTILES, Choice, check_grid, from_grid, from_quantiles, policy_of
 from jr_onnx.robustness.tuning.report import Candidate, Confirmation, best_of, nothing_found, outcome
 
@@ -191,46 +192,55 @@ def test_the_best_is_within_the_budget_and_better_than_jump_zero(
 
 
 def test_where_nothing_is_found_the_sentence_says_why() -> None:
-    assert "no candidate keeps the clean accuracy within 1 points" in nothing_found(
+    assert "no jump keeps the clean accuracy within 1 point of" in nothing_found(
         [candidate(0), candidate(0.1, lost=5)], 1.0
     )
-    assert "no measurable robustness gain" in nothing_found([candidate(0, survive=20), candidate(0.1, survive=20)], 1.0)
-
-
-def confirmation(reference: int, chosen: int, gain: str, masking: bool = False, drop: float = 0.0) -> Confirmation:
-    """Of 100 samples so many survive."""
-    row = np.arange(100)
-    at = SimpleNamespace(
-        hardened=chosen / 100, reference=reference / 100, gain=paired_test(row < reference, row < chosen)
+    assert "no jump is worth it: under attack, none" in nothing_found(
+        [candidate(0, survive=20), candidate(0.1, survive=20)], 1.0
     )
-    verdict: Any = SimpleNamespace(gain=gain, at=(at,), masking=masking)
+
+
+def confirmation(outcome: str = "GAIN", drop: float = 0.0) -> Confirmation:
+    """Of the jump 0.5."""
+    verdict: Any = SimpleNamespace(outcome=outcome, headline=f"The verdict is {outcome}.")
     clean = proportion_interval(90, 100)
     return Confirmation(Choice({"a": 0.5}), clean, Interval(drop, drop - 0.05, drop + 0.05), verdict)
 
 
+BEST = candidate(0.5, survive=40)
+
+
 def test_only_a_gain_on_the_test_part_is_a_gain() -> None:
-    sentence, gained = outcome(confirmation(20, 40, "GAIN"), 1.0)
+    sentence, gained = outcome(BEST, confirmation(), 1.0)
     assert gained
-    assert "40.0% of the test part are right against 20.0% at jump 0" in sentence
-    assert sentence.endswith("no guarantee")
-    for reference, chosen, verdict in ((20, 22, "NO GAIN"), (40, 20, "WORSE")):
-        sentence, gained = outcome(confirmation(reference, chosen, verdict), 1.0)
-        assert not gained
-        assert sentence.startswith("no measurable robustness gain: jump 0.5 seemed best, but")
+    assert sentence == (
+        "jump 0.5, on the test part: the verdict is GAIN; clean accuracy on the test part 90.0% (82.6 to 94.5)"
+    )
+    for verdict in get_args(Outcome):
+        sentence, gained = outcome(BEST, confirmation(verdict), 1.0)
+        assert gained is (verdict == "GAIN")
+        said = f"no jump is worth it: jump 0.5 seemed best, but on the test part: the verdict is {verdict}"
+        assert gained or sentence == said
 
 
-def test_masking_and_a_budget_that_the_test_part_exceeds_are_in_the_sentence() -> None:
-    sentence, gained = outcome(confirmation(20, 40, "GAIN", masking=True, drop=0.03), 1.0)
-    assert gained
+def test_masking_on_the_part_that_chose_is_reason_enough_to_choose_nothing() -> None:
+    sentence, gained = outcome(replace(BEST, masking=True), confirmation(), 1.0)
+    assert not gained
+    assert sentence.startswith("no jump is worth it: jump 0.5 seemed best, but on the tuning part")
     assert "gradient masking" in sentence
-    assert sentence.endswith(". Warning: on the test part it loses 3.0 points (-2.0 to 8.0), more than the budget of 1")
-    sentence, _ = outcome(confirmation(20, 40, "GAIN", drop=0.01), 1.0)
-    assert "masking" not in sentence
-    assert "budget" not in sentence
+
+
+def test_a_budget_that_the_test_part_exceeds_is_in_the_sentence() -> None:
+    sentence, gained = outcome(BEST, confirmation(drop=0.03), 1.0)
+    assert gained
+    assert sentence.endswith(
+        ". Warning: on the test part it loses 3.0 points (-2.0 to 8.0), more than the budget of 1 point"
+    )
+    assert "budget" not in outcome(BEST, confirmation(drop=0.01), 1.0)[0]
 
 
 def test_without_attacks_the_sentence_claims_no_robustness() -> None:
-    sentence, gained = outcome(replace(confirmation(20, 20, "NO GAIN"), verdict=None), 1.0)
+    sentence, gained = outcome(BEST, replace(confirmation(), verdict=None), 1.0)
     assert gained
     assert "is the largest within the budget on the tuning part" in sentence
     assert sentence.endswith("no robustness was measured")
@@ -239,8 +249,8 @@ def test_without_attacks_the_sentence_claims_no_robustness() -> None:
 @pytest.mark.parametrize("attacked", [False, True])
 def test_a_loss_on_the_test_part_that_is_no_chance_is_no_choice(attacked: bool) -> None:
     for drop, chosen in ((0.055, True), (0.065, False)):  # at best 0.5 and 1.5 points
-        found = confirmation(20, 40, "GAIN", drop=drop)
-        sentence, gained = outcome(found if attacked else replace(found, verdict=None), 1.0)
+        found = confirmation(drop=drop)
+        sentence, gained = outcome(BEST, found if attacked else replace(found, verdict=None), 1.0)
         assert gained is chosen
         assert sentence.startswith("no jump is chosen: jump 0.5 is within the budget on the tuning part, but") is (
             not chosen

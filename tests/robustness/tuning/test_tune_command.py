@@ -113,7 +113,7 @@ def test_with_attacks_the_table_has_what_they_left(tmp_path: Path) -> None:
     done = Outcome(tmp_path, ("tune", DIGITS, "--data", TEST, "--grid", "0.5,2", "--max-drop", "5", *attacked))
     assert (done.code, done.err) == (0, "")
     lines = done.out.splitlines()
-    assert lines[0].split()[-4:] == ["true", "gradient", "worst", "case"]
+    assert lines[0].split()[-4:] == ["true", "gradient", "all", "attacks"]
     assert lines[3].split()[-4:] == ["-", "-", "over", "budget"]
     assert "under attack: 32 samples, eps 0.06275, pgd" in done.out
 
