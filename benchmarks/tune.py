@@ -25,9 +25,9 @@ import onnxruntime
 
 import jr_onnx
 from jr_onnx.robustness.dataset import Dataset, load_data, read_classifier
-from jr_onnx.robustness.dataset.dataset import batches_of
 from jr_onnx.robustness.tuning.jump_inputs import harden
 from jr_onnx.robustness.tuning.runs import jump_session
+from jr_onnx.runtime.data.dataset import batches_of
 from jr_onnx.runtime.execution import Session, Way, library_problem
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from jr_onnx.conversion.sites.survey import Site
     from jr_onnx.errors import JrOnnxError, ModelError, OptionError, OutputError, RuntimeMissingError, WorkerError
     from jr_onnx.robustness.attacks.target import Effort
-    from jr_onnx.robustness.dataset.dataset import Dataset
-    from jr_onnx.robustness.dataset.loading import load_data
     from jr_onnx.robustness.evaluation.evaluate import evaluate
     from jr_onnx.robustness.evaluation.report import EvaluationReport, ModelResult
     from jr_onnx.robustness.evaluation.verdict import Verdict
@@ -28,6 +26,8 @@ if TYPE_CHECKING:
     from jr_onnx.robustness.tuning.tune import tune
     from jr_onnx.runtime import NodePlacement, library_path, placement, register, session
     from jr_onnx.runtime.bench import bench
+    from jr_onnx.runtime.data.dataset import Dataset
+    from jr_onnx.runtime.data.loading import load_data
     from jr_onnx.runtime.measure import BenchReport
     from jr_onnx.runtime.optimization.optimize import OptimizationReport, optimize
     from jr_onnx.serving.deploy import DeploymentReport, deploy
@@ -79,52 +79,33 @@ __all__ = [
     "tune",
 ]
 
-#: Name -> the module it lives in. Each is imported when it is asked for: who converts does not wait for the rest.
-_HOMES = {
-    "AttackSettings": "jr_onnx.robustness.tuning.robustness",
-    "Effort": "jr_onnx.robustness.attacks.target",
-    "Dataset": "jr_onnx.robustness.dataset.dataset",
-    "load_data": "jr_onnx.robustness.dataset.loading",
-    "ModelResult": "jr_onnx.robustness.evaluation.report",
-    "Verdict": "jr_onnx.robustness.evaluation.verdict",
-    "Candidate": "jr_onnx.robustness.tuning.report",
-    "Confirmation": "jr_onnx.robustness.tuning.report",
-    "WorkerError": "jr_onnx.errors",
-    "bench": "jr_onnx.runtime.bench",
-    "BenchReport": "jr_onnx.runtime.measure",
-    "check": "jr_onnx.checking.check",
-    "CheckReport": "jr_onnx.checking.report",
-    "Finding": "jr_onnx.checking.report",
-    "convert": "jr_onnx.conversion.convert",
-    "DeploymentReport": "jr_onnx.serving.deploy",
-    "deploy": "jr_onnx.serving.deploy",
-    "DiffReport": "jr_onnx.checking.diff",
-    "diff": "jr_onnx.checking.diff",
-    "JrOnnxError": "jr_onnx.errors",
-    "ModelError": "jr_onnx.errors",
-    "OptionError": "jr_onnx.errors",
-    "OutputError": "jr_onnx.errors",
-    "RuntimeMissingError": "jr_onnx.errors",
-    "evaluate": "jr_onnx.robustness.evaluation.evaluate",
-    "EvaluationReport": "jr_onnx.robustness.evaluation.report",
-    "find_sites": "jr_onnx.conversion.inspect",
-    "inspect": "jr_onnx.conversion.inspect",
-    "OptimizationReport": "jr_onnx.runtime.optimization.optimize",
-    "optimize": "jr_onnx.runtime.optimization.optimize",
-    "JumpReluPolicy": "jr_onnx.conversion.policy",
-    "PolicyRule": "jr_onnx.conversion.policy",
-    "read_policy": "jr_onnx.conversion.policy",
-    "ConversionReport": "jr_onnx.conversion.report",
-    "InspectionReport": "jr_onnx.conversion.report",
-    "NodePlacement": "jr_onnx.runtime",
-    "library_path": "jr_onnx.runtime",
-    "placement": "jr_onnx.runtime",
-    "register": "jr_onnx.runtime",
-    "session": "jr_onnx.runtime",
-    "Site": "jr_onnx.conversion.sites.survey",
-    "TuningReport": "jr_onnx.robustness.tuning.report",
-    "tune": "jr_onnx.robustness.tuning.tune",
+#: Module -> what users find here of it. Each is imported on first use, so that converting does not wait for the rest.
+_EXPORTS = {
+    "checking.check": "check",
+    "checking.diff": "DiffReport diff",
+    "checking.report": "CheckReport Finding",
+    "conversion.convert": "convert",
+    "conversion.inspect": "find_sites inspect",
+    "conversion.policy": "JumpReluPolicy PolicyRule read_policy",
+    "conversion.report": "ConversionReport InspectionReport",
+    "conversion.sites.survey": "Site",
+    "errors": "JrOnnxError ModelError OptionError OutputError RuntimeMissingError WorkerError",
+    "robustness.attacks.target": "Effort",
+    "robustness.evaluation.evaluate": "evaluate",
+    "robustness.evaluation.report": "EvaluationReport ModelResult",
+    "robustness.evaluation.verdict": "Verdict",
+    "robustness.tuning.report": "Candidate Confirmation TuningReport",
+    "robustness.tuning.robustness": "AttackSettings",
+    "robustness.tuning.tune": "tune",
+    "runtime": "NodePlacement library_path placement register session",
+    "runtime.bench": "bench",
+    "runtime.data.dataset": "Dataset",
+    "runtime.data.loading": "load_data",
+    "runtime.measure": "BenchReport",
+    "runtime.optimization.optimize": "OptimizationReport optimize",
+    "serving.deploy": "DeploymentReport deploy",
 }
+_HOMES = {name: f"jr_onnx.{module}" for module, names in _EXPORTS.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:

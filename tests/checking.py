@@ -35,6 +35,11 @@ _TEXT = """
 """
 
 
+def graph(text: str, opset: int = 17) -> onnx.ModelProto:
+    """A model from ONNX's textual format, without its header."""
+    return onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["": {opset}]>\n{text}')
+
+
 def small() -> onnx.ModelProto:
     """The small model, with doc strings and metadata of its own, and a weight too large for the skeleton."""
     model = onnx.parser.parse_model(_TEXT)

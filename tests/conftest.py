@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import onnxruntime
@@ -11,6 +12,7 @@ import pytest
 from filelock import FileLock
 from hypothesis import HealthCheck, settings
 from onnxruntime.capi import onnxruntime_inference_collection
+from outcome import refusal
 
 # The tests run in a process for each core, and their models are small. Torch and NumPy read this when they are
 # imported, here and in the processes that a test starts.
@@ -41,6 +43,12 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """No worker processes where files or tests are named, or what they print is shown at once (-s)."""
     named = not all(Path(argument).is_dir() for argument in config.args)
     return 0 if named or config.option.capture == "no" else None
+
+
+@pytest.fixture
+def refused(tmp_path: Path) -> Callable[..., str]:
+    """Run a command that must refuse; what it says after its own name."""
+    return partial(refusal, tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -33,7 +33,7 @@ def check(hard: Path, **options: Any) -> Any:
 
 
 def evaluate(hard: Path, **options: Any) -> Any:
-    return jr_onnx.evaluate(hard, DIGITS, IMAGES, **{"eps": 0.1, "attacks": ["square"], **options})
+    return jr_onnx.evaluate(DIGITS, hard, IMAGES, **{"eps": 0.1, "attacks": ["square"], **options})
 
 
 def tune(_: Path, **options: Any) -> Any:
@@ -72,16 +72,11 @@ def test_one_value_where_several_are_taken_is_named(
 @pytest.mark.parametrize(
     ("call", "complaint"),
     [
-        (lambda _: convert(jump_input=True), "`jump_input`: True is no name; give one as a string"),
-        (lambda hard: check(hard, jump_input=True), "`jump_input`: True is no name; give one as a string"),
+        (lambda _: convert(jump_input=True), "`jump_input`: True is not a name; give one as a string"),
+        (lambda hard: check(hard, jump_input=True), "`jump_input`: True is not a name; give one as a string"),
         (lambda _: convert(jump="0.5"), "jump '0.5' is not a number"),
         (lambda _: convert(jump=None, policy={"default": 0.5}), "`policy`: {'default': 0.5} is neither a jr_onnx.Jump"),
         (lambda hard: check(hard, policy=0.5), "`policy`: 0.5 is neither a jr_onnx.JumpReluPolicy nor the name of a"),
-        (lambda hard: check(hard, data="none.npz"), "none.npz: cannot be read: No such file or directory"),
-        (
-            lambda hard: check(hard, data=np.zeros(3)),
-            "`data`: ndarray has no names; give data={'NAME': array}, or an",
-        ),
         (lambda hard: check(hard, shapes="image=1,1,8,8"), "`shapes`: 'image=1,1,8,8' has no names; give shapes={"),
         (lambda hard: check(hard, shapes={"image": 1}), "`shapes['image']`: 1 is one value, and a list of them"),
         (lambda hard: check(hard, shapes={"image": "1,1,8,8"}), "`shapes['image']`: '1,1,8,8' is one value"),
@@ -100,6 +95,35 @@ def test_another_thing_than_is_taken_is_named(call: Callable[[Path], Any], compl
     assert str(raised.value).startswith(complaint)
 
 
+#: Functions that take data, from which they take the same.
+TAKERS: dict[str, Callable[[Path, Any], Any]] = {
+    "check": lambda hard, data: check(hard, data=data),
+    "optimize": lambda hard, data: jr_onnx.optimize(hard, data=data),
+    "bench": lambda hard, data: jr_onnx.bench([hard], data=data),
+    "tune": lambda _, data: jr_onnx.tune(DIGITS, data, objective="clean"),
+    "evaluate": lambda hard, data: jr_onnx.evaluate(DIGITS, hard, data, eps=0.1),
+    "load_data": lambda _, data: jr_onnx.load_data(data),
+}
+
+
+@pytest.mark.parametrize("name", TAKERS)
+@pytest.mark.parametrize(
+    ("data", "complaint"),
+    [
+        *(
+            (one, "`data`: the name of a file, (x, y), or {'NAME': array} is needed, and this is of type ")
+            for one in (np.zeros(3), [1], b"x", object())
+        ),
+        ("none.npz", "none.npz: no such file or folder; give an NPZ or NPY file, a folder, or module:function"),
+        ((1, 2, 3), "data: gives 3 values; give (x, y), or a mapping with x, y, mean and std"),
+    ],
+)
+def test_what_cannot_be_data_is_named_alike(data: Any, complaint: str, name: str, hard: Path) -> None:
+    with pytest.raises(OptionError) as raised:
+        TAKERS[name](hard, data)
+    assert str(raised.value).startswith(complaint)
+
+
 FILE, MODEL = "the name of a file (a string or a pathlib.Path)", "an onnx.ModelProto or the name of a file"
 
 #: Functions of the interface with what they need -> parameters of theirs, and what each takes.
@@ -110,13 +134,13 @@ WANTED: list[tuple[Callable[..., Any], dict[str, str]]] = [
     ),
     (
         lambda hard, **given: jr_onnx.check(**{"original": DIGITS, "hardened": hard, "run": False, **given}),
-        {"original": MODEL, "hardened": MODEL, "samples": "an integer"},
+        {"original": MODEL, "hardened": MODEL, "random_inputs": "an integer"},
     ),
     (lambda _, **given: jr_onnx.inspect(**given), {"model": MODEL}),
     (lambda _, **given: jr_onnx.find_sites(**given), {"model": MODEL}),
     (
-        lambda hard, **given: jr_onnx.diff(**{"before": DIGITS, "after": hard, **given}),
-        {"before": MODEL, "after": MODEL},
+        lambda hard, **given: jr_onnx.diff(**{"original": DIGITS, "hardened": hard, **given}),
+        {"original": MODEL, "hardened": MODEL},
     ),
     (
         lambda hard, **given: jr_onnx.deploy(
@@ -134,7 +158,7 @@ WANTED: list[tuple[Callable[..., Any], dict[str, str]]] = [
     (lambda _, **given: jr_onnx.placement(**given), {"session": "an onnxruntime.InferenceSession"}),
     (
         lambda _, **given: jr_onnx.tune(**{"model": DIGITS, "data": IMAGES, "objective": "clean", **given}),
-        {"model": MODEL, "data": FILE, "max_drop": "a number", "test_share": "a number", "seed": "an integer"},
+        {"model": MODEL, "max_drop": "a number", "test_share": "a number", "seed": "an integer"},
     ),
     (
         lambda hard, **given: evaluate(**{"hard": hard, **given}),
@@ -147,9 +171,9 @@ WANTED: list[tuple[Callable[..., Any], dict[str, str]]] = [
     ),
     (
         lambda hard, **given: jr_onnx.evaluate(
-            **{"hardened": hard, "reference": DIGITS, "data": IMAGES, "eps": 0.1, **given}
+            **{"original": DIGITS, "hardened": hard, "data": IMAGES, "eps": 0.1, **given}
         ),
-        {"hardened": MODEL, "reference": MODEL, "data": FILE},
+        {"original": MODEL, "hardened": MODEL},
     ),
 ]
 
@@ -172,8 +196,14 @@ def test_an_argument_of_another_type_is_named_with_what_is_needed(
         (lambda _: convert(include=[1]), "`include`: a string is needed, and this is of type int"),
         (lambda hard: check(hard, exclude=[1]), "`exclude`: a string is needed, and this is of type int"),
         (lambda hard: check(hard, providers=[1]), "`providers`: a string is needed, and this is of type int"),
-        (lambda hard: check(hard, samples=1.5), "`samples`: an integer is needed, and this is of type float"),
-        (lambda hard: check(hard, samples=True), "`samples`: an integer is needed, and this is of type bool"),
+        (
+            lambda hard: check(hard, random_inputs=1.5),
+            "`random_inputs`: an integer is needed, and this is of type float",
+        ),
+        (
+            lambda hard: check(hard, random_inputs=True),
+            "`random_inputs`: an integer is needed, and this is of type bool",
+        ),
         (lambda hard: jr_onnx.bench([hard, 1]), f"`models`: {FILE} is needed, and this is of type int"),
         (lambda hard: jr_onnx.bench([hard], batches=["1"]), "`batches`: an integer is needed, and this is of type str"),
         (
@@ -188,7 +218,10 @@ def test_an_argument_of_another_type_is_named_with_what_is_needed(
             lambda hard: jr_onnx.session(hard, providers=[1]),
             "`providers`: a provider's name, or a pair of it and",
         ),
-        (lambda hard: jr_onnx.deploy(hard, "triton", hard.parent / "out", name=1), "`name`: 1 is no name; give one as"),
+        (
+            lambda hard: jr_onnx.deploy(hard, "triton", hard.parent / "out", name=1),
+            "`name`: 1 is not a name; give one as",
+        ),
         (lambda hard: jr_onnx.optimize(hard, level=["all"]), "`provider` cpu takes a `level` of basic, extended, all"),
         (
             lambda hard: evaluate(hard, executor=1),
@@ -212,7 +245,7 @@ def test_numbers_of_numpy_and_other_paths_are_taken(hard: Path) -> None:
         def __fspath__(self) -> str:
             return str(hard)
 
-    report = check(hard, samples=np.int64(1), run=False)
+    report = check(hard, random_inputs=np.int64(1), run=False)
     assert not report.findings
     assert jr_onnx.inspect(Named()).nodes == jr_onnx.inspect(hard).nodes  # type: ignore[arg-type]
 

@@ -6,9 +6,7 @@ import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy.typing as npt
 import onnx
 
 from jr_onnx.arguments import as_integer, as_lists, as_model, as_name, as_names
@@ -38,7 +36,8 @@ from jr_onnx.conversion.sites.surveyed import Side, jump_relus, read_side, text_
 from jr_onnx.errors import ModelError, OptionError
 from jr_onnx.files.external import data_files, locations_of, without_locations
 from jr_onnx.files.source import Source, about, open_model
-from jr_onnx.runtime.arrays import inputs_of
+from jr_onnx.runtime.data.dataset import Dataset
+from jr_onnx.runtime.data.loading import DataSource, read_data
 from jr_onnx.runtime.sessions import CPU
 from jr_onnx.text import count
 
@@ -56,8 +55,8 @@ def check(
     exclude: Sequence[str] | None = None,
     clip: bool | None = None,
     jump_input: str | None = None,
-    data: Mapping[str, npt.NDArray[Any]] | str | Path | None = None,
-    samples: int = 2,
+    data: Dataset | DataSource | None = None,
+    random_inputs: int = 2,
     shapes: Mapping[str, Sequence[int]] | None = None,
     providers: Sequence[str] = (CPU,),
     library: bool = True,
@@ -79,8 +78,9 @@ def check(
         exclude: globs of the sites that should be left alone, instead of those that the file records.
         clip: whether Clip(0, c) should be converted, instead of what the file records.
         jump_input: the graph input that the jump should be, instead of the one that the file records.
-        data: real inputs by name, or an NPZ file of them, beside the random ones.
-        samples: how many times the model is run on random inputs.
+        data: real inputs: all that `jr_onnx.load_data` takes or gives; of samples (x), the first 32 are run. Where they
+            leave no input to make up, they take the place of the random ones.
+        random_inputs: how many times the model is run on random inputs.
         shapes: the shape of an input, by name; for what random inputs of another shape do not fit.
         providers: onnxruntime's execution providers; each is checked for itself.
         library: run with the kernel library as well.
@@ -101,8 +101,8 @@ def check(
         raise OptionError("give `jump` or `policy`, not both")
     hardened = as_model("hardened", hardened)
     original = None if original is None else as_model("original", original)
-    if as_integer("samples", samples) < 1:
-        raise OptionError(f"`samples`: {samples} is too few; at least 1 is needed")
+    if as_integer("random_inputs", random_inputs) < 1:
+        raise OptionError(f"`random_inputs`: {random_inputs} is too few; at least 1 is needed")
     asked = Asked(
         JumpReluPolicy(default=as_jump(jump)) if jump is not None else None if policy is None else as_policy(policy),
         None if include is None else as_names("include", include),
@@ -110,8 +110,9 @@ def check(
         clip,
         as_name("jump_input", jump_input),
     )
+    given = None if data is None else read_data(data)
     options = RunOptions(
-        inputs_of(data), samples, as_lists("shapes", shapes or {}), as_names("providers", providers), library, latency
+        given, random_inputs, as_lists("shapes", shapes or {}), as_names("providers", providers), library, latency
     )
     started = time.perf_counter()
     with contextlib.ExitStack() as stack:

@@ -99,12 +99,12 @@ class DiffReport:
         }
 
 
-def diff(before: str | Path | onnx.ModelProto, after: str | Path | onnx.ModelProto) -> DiffReport:
+def diff(original: str | Path | onnx.ModelProto, hardened: str | Path | onnx.ModelProto) -> DiffReport:
     """The structural difference of two models; weights are not read.
 
     Args:
-        before: the first model, such as the original.
-        after: the second model, such as the hardened one.
+        original: the first model, a file or in memory.
+        hardened: the second model; any two can be compared.
 
     Raises:
         ModelError: a model cannot be read, or is not a sound graph.
@@ -115,7 +115,7 @@ def diff(before: str | Path | onnx.ModelProto, after: str | Path | onnx.ModelPro
         ['0.5', '0.5', '0.5', '0.5']
     """
     with contextlib.ExitStack() as stack:
-        given = as_model("before", before), as_model("after", after)
+        given = as_model("original", original), as_model("hardened", hardened)
         first, second = (stack.enter_context(open_model(model)) for model in given)
         ours, theirs = _side(first), _side(second)
         return _report(first, second, ours, theirs)

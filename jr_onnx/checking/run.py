@@ -21,9 +21,9 @@ from jr_onnx.conversion.forms.table import JUMP_RELU
 from jr_onnx.conversion.sites.survey import Site
 from jr_onnx.errors import RuntimeMissingError
 from jr_onnx.files.source import Source
+from jr_onnx.runtime.data.loading import Data
 from jr_onnx.runtime.execution import (
     ALL,
-    Arrays,
     CannotRunError,
     Session,
     Way,
@@ -48,8 +48,8 @@ _ROUNDS = 15
 class RunOptions:
     """What to run; the attributes are the arguments of `jr_onnx.check`."""
 
-    data: Arrays
-    samples: int
+    data: Data | None
+    random_inputs: int
     shapes: Mapping[str, Sequence[int]]
     providers: tuple[str, ...]
     library: bool
@@ -90,7 +90,7 @@ class _Runner:
             if value.name in small and value.type.tensor_type.elem_type in NUMPY_TYPES:
                 why = "it becomes an index, a size or a count"
                 self._results.skip(f"edge values of input '{value.name}'", why)
-        numbers = range(self._options.samples) if sampler.makes_inputs else ()
+        numbers = range(self._options.random_inputs) if sampler.makes_inputs else ()
         samples = [*sampler.given(), *(sampler.random(number, SCALES[0]) for number in numbers)]
         ways = [way for way in loaded if self._runs(way, samples[0])]
         model = self._runnable() if ways else None
@@ -181,7 +181,7 @@ class _Runner:
 
     def _sites(self, model: Runnable, sampler: Sampler, ways: Sequence[Way]) -> None:
         try:
-            check_sites(model, sampler, self._options.samples, ways, self._space, self._results)
+            check_sites(model, sampler, self._options.random_inputs, ways, self._space, self._results)
         except CannotRunError as error:
             self._results.not_run("values of the sites", error)
 

@@ -7,23 +7,32 @@ import importlib.util
 import shlex
 import sys
 from argparse import ArgumentTypeError
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
+from typing import TypeVar
 
-from jr_onnx.cli.outputs import try_to_write
+from jr_onnx.cli.dask import dask_executor
+from jr_onnx.cli.outputs import stages_bar, try_to_write
 from jr_onnx.errors import OptionError, OutputError, RuntimeMissingError
 from jr_onnx.files.atomic import cache_folder
 from jr_onnx.robustness.dataset import Classifier, Dataset, load_data
 from jr_onnx.robustness.statistics import MAX_DROP
 from jr_onnx.text import count, printable
 
+# Each takes the option's name for the OptionError that it raises where the text is written otherwise.
+
+
+def number(option: str, text: str) -> float:
+    """The number that an option was given."""
+    try:
+        return float(text)
+    except ValueError as error:
+        raise OptionError(f"{option}: {text!r} is not a number; give a finite number >= 0") from error
+
 
 def fraction(option: str, text: str) -> float:
-    """The number that an option was given, as "8/255" too.
-
-    Raises:
-        OptionError: it is none.
-    """
+    """The number that an option was given, as "8/255" too."""
     above, slash, below = text.partition("/")
     if "," in text:
         raise OptionError(f"{option}: {text!r} is several numbers; give one")
@@ -34,32 +43,12 @@ def fraction(option: str, text: str) -> float:
 
 
 def numbers(option: str, text: str) -> tuple[float, ...]:
-    """The numbers that an option was given, between commas, each as `fraction` reads it.
-
-    Raises:
-        OptionError: one of them is none.
-    """
+    """The numbers of an option like "8/255,0.1"."""
     return tuple(fraction(option, word) for word in text.split(","))
 
 
-def number(option: str, text: str) -> float:
-    """The number that an option was given.
-
-    Raises:
-        OptionError: it is none.
-    """
-    try:
-        return float(text)
-    except ValueError as error:
-        raise OptionError(f"{option}: {text!r} is not a number; give a finite number >= 0") from error
-
-
 def counts(option: str, text: str) -> tuple[int, ...]:
-    """The whole numbers of an option like "1,8", each once.
-
-    Raises:
-        OptionError: one is none, or is below 1.
-    """
+    """The whole numbers, from 1, of an option like "1,8", each once."""
     parts = text.split(",")
     if not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise OptionError(f"{option} {text}: write it as 1,8")
@@ -67,11 +56,7 @@ def counts(option: str, text: str) -> tuple[int, ...]:
 
 
 def shapes(option: str, texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """The shapes of inputs, by name, each written as "x=1,3,224,224".
-
-    Raises:
-        OptionError: one is written otherwise.
-    """
+    """The shapes of inputs, by name, each written as "x=1,3,224,224"."""
     found = {}
     for text in texts:
         name, separator, dims = text.rpartition("=")
@@ -90,9 +75,57 @@ def shapes(option: str, texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
 _CHANNELS = (1, 3, 4)
 
 
-def add_inputs_argument(parser: argparse.ArgumentParser) -> None:
-    """Real inputs to run a model on."""
-    parser.add_argument("--data", metavar="NPZ", type=Path, help="real inputs, an array for each input of the model")
+def add_data_argument(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
+    """Real inputs to run a model on: the same in all commands."""
+    parser.add_argument(
+        "--data",
+        metavar="DATA",
+        type=named,
+        required=required,
+        help="an NPZ file (x, and y, mean, std; or arrays by the names of the model's inputs), an NPY file, a folder "
+        "with one folder of images a class, or a Python MODULE:FUNCTION that returns (x, y); x are pixels, uint8 or "
+        "float from 0 to 1",
+    )
+
+
+def add_shape_argument(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """The shapes of random inputs."""
+    parser.add_argument(
+        "--shape",
+        dest="shapes",
+        metavar="NAME=D,D",
+        action="append",
+        default=[],
+        help="the shape of an input: x=1,3,224,224",
+    )
+
+
+def add_model_output(parser: argparse.ArgumentParser, ending: str) -> None:
+    """Where a model is written."""
+    parser.add_argument("-o", "--output", metavar="OUT", type=named, help=f"default: MODEL with the ending {ending}")
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="OUT may be MODEL itself, and its data may stand beside others of their name",
+    )
+
+
+def add_filters(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Which nodes are converted, and whether the jump is an input."""
+    parser.add_argument(
+        "--include", metavar="GLOB", action="append", help="convert only nodes with such a name or scope path"
+    )
+    parser.add_argument(
+        "--exclude", metavar="GLOB", action="append", help="leave nodes with such a name or scope path alone"
+    )
+    parser.add_argument("--clip", action="store_true", help="convert Clip(0, c), such as ReLU6, too")
+    parser.add_argument(
+        "--jump-input",
+        metavar="NAME",
+        nargs="?",
+        const="jump",
+        help="make the jump an optional graph input (default name: jump), with K as its default",
+    )
 
 
 #: The radius of attacks, where none is given.
@@ -106,13 +139,7 @@ def add_seldom_group(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup
 
 def add_data_arguments(parser: argparse.ArgumentParser, seldom: argparse._ArgumentGroup) -> None:
     """Where samples come from, and how they become the model's input."""
-    parser.add_argument(
-        "--data",
-        metavar="DATA",
-        required=True,
-        help="an NPZ file (x, y, mean, std), an NPY file, a folder with one folder of images a class, or a Python "
-        "MODULE:FUNCTION that returns (x, y); pixels are uint8, or float from 0 to 1",
-    )
+    add_data_argument(parser, required=True)
     seldom.add_argument("--mean", metavar="M,M", help="of each channel, in pixels from 0 to 1 (default: DATA's, or 0)")
     seldom.add_argument("--std", metavar="S,S", help="the model takes (pixels - mean) / std (default: DATA's, or 1)")
     seldom.add_argument("--size", metavar="H,W", help="of images from a folder (default: the model's)")
@@ -148,7 +175,7 @@ def read_data(arguments: argparse.Namespace, classifier: Classifier) -> Dataset:
 
 
 def drawn(dataset: Dataset, samples: int | None, seed: int) -> Dataset:
-    """So many of the samples, drawn by the seed; all where there are no more, or None is given.
+    """At most this many of the samples, drawn by the seed; all of them for None.
 
     Raises:
         OptionError: there are none to draw, or the seed is negative.
@@ -182,6 +209,11 @@ def _size(text: str) -> tuple[int, int]:
 
 _INTERRUPTED = 130
 
+#: Called with the name of a stage, what was done in it, and what there is to do.
+StageProgress = Callable[[str, int, int], None]
+
+_Report = TypeVar("_Report")
+
 
 def add_scale_arguments(parser: argparse.ArgumentParser, seldom: argparse._ArgumentGroup) -> None:
     """Who does the work, and where finished parts are kept."""
@@ -202,7 +234,6 @@ def add_report_arguments(parser: argparse.ArgumentParser, seldom: argparse._Argu
     """What is written for people and programs to read."""
     parser.add_argument("--report", metavar="FILE.html", type=named, help="write the report as one HTML page")
     seldom.add_argument("--plots", metavar="DIR", type=named, help="write the charts as PNG and SVG (needs matplotlib)")
-    parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
 def command_line() -> str:
@@ -217,12 +248,32 @@ def named(text: str) -> Path:
     return Path(text)
 
 
-def interrupted(command: str, finished: int, journal: Path) -> int:
-    """Say what an interruption leaves behind; the exit code."""
-    kept = f"{count(finished, 'finished part')} kept in {journal}, the same command takes up from there"
-    nothing = "no part was finished (a part is one model on a few samples), so nothing was kept"
-    print(printable(f"jr-onnx {command}: interrupted; {kept if finished else nothing}"), file=sys.stderr)
-    return _INTERRUPTED
+def run_for_hours(
+    arguments: argparse.Namespace, stages: Container[str], work: Callable[[Executor | None, StageProgress], _Report]
+) -> _Report | int:
+    """Do work whose finished parts are kept; its report, or the exit code where it was interrupted.
+
+    Args:
+        stages: those whose parts are kept.
+        work: called with the executor of `--dask` and with what to call as the work goes.
+    """
+    finished = 0
+    try:
+        with stages_bar(quiet=arguments.quiet) as bar, dask_executor(arguments.dask) as executor:
+
+            def progress(stage: str, done: int, total: int) -> None:
+                nonlocal finished
+                if stage in stages:
+                    finished = max(finished, done)
+                bar(stage, done, total)
+
+            return work(executor, progress)
+    except KeyboardInterrupt:
+        kept = f"{count(finished, 'finished part')} kept in {arguments.journal}, the same command takes up from there"
+        nothing = "no part was finished (a part is one model on a few samples), so nothing was kept"
+        said = f"jr-onnx {arguments.command}: interrupted; {kept if finished else nothing}"
+        print(printable(said), file=sys.stderr)
+        return _INTERRUPTED
 
 
 def check_plots(folder: Path | None) -> None:

@@ -4,44 +4,32 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from jr_onnx.cli.arguments import add_inputs_argument, counts, shapes
+from jr_onnx.cli.arguments import add_data_argument, add_seldom_group, add_shape_argument, counts, shapes
 from jr_onnx.cli.outputs import print_report, steps_bar
 from jr_onnx.runtime.bench import bench, steps
 from jr_onnx.runtime.measure import BenchReport, Ratio
 from jr_onnx.text import bytes_text, table
 
-if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
-
 #: How many op_types of a file are listed; --json has all.
 _LISTED = 4
 
+HELP = "measure the time and the memory of models, side by side"
+DESCRIPTION = (
+    "Run every model in turn in one process, on the same inputs, and compare each with the "
+    "first: the median over the rounds of the ratio within a round, and the middle half of these ratios."
+)
 
-def add_parser(commands: Commands) -> None:
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments."""
-    parser = commands.add_parser(
-        "bench",
-        help="measure the time and the memory of models, side by side",
-        description="Run every model in turn in one process, on the same inputs, and compare each with the "
-        "first: the median over the rounds of the ratio within a round, and the middle half of these ratios.",
-    )
     parser.add_argument("models", metavar="MODEL", type=Path, nargs="+", help="ORIGINAL, then HARDENED and others")
     parser.add_argument("--provider", metavar="P", default="cpu", help="the execution provider (default: cpu)")
     parser.add_argument("--batch", dest="batches", metavar="N,N", help="batch sizes (default: 1, or the model's)")
     parser.add_argument("--threads", metavar="N,N", default="1", help="numbers of threads (default: 1)")
     parser.add_argument("--rounds", metavar="N", type=int, default=15, help="runs of each model (default: 15)")
-    parser.add_argument(
-        "--shape",
-        dest="shapes",
-        metavar="NAME=D,D",
-        action="append",
-        default=[],
-        help="the shape of an input: x=1,3,224,224",
-    )
-    add_inputs_argument(parser)
-    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    add_data_argument(parser)
+    add_shape_argument(add_seldom_group(parser))
 
 
 def run(arguments: argparse.Namespace) -> int:

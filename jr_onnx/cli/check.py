@@ -8,36 +8,41 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jr_onnx.checking.check import check, unreadable
 from jr_onnx.checking.formats import FORMATS, WRITERS
 from jr_onnx.checking.pairs import Pair, pairs_of
 from jr_onnx.checking.report import FAIL_ON, CheckReport
-from jr_onnx.cli.arguments import add_inputs_argument, number, shapes
+from jr_onnx.cli.arguments import (
+    add_data_argument,
+    add_filters,
+    add_seldom_group,
+    add_shape_argument,
+    named,
+    number,
+    shapes,
+)
 from jr_onnx.cli.outputs import check_output, in_options
 from jr_onnx.conversion.policy import read_policy
 from jr_onnx.errors import JrOnnxError, ModelError, OptionError
 from jr_onnx.files.atomic import atomic_file
 from jr_onnx.runtime.sessions import CPU
 
-if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
-
 CLEAN, FINDINGS, INTERNAL_ERROR = 0, 1, 3
 
-_SAMPLES = 2
+_RANDOM_INPUTS = 2
+
+HELP = "prove that a hardened model is the original with JumpReLU in place of Relu, and runs so"
+DESCRIPTION = (
+    "Is HARDENED exactly ORIGINAL with JumpReLU in place of Relu, and does it run so? With one model: "
+    "what can be said without the original. Exit code: 0 clean, 1 findings, 2 usage or unreadable input, 3 "
+    "internal error. The rules are in docs/rules.md."
+)
 
 
-def add_parser(commands: Commands) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments."""
-    parser = commands.add_parser(
-        "check",
-        help="prove that a hardened model is the original with JumpReLU in place of Relu, and runs so",
-        description="Is HARDENED exactly ORIGINAL with JumpReLU in place of Relu, and does it run so? With one model: "
-        "what can be said without the original. Exit code: 0 clean, 1 findings, 2 usage or unreadable input, 3 "
-        "internal error. The rules are in docs/rules.md.",
-    )
     parser.add_argument("models", metavar="MODEL", type=Path, nargs="+", help="ORIGINAL HARDENED, or HARDENED alone")
     parser.add_argument(
         "--each",
@@ -45,11 +50,15 @@ def add_parser(commands: Commands) -> None:
         help="each MODEL by itself, any number: a hardened one is checked, against its original if NAME.onnx stands "
         "beside NAME.jumprelu.onnx, and that one if only NAME.onnx is given; others are left out (for pre-commit)",
     )
-    jump = parser.add_mutually_exclusive_group()
-    jump.add_argument("--jump", metavar="K", help="the jump to check for; default: the one that the file records")
-    jump.add_argument("--policy", metavar="FILE", type=Path, help="the policy to check for")
-    _add_plan_arguments(parser)
-    _add_run_arguments(parser)
+    conversion = parser.add_argument_group("the conversion to check for (default: the file's record)")
+    jump = conversion.add_mutually_exclusive_group()
+    jump.add_argument("--jump", metavar="K", help="the jump")
+    jump.add_argument("--policy", metavar="FILE", type=Path, help="YAML file with a jump for each site, by name")
+    add_filters(conversion)
+    parser.set_defaults(clip=None)
+    add_data_argument(parser)
+    parser.add_argument("--no-run", dest="run", action="store_false", help="structure only: run nothing")
+    parser.add_argument("--latency", action="store_true", help="measure the time of both models, in turn")
     parser.add_argument(
         "--format",
         choices=FORMATS,
@@ -57,64 +66,36 @@ def add_parser(commands: Commands) -> None:
         help="text (default), json, junit, sarif or github; several, each with an --output of its own but one",
     )
     parser.add_argument(
-        "-o",
-        "--output",
-        metavar="FILE",
-        type=Path,
-        action="append",
-        default=[],
-        help="where the formats go, in order",
+        "-o", "--output", metavar="FILE", type=named, action="append", default=[], help="where the formats go, in order"
     )
     parser.add_argument(
         "--fail-on", choices=FAIL_ON, default="warning", help="from which severity on the exit code is 1"
     )
+    _add_run_arguments(add_seldom_group(parser))
 
 
-def _add_plan_arguments(parser: argparse.ArgumentParser) -> None:
-    """The filters of `convert`: what is not given is taken from the file's record, and the report says so."""
-    parser.add_argument(
-        "--include", metavar="GLOB", action="append", help="check for a conversion of only these nodes, as in convert"
+def _add_run_arguments(seldom: argparse._ArgumentGroup) -> None:
+    seldom.add_argument(
+        "--random-inputs",
+        metavar="N",
+        type=int,
+        help=f"runs on random inputs (default: {_RANDOM_INPUTS})",
     )
-    parser.add_argument(
-        "--exclude", metavar="GLOB", action="append", help="check for a conversion without these nodes, as in convert"
-    )
-    parser.add_argument(
-        "--clip", action="store_true", default=None, help="check for a conversion of Clip(0, c) too, as in convert"
-    )
-    parser.add_argument(
-        "--jump-input", metavar="NAME", nargs="?", const="jump", help="check for a jump that is this graph input"
-    )
-
-
-def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    add_inputs_argument(parser)
-    parser.add_argument(
-        "--random-inputs", dest="samples", metavar="N", type=int, help=f"runs on random inputs (default: {_SAMPLES})"
-    )
-    parser.add_argument(
-        "--shape",
-        dest="shapes",
-        metavar="NAME=D,D",
-        action="append",
-        default=[],
-        help="the shape of an input: x=1,3,224,224",
-    )
-    parser.add_argument(
+    add_shape_argument(seldom)
+    seldom.add_argument(
         "--provider",
         dest="providers",
         metavar="P",
         action="append",
         help=f"check on this execution provider (default: {CPU})",
     )
-    parser.add_argument("--no-library", dest="library", action="store_false", help="do not run with the kernel library")
-    parser.add_argument("--no-run", dest="run", action="store_false", help="structure only: run nothing")
-    parser.add_argument("--latency", action="store_true", help="measure the time of both models, in turn")
-    parser.add_argument("--keep-going", action="store_true", help="run the model even if its structure has errors")
+    seldom.add_argument("--no-library", dest="library", action="store_false", help="do not run with the kernel library")
+    seldom.add_argument("--keep-going", action="store_true", help="run the model even if its structure has errors")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Check, write the reports, and say by the exit code what came of it."""
-    formats = arguments.format or ["text"]
+    """Check, write the reports, and return the exit code."""
+    formats = [*(arguments.format or ()), *(["json"] if arguments.json else ())] or ["text"]
     outputs: list[Path | None] = [*arguments.output, *(None,) * (len(formats) - len(arguments.output))]
     if len(outputs) > len(formats):
         raise OptionError(f"{len(arguments.output)} --output for {len(formats)} --format; give one --format for each")
@@ -164,7 +145,7 @@ def _check_no_run(arguments: argparse.Namespace) -> None:
     """What only a run heeds is a mistake where nothing is run."""
     if arguments.run:
         return
-    for name in ("data", "samples", "shapes", "providers", "latency", "keep_going"):
+    for name in ("data", "random_inputs", "shapes", "providers", "latency", "keep_going"):
         if getattr(arguments, name):
             raise OptionError(f"`{name}` is for running the model; leave it out, or --no-run")
 
@@ -178,7 +159,7 @@ def _reports(arguments: argparse.Namespace, pairs: Sequence[Pair]) -> tuple[Chec
         "clip": arguments.clip,
         "jump_input": arguments.jump_input,
         "data": arguments.data,
-        "samples": _SAMPLES if arguments.samples is None else arguments.samples,
+        "random_inputs": _RANDOM_INPUTS if arguments.random_inputs is None else arguments.random_inputs,
         "shapes": shapes("--shape", arguments.shapes),
         "providers": tuple(arguments.providers or [CPU]),
         "library": arguments.library,

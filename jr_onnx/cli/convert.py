@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from jr_onnx.cli.arguments import number
+from jr_onnx.cli.arguments import add_filters, add_model_output, add_seldom_group, number
 from jr_onnx.cli.outputs import print_report, progress_bar
 from jr_onnx.conversion.convert import ENDING, convert
 from jr_onnx.conversion.forms.table import TARGETS, Target
@@ -14,84 +13,50 @@ from jr_onnx.conversion.policy import jump_text, read_policy
 from jr_onnx.conversion.portability import RUNTIMES
 from jr_onnx.conversion.report import ConversionReport
 from jr_onnx.errors import OptionError
-from jr_onnx.files.external import EXTERNAL_MODES
 from jr_onnx.text import bytes_text, count, printable, table
-
-if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 #: How many nodes that are left alone are listed; --json lists all.
 _LISTED = 12
 
 _ADVICE = "measure what it buys: most of the gain disappears under attacks that adapt to JumpReLU (see README)"
 
+HELP = "put JumpReLU in place of every ReLU of a model"
+DESCRIPTION = (
+    "Put JumpReLU in place of every ReLU of a model and change nothing else. The model's weights are "
+    "not read, and the output appears whole or not at all."
+)
 
-def add_parser(commands: Commands) -> None:
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments."""
-    parser = commands.add_parser(
-        "convert",
-        help="put JumpReLU in place of every ReLU of a model",
-        description="Put JumpReLU in place of every ReLU of a model and change nothing else. The model's weights are "
-        "not read, and the output appears whole or not at all.",
-    )
     parser.add_argument("model", metavar="MODEL", type=Path, help="the ONNX file")
     jump = parser.add_mutually_exclusive_group(required=True)
     jump.add_argument("--jump", metavar="K", help="the jump: 0 where x <= K, x elsewhere; finite and >= 0")
     jump.add_argument("--policy", metavar="FILE", type=Path, help="YAML file with a jump for each site, by name")
-    parser.add_argument("-o", "--output", metavar="OUT", type=Path, help=f"default: MODEL with the ending {ENDING}")
+    add_model_output(parser, ENDING)
+    add_filters(parser)
     parser.add_argument(
+        "--for",
+        dest="runtime",
+        choices=RUNTIMES,
+        metavar="RUNTIME",
+        help=f"choose --target and --inline for {', '.join(RUNTIMES)} (docs/portability.md)",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the plan, write nothing")
+    seldom = add_seldom_group(parser)
+    seldom.add_argument(
         "--target",
         choices=TARGETS,
         help="custom-op: jr_onnx::JumpReLU, which runs with and without the custom-op library (default); "
         "subgraph: Relu*Greater; standard: ThresholdedRelu; hard-sigmoid: Relu*HardSigmoid, the fastest on a CPU "
         "without the library",
     )
-    parser.add_argument(
-        "--include",
-        metavar="GLOB",
-        action="append",
-        default=[],
-        help="convert only nodes with such a name or scope path",
-    )
-    parser.add_argument(
-        "--exclude",
-        metavar="GLOB",
-        action="append",
-        default=[],
-        help="leave nodes with such a name or scope path alone",
-    )
-    parser.add_argument(
-        "--jump-input",
-        metavar="NAME",
-        nargs="?",
-        const="jump",
-        help="make the jump an optional graph input (default name: jump), with K as its default",
-    )
-    parser.add_argument("--clip", action="store_true", help="convert Clip(0, c), such as ReLU6, too")
-    parser.add_argument(
+    seldom.add_argument(
         "--inline",
         action="store_true",
-        help="write the function's body into the graph, for runtimes that reject local functions",
+        help="the function's body in the graph: some runtimes reject local functions",
     )
-    parser.add_argument(
-        "--for",
-        dest="runtime",
-        choices=RUNTIMES,
-        help="choose --target and --inline for a runtime (docs/portability.md)",
-    )
-    parser.add_argument(
-        "--external",
-        choices=EXTERNAL_MODES,
-        help="how external data gets beside OUT; default: share in the same folder, else copy",
-    )
-    parser.add_argument("--allow-empty", action="store_true", help="a model without a ReLU is no error")
-    parser.add_argument("--dry-run", action="store_true", help="print the plan, write nothing")
-    parser.add_argument("--json", action="store_true", help="print the report as JSON")
-    parser.add_argument(
-        "--force",
-        action="store_true",
-        help="OUT may be MODEL itself, and its data may stand beside others of their name",
-    )
+    seldom.add_argument("--allow-empty", action="store_true", help="accept a model without a ReLU")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -105,12 +70,11 @@ def run(arguments: argparse.Namespace) -> int:
             policy=policy,
             output=arguments.output,
             target=target,
-            include=arguments.include,
-            exclude=arguments.exclude,
+            include=arguments.include or (),
+            exclude=arguments.exclude or (),
             jump_input=arguments.jump_input,
             clip=arguments.clip,
             inline=inline,
-            external=arguments.external,
             allow_empty=arguments.allow_empty,
             dry_run=arguments.dry_run,
             force=arguments.force,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from jr_onnx.cli.arguments import add_seldom_group
 from jr_onnx.cli.outputs import print_report, progress_bar
 from jr_onnx.errors import JrOnnxError
 from jr_onnx.files.external import data_files
@@ -15,53 +15,50 @@ from jr_onnx.serving.deploy import MOUNT, SERVERS, DeploymentReport, deploy
 from jr_onnx.serving.folder import SUMS
 from jr_onnx.text import printable
 
-if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+HELP = "write a folder that a model server starts from"
+DESCRIPTION = (
+    "Write a folder that a model server starts from as it is: the hardened model with its external "
+    "data, the kernel library of this installation, the server's settings, and a README with the start command. "
+    "The model is loaded and run here first, with the library and without. The folder appears whole or not at all."
+)
 
 
-def add_parser(commands: Commands) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments."""
-    parser = commands.add_parser(
-        "deploy",
-        help="write a folder that a model server starts from",
-        description="Write a folder that a model server starts from as it is: the hardened model with its external "
-        "data, the kernel library of this installation, the server's settings, and a README with the start command. "
-        "The model is loaded and run here first, with the library and without. The folder appears whole or not at all.",
-    )
     parser.add_argument("model", metavar="MODEL", type=Path, help="the hardened model")
     parser.add_argument("--server", choices=SERVERS, required=True, help="for which server")
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="the folder to write")
     parser.add_argument("--name", metavar="N", help="the model's name on the server; default: MODEL without endings")
     parser.add_argument("--gpu", action="store_true", help="serve on CUDA")
-    parser.add_argument(
-        "--prefer-nhwc",
-        action="store_true",
-        help="with --gpu: let onnxruntime keep images in the layout NHWC; without kernels, which are slower there",
-    )
-    parser.add_argument(
-        "--no-library",
-        dest="library",
-        action="store_false",
-        help="leave out the kernels: the function in the model serves, slower",
-    )
-    parser.add_argument(
-        "--mount", metavar="PATH", help=f"triton: the absolute path that DIR will have on the server (default: {MOUNT})"
-    )
-    parser.add_argument(
+    parser.add_argument("--force", action="store_true", help="replace DIR if this command wrote it")
+    seldom = add_seldom_group(parser)
+    seldom.add_argument(
         "--max-batch-size",
         metavar="N",
         type=int,
         default=0,
         help="triton: let the server put up to N rows of several requests together (default: 0, none)",
     )
-    parser.add_argument(
+    seldom.add_argument(
+        "--mount", metavar="PATH", help=f"triton: the absolute path that DIR will have on the server (default: {MOUNT})"
+    )
+    seldom.add_argument(
+        "--prefer-nhwc",
+        action="store_true",
+        help="with --gpu: let onnxruntime keep images in the layout NHWC; without kernels, which are slower there",
+    )
+    seldom.add_argument(
+        "--no-library",
+        dest="library",
+        action="store_false",
+        help="leave out the kernels: the function in the model serves, slower",
+    )
+    seldom.add_argument(
         "--no-check",
         dest="check",
         action="store_false",
         help="do not load the model here: for one that only the server can load",
     )
-    parser.add_argument("--json", action="store_true", help="print the report as JSON")
-    parser.add_argument("--force", action="store_true", help="replace DIR if this command wrote it")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -4,38 +4,33 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from jr_onnx.checking.diff import DiffReport, OtherChange, diff
 from jr_onnx.cli.outputs import check_output, print_report
 from jr_onnx.files.atomic import atomic_file
 from jr_onnx.text import count, printable, table
 
-if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
-
 #: How many rows of each table are shown; --json and --html have all.
 _LISTED = 40
 
+HELP = "show what differs between two models"
+DESCRIPTION = (
+    "Show what differs between two models: the sites that changed with their jumps, and everything "
+    "else but the bytes of the weights, which `jr-onnx check` compares. Exit code: 0 whether they differ or not."
+)
 
-def add_parser(commands: Commands) -> None:
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments."""
-    parser = commands.add_parser(
-        "diff",
-        help="show what differs between two models",
-        description="Show what differs between two models: the sites that changed with their jumps, and everything "
-        "else but the bytes of the weights, which `jr-onnx check` compares. Exit code: 0 whether they differ or not.",
-    )
-    parser.add_argument("before", metavar="ORIGINAL", type=Path, help="the first model")
-    parser.add_argument("after", metavar="HARDENED", type=Path, help="the second model")
+    parser.add_argument("original", metavar="ORIGINAL", type=Path, help="the first model")
+    parser.add_argument("hardened", metavar="HARDENED", type=Path, help="the second model")
     parser.add_argument("--html", metavar="FILE", type=Path, help="write a page: the graph around each changed site")
-    parser.add_argument("--json", action="store_true", help="print the difference as JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare, write the page if it is asked for, and print."""
-    check_output(arguments.html, "--html", (arguments.before, arguments.after))
-    report = diff(arguments.before, arguments.after)
+    check_output(arguments.html, "--html", (arguments.original, arguments.hardened))
+    report = diff(arguments.original, arguments.hardened)
     print_report(arguments, report, _text)
     if arguments.html is not None:
         from jr_onnx.checking.diff import to_html

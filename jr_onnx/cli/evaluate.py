@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from jr_onnx.cli.arguments import (
     EPS,
@@ -17,13 +16,12 @@ from jr_onnx.cli.arguments import (
     check_plots,
     command_line,
     drawn,
-    fraction,
-    interrupted,
     number,
+    numbers,
     read_data,
+    run_for_hours,
 )
-from jr_onnx.cli.dask import dask_executor
-from jr_onnx.cli.outputs import check_output, print_report, stages_bar
+from jr_onnx.cli.outputs import check_output, print_report
 from jr_onnx.robustness.attacks.target import ATTACKS, Effort
 from jr_onnx.robustness.dataset import read_classifier
 from jr_onnx.robustness.evaluation.campaign import DEFAULT_ATTACKS
@@ -33,24 +31,24 @@ from jr_onnx.robustness.reporting.from_reports import evaluation_contents
 from jr_onnx.robustness.reporting.page import write_page, write_plots
 from jr_onnx.text import eps_text, printable, table
 
-if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
-
 #: What `--attacks` takes in place of names.
 _ALL = "all"
 
+#: What the bar calls the work.
+_STAGE = "attack"
 
-def add_parser(commands: Commands) -> None:
+HELP = "attack a hardened model and its original, and say whether the jump bought anything"
+DESCRIPTION = (
+    "Attack ORIGINAL and HARDENED at equal effort, with attacks that follow the gradient and attacks "
+    "that adapt to JumpReLU, and say whether what the jump seems to buy is real. Every success is confirmed by "
+    "onnxruntime on the file. Exit code: 0 whatever the verdict. docs/robustness.md says how to read it."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments."""
-    parser = commands.add_parser(
-        "evaluate",
-        help="attack a hardened model and its original, and say whether the jump bought anything",
-        description="Attack HARDENED and ORIGINAL at equal effort, with attacks that follow the gradient and attacks "
-        "that adapt to JumpReLU, and say whether what the jump seems to buy is real. Every success is confirmed by "
-        "onnxruntime on the file. Exit code: 0 whatever the verdict. docs/robustness.md says how to read it.",
-    )
-    parser.add_argument("reference", metavar="ORIGINAL", type=Path, help="the model that was hardened")
-    parser.add_argument("hardened", metavar="HARDENED", type=Path, help="what came of it")
+    parser.add_argument("original", metavar="ORIGINAL", type=Path, help="the model that was hardened")
+    parser.add_argument("hardened", metavar="HARDENED", type=Path, help="what `jr-onnx convert` made of it")
     seldom = add_seldom_group(parser)
     add_data_arguments(parser, seldom)
     parser.add_argument(
@@ -59,7 +57,7 @@ def add_parser(commands: Commands) -> None:
         default=EPS,
         help=f"radii in the maximum norm, in pixels from 0 to 1: 8/255 or 0.1,0.2 (default: {EPS})",
     )
-    parser.add_argument("--samples", metavar="N", type=int, help="attack at most so many samples (default: all)")
+    parser.add_argument("--samples", metavar="N", type=int, help="attack at most N samples (default: all)")
     add_max_drop_argument(parser)
     add_scale_arguments(parser, seldom)
     add_report_arguments(parser, seldom)
@@ -86,35 +84,30 @@ def _add_attack_arguments(group: argparse._ArgumentGroup) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate, print, and write the report and the plots if they are asked for."""
-    check_output(arguments.report, "--report", (arguments.hardened, arguments.reference, arguments.data))
+    check_output(arguments.report, "--report", (arguments.original, arguments.hardened, arguments.data))
     check_plots(arguments.plots)
-    dataset = drawn(read_data(arguments, read_classifier(arguments.reference)), arguments.samples, arguments.seed)
+    dataset = drawn(read_data(arguments, read_classifier(arguments.original)), arguments.samples, arguments.seed)
     effort = Effort(steps=arguments.steps, restarts=arguments.restarts, queries=arguments.queries)
-    finished = 0
-    try:
-        with stages_bar(quiet=arguments.quiet) as bar, dask_executor(arguments.dask) as executor:
-
-            def progress(done: int, total: int) -> None:
-                nonlocal finished
-                finished = done
-                bar("attack", done, total)
-
-            report = evaluate(
-                arguments.hardened,
-                arguments.reference,
-                dataset,
-                eps=[fraction("--eps", text) for text in arguments.eps.split(",")],
-                attacks=_attacks(arguments.attacks),
-                effort=effort,
-                max_drop=number("--max-drop", arguments.max_drop),
-                seed=arguments.seed,
-                workers=arguments.workers,
-                executor=executor,
-                journal=arguments.journal,
-                progress=progress,
-            )
-    except KeyboardInterrupt:
-        return interrupted("evaluate", finished, arguments.journal)
+    report = run_for_hours(
+        arguments,
+        (_STAGE,),
+        lambda executor, progress: evaluate(
+            arguments.original,
+            arguments.hardened,
+            dataset,
+            eps=numbers("--eps", arguments.eps),
+            attacks=_attacks(arguments.attacks),
+            effort=effort,
+            max_drop=number("--max-drop", arguments.max_drop),
+            seed=arguments.seed,
+            workers=arguments.workers,
+            executor=executor,
+            journal=arguments.journal,
+            progress=lambda done, total: progress(_STAGE, done, total),
+        ),
+    )
+    if isinstance(report, int):
+        return report
     print_report(arguments, report, _text)
     _write(report, arguments)
     return 0

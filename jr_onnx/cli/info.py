@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.metadata
 import json
 import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jr_onnx import runtime
 from jr_onnx.errors import RuntimeMissingError
-
-if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+from jr_onnx.runtime import execution
 
 #: Packages whose versions matter to a report of a fault; of the second group, only those that are installed are shown.
 _PACKAGES, _OPTIONAL = ("jr-onnx", "onnx", "numpy"), ("onnxruntime", "onnxruntime-gpu", "onnx-graphsurgeon", "onnx-ad")
 
+HELP = "show versions, the kernel library, and whether it works here"
+DESCRIPTION = (
+    "Show versions, where the kernel library is and what it was built with, and the result of a "
+    "self-test on each execution provider. The exit code is 1 where a self-test fails."
+)
 
-def add_parser(commands: Commands) -> None:
-    """Describe the command's arguments."""
-    parser = commands.add_parser(
-        "info",
-        help="show versions, the kernel library, and whether it works here",
-        description="Show versions, where the kernel library is and what it was built with, and the result of a "
-        "self-test on each execution provider. The exit code is 1 where a self-test fails.",
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+def add_arguments(_: argparse.ArgumentParser) -> None:
+    """There are none but those of every command."""
 
 
 def run(args: argparse.Namespace) -> int:
@@ -67,11 +65,9 @@ def _versions() -> Iterator[tuple[str, str]]:
 
 
 def _providers() -> list[str]:
-    try:
-        import onnxruntime
-    except ImportError:
-        return []
-    return list(onnxruntime.get_available_providers())
+    with contextlib.suppress(RuntimeMissingError):
+        return list(execution.onnxruntime().get_available_providers())
+    return []
 
 
 def _lines(facts: Mapping[str, Any]) -> Iterator[str]:

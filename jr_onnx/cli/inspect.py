@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from jr_onnx.cli.outputs import print_report
 from jr_onnx.conversion.inspect import inspect
@@ -12,20 +11,16 @@ from jr_onnx.conversion.policy import jump_text
 from jr_onnx.conversion.report import InspectedNode, InspectionReport
 from jr_onnx.text import count, printable, table
 
-if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+HELP = "list every node that is a ReLU or looks like one"
+DESCRIPTION = (
+    "List every node of a model that is a ReLU or looks like one, and whether and how `convert` "
+    "would convert it, or why not. Nothing is written."
+)
 
 
-def add_parser(commands: Commands) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments."""
-    parser = commands.add_parser(
-        "inspect",
-        help="list every node that is a ReLU or looks like one",
-        description="List every node of a model that is a ReLU or looks like one, and whether and how `convert` "
-        "would convert it, or why not. Nothing is written.",
-    )
     parser.add_argument("model", metavar="MODEL", type=Path, help="the ONNX file")
-    parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:

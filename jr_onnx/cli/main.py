@@ -28,7 +28,7 @@ from jr_onnx.version import __version__
 
 USAGE_ERROR, INTERRUPTED = 2, 130
 
-#: Each is a module of this package with `add_parser`.
+#: Each is a module of this package with HELP, DESCRIPTION, `add_arguments` and `run`.
 COMMANDS = ("convert", "inspect", "check", "diff", "tune", "evaluate", "deploy", "optimize", "bench", "info")
 
 
@@ -84,8 +84,9 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
     for name in COMMANDS if command is None else (command,):
         module = importlib.import_module(f"jr_onnx.cli.{name}")
-        module.add_parser(commands)
-        added = commands.choices[name]
+        added = commands.add_parser(name, help=module.HELP, description=module.DESCRIPTION)
+        module.add_arguments(added)
+        added.add_argument("--json", action="store_true", help="print the report as JSON")
         added.add_argument("-q", "--quiet", action="store_true", help="print no progress, and no report but as JSON")
         added.set_defaults(handler=module.run, parser=added)
     return parser
@@ -158,7 +159,7 @@ def _run(parsed: argparse.Namespace) -> int:
         print(f"jr-onnx {parsed.command}: interrupted, nothing was written", file=sys.stderr)
         code = INTERRUPTED
     except BrokenPipeError:
-        _close_stdout()  # whoever read the output has had enough
+        _close_stdout()  # the reader of the output has closed it
         return 0
     except OSError as error:
         if error.filename is not None or error.errno not in _FULL:

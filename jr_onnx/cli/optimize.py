@@ -4,39 +4,29 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from jr_onnx.cli.arguments import add_inputs_argument
+from jr_onnx.cli.arguments import add_data_argument, add_model_output, add_seldom_group
 from jr_onnx.cli.outputs import print_report, progress_bar
 from jr_onnx.runtime.optimization.optimize import ENDING, PROVIDERS, OptimizationReport, optimize
 from jr_onnx.runtime.optimization.relu_form import LEVELS
 from jr_onnx.text import count, printable
 
-if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+HELP = "write the fastest exact form of a hardened model, for this machine's CPU or for CUDA"
+DESCRIPTION = (
+    "For the CPU: let onnxruntime lay out and fuse the original form of a hardened model, and put "
+    "JumpReLU behind what it fused. The file is for machines with the same vector instructions and version of "
+    "onnxruntime: jr_onnx.session refuses it elsewhere. For CUDA: put each Add and its JumpReLU into one node."
+)
 
 
-def add_parser(commands: Commands) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments."""
-    parser = commands.add_parser(
-        "optimize",
-        help="write the fastest exact form of a hardened model, for this machine's CPU or for CUDA",
-        description="For the CPU: let onnxruntime lay out and fuse the original form of a hardened model, and put "
-        "JumpReLU behind what it fused. The file is for machines with the same vector instructions and version of "
-        "onnxruntime: jr_onnx.session refuses it elsewhere. For CUDA: put each Add and its JumpReLU into one node.",
-    )
     parser.add_argument("model", metavar="MODEL", type=Path, help="a file that jr-onnx convert wrote")
-    parser.add_argument("-o", "--output", metavar="OUT", type=Path, help=f"default: MODEL with the ending {ENDING}")
     parser.add_argument("--provider", choices=PROVIDERS, default="cpu", help="what for (default: cpu)")
-    parser.add_argument(
+    add_data_argument(parser)
+    add_model_output(parser, ENDING)
+    add_seldom_group(parser).add_argument(
         "--level", choices=tuple(LEVELS), default="all", help="how far onnxruntime optimises for the CPU (default: all)"
-    )
-    add_inputs_argument(parser)
-    parser.add_argument("--json", action="store_true", help="print the report as JSON")
-    parser.add_argument(
-        "--force",
-        action="store_true",
-        help="OUT may be MODEL itself, and its data may stand beside others of their name",
     )
 
 

@@ -27,14 +27,14 @@ _PARAMETER = re.compile(r"`(\w+)(?:=([^`]*))?`")
 def in_options(text: str, parser: argparse.ArgumentParser) -> str:
     """A text of the library in the words of the command line: the option in place of each parameter in backticks.
 
-    Parameters that are no option of this command are looked up among those of `convert`, which messages of other
+    Parameters that this command has no option for are looked up among those of `convert`, which messages of other
     commands advise to give; what is not found there either stays as it is.
     """
     if not _PARAMETER.search(text):
         return text
-    convert = argparse.ArgumentParser().add_subparsers()
-    importlib.import_module("jr_onnx.cli.convert").add_parser(convert)
-    actions = {one.dest: one for known in (convert.choices["convert"], parser) for one in known._actions}
+    convert = argparse.ArgumentParser()
+    importlib.import_module("jr_onnx.cli.convert").add_arguments(convert)
+    actions = {one.dest: one for known in (convert, parser) for one in known._actions}
 
     def option(found: re.Match[str]) -> str:
         action = actions.get(found[1])
@@ -85,7 +85,7 @@ def check_output(path: Path | None, option: str, inputs: Iterable[str | Path]) -
         if path.exists() and any(Path(one).exists() and path.samefile(one) for one in inputs):
             raise OutputError(f"{option} {path}: is what is read; name another file")
         place = place_of(path)
-        if place is not None:  # what is no file is written to as it is
+        if place is not None:  # a pipe or device is written to as it is
             try_to_write(place)
     except OSError as error:
         raise OutputError(f"{option} {path}: cannot be written: {error.strerror or error}; name another") from error
@@ -113,33 +113,12 @@ def progress_bar(path: Path, beside: int = 0, *, quiet: bool = False) -> Iterato
     size = beside
     with contextlib.suppress(OSError):
         size += path.stat().st_size
-    if size < _WORTH_A_BAR or quiet:
-        yield lambda _: None
-        return
-    if not sys.stderr.isatty():
-        with _lines() as show:
-            done = 0
-
-            def advance(written: int) -> None:
-                nonlocal done
-                done += written
-                show(f"{bytes_text(done)} of {bytes_text(size)} written")
-
-            yield advance
-        return
-    # Imported here because most runs need no bar, and rich takes a fifth of such a run's time to import.
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
-    from rich.progress import Progress as Bar
-
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("write", total=size)
-        yield lambda written: bar.update(task, advance=written)
+    with steps_bar("write", size, quiet=quiet or size < _WORTH_A_BAR, in_bytes=True) as progress:
+        yield progress
 
 
 @contextmanager
-def steps_bar(what: str, total: int, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
+def steps_bar(what: str, total: int, *, quiet: bool = False, in_bytes: bool = False) -> Iterator[Callable[[int], None]]:
     """What to call with the number of steps that were done since its last call."""
     done = 0
 
@@ -148,18 +127,19 @@ def steps_bar(what: str, total: int, *, quiet: bool = False) -> Iterator[Callabl
         done += steps
         show(what, done, total)
 
-    with stages_bar(quiet=quiet) as show:
+    with stages_bar(quiet=quiet, in_bytes=in_bytes) as show:
         yield advance
 
 
 @contextmanager
-def stages_bar(*, quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+def stages_bar(*, quiet: bool = False, in_bytes: bool = False) -> Iterator[Callable[[str, int, int], None]]:
     """What to call with the name of a stage, what was done in it, and what there is to do: a bar for each stage, with
     the time that is left."""
     if quiet:
         yield lambda *_: None
         return
     if not sys.stderr.isatty():
+        text = bytes_text if in_bytes else str
         with _lines() as say:
             begun: dict[str, tuple[int, float]] = {}
 
@@ -167,17 +147,20 @@ def stages_bar(*, quiet: bool = False) -> Iterator[Callable[[str, int, int], Non
                 first, started = begun.setdefault(stage, (done, time.monotonic()))
                 left = (total - done) * (time.monotonic() - started) / max(done - first, 1)
                 about = f", about {left / 60:.1f} min left" if first < done < total else ""
-                say(f"{stage}: {done} of {total}{about}")
+                say(f"{stage}: {text(done)} of {text(total)}{about}")
 
             yield tell
         return
+    # Imported here because most runs need no bar, and rich takes a fifth of such a run's time to import.
+    from rich import progress
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    counted = progress.DownloadColumn() if in_bytes else progress.MofNCompleteColumn()
+    columns = (progress.TextColumn("{task.description}"), progress.BarColumn(), counted, progress.TimeElapsedColumn())
     console, an_hour = Console(stderr=True), 3600.0  # one step may take minutes, and what is left is known from several
-    with Bar(*columns, TimeRemainingColumn(), console=console, transient=True, speed_estimate_period=an_hour) as bar:
+    with progress.Progress(
+        *columns, progress.TimeRemainingColumn(), console=console, transient=True, speed_estimate_period=an_hour
+    ) as bar:
         tasks = {}
 
         def show(stage: str, done: int, total: int) -> None:

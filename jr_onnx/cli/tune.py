@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jr_onnx.cli.arguments import (
     EPS,
@@ -18,14 +18,13 @@ from jr_onnx.cli.arguments import (
     check_plots,
     command_line,
     fraction,
-    interrupted,
     named,
     number,
     numbers,
     read_data,
+    run_for_hours,
 )
-from jr_onnx.cli.dask import dask_executor
-from jr_onnx.cli.outputs import check_output, print_report, stages_bar
+from jr_onnx.cli.outputs import check_output, print_report
 from jr_onnx.conversion.convert import convert
 from jr_onnx.conversion.policy import policy_text
 from jr_onnx.files.atomic import atomic_file
@@ -40,19 +39,16 @@ from jr_onnx.robustness.tuning.stages import ATTACKING
 from jr_onnx.robustness.tuning.tune import tune
 from jr_onnx.text import count, printable, table
 
-if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+HELP = "choose the jump on validation data, within a budget of clean accuracy"
+DESCRIPTION = (
+    "Choose the jump on validation data: within a budget of clean accuracy, by what is left under "
+    "attacks that adapt to JumpReLU, and only if that is more than at jump 0 on samples that had no say in the "
+    "choice. Where nothing is gained it says so, writes nothing, and the exit code is 0."
+)
 
 
-def add_parser(commands: Commands) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's arguments."""
-    parser = commands.add_parser(
-        "tune",
-        help="choose the jump on validation data, within a budget of clean accuracy",
-        description="Choose the jump on validation data: within a budget of clean accuracy, by what is left under "
-        "attacks that adapt to JumpReLU, and only if that is more than at jump 0 on samples that had no say in the "
-        "choice. Where nothing is gained it says so, writes nothing, and the exit code is 0.",
-    )
     parser.add_argument("model", metavar="MODEL", type=Path, help="the ONNX file: one float input, one score a class")
     seldom = add_seldom_group(parser)
     add_data_arguments(parser, seldom)
@@ -85,7 +81,7 @@ def add_parser(commands: Commands) -> None:
         metavar="N",
         type=int,
         default=AttackSettings.samples,
-        help=f"attack at most so many samples of each part of the data (default: {AttackSettings.samples})",
+        help=f"attack at most N samples of each part of the data (default: {AttackSettings.samples})",
     )
     add_scale_arguments(parser, seldom)
     _add_attack_arguments(seldom)
@@ -119,28 +115,22 @@ def run(arguments: argparse.Namespace) -> int:
         restarts=arguments.restarts,
         samples=arguments.samples,
     )
-    finished = 0
-    try:
-        with stages_bar(quiet=arguments.quiet) as bar, dask_executor(arguments.dask) as executor:
-
-            def progress(stage: str, done: int, total: int) -> None:
-                nonlocal finished
-                if stage in ATTACKING:
-                    finished = max(finished, done)
-                bar(stage, done, total)
-
-            report = tune(
-                arguments.model,
-                dataset,
-                attacks=attacks,
-                workers=arguments.workers,
-                executor=executor,
-                journal=arguments.journal,
-                progress=progress,
-                **_options(arguments),
-            )
-    except KeyboardInterrupt:
-        return interrupted("tune", finished, arguments.journal)
+    report = run_for_hours(
+        arguments,
+        ATTACKING,
+        lambda executor, progress: tune(
+            arguments.model,
+            dataset,
+            attacks=attacks,
+            workers=arguments.workers,
+            executor=executor,
+            journal=arguments.journal,
+            progress=progress,
+            **_options(arguments),
+        ),
+    )
+    if isinstance(report, int):
+        return report
     # Printed before anything is written: should that fail, hours of work are not lost.
     print_report(arguments, report, _text)
     for line in _written(report, arguments):

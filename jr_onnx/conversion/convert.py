@@ -23,7 +23,7 @@ from jr_onnx.conversion.policy import Jump, JumpReluPolicy
 from jr_onnx.conversion.report import ConversionReport, converted_site
 from jr_onnx.errors import ModelError, OptionError, OutputError
 from jr_onnx.files.atomic import place_of
-from jr_onnx.files.external import DataFile, ExternalMode, data_files, external_mode
+from jr_onnx.files.external import DataFile, data_files, external_mode
 from jr_onnx.files.source import Source, open_file, open_proto
 from jr_onnx.files.splice import Piece, Progress, join, size_of
 from jr_onnx.files.writing import DataPlace, data_places, new_locations, write_model
@@ -62,7 +62,6 @@ def convert(
     jump_input: str | None = None,
     clip: bool = False,
     inline: bool = False,
-    external: ExternalMode | None = None,
     allow_empty: bool = False,
     dry_run: bool = False,
     force: bool = False,
@@ -82,7 +81,6 @@ def convert(
     jump_input: str | None = None,
     clip: bool = False,
     inline: bool = False,
-    external: ExternalMode | None = None,
     allow_empty: bool = False,
     dry_run: bool = False,
     force: bool = False,
@@ -98,7 +96,8 @@ def convert(
         jump: the jump of every site, finite and >= 0; rounded once to each site's element type. One number a channel,
             as a tuple, where every site's value is [N, C, ...] with that many channels.
         policy: jumps by rules, or the YAML file that has them, instead of one jump.
-        output: the file to write; by default the input's name with the ending .jumprelu.onnx. Files only.
+        output: the file to write; by default the input's name with the ending .jumprelu.onnx. Files only. External data
+            are shared within a folder, and copied into another one.
         target: "custom-op" (jr_onnx::JumpReLU with its function body), "subgraph" (Relu*Greater), "standard"
             (ThresholdedRelu) or "hard-sigmoid" (Relu*HardSigmoid); where a form does not fit a site, the report says
             which was taken instead, and why.
@@ -107,9 +106,7 @@ def convert(
         jump_input: make the jump a graph input of this name, with the given jump as its default.
         clip: put JumpReLU behind Clip with minimum 0 (ReLU6) as well.
         inline: with the target custom-op, write the function's body into the graph instead of calling it.
-        external: how external data gets beside the output: share or copy. By default shared in the same folder, and
-            copied into another one.
-        allow_empty: a model without a site is no error.
+        allow_empty: accept a model without a site.
         dry_run: plan only.
         force: the output may be the input itself, and its external data may stand beside other data of their name:
             they get another one, and those of a model that is replaced are removed if no model beside it names them.
@@ -132,8 +129,8 @@ def convert(
     goal = as_path("output", output) if output is not None else None
     options = make_options(jump, policy, target, include, exclude, jump_input, clip, inline, allow_empty)
     if isinstance(model, onnx.ModelProto):
-        if goal is not None or external is not None:
-            raise OptionError("`output` and `external` are for files; the hardened model is in the report")
+        if goal is not None:
+            raise OptionError("`output` is for files; the hardened model is in the report")
         work = _prepare(open_proto(model), options)
         hardened = None if dry_run else onnx.ModelProto.FromString(join(work.source.buffer, work.pieces))
         return replace(work.report, model=hardened, seconds=time.perf_counter() - started)
@@ -141,10 +138,7 @@ def convert(
         goal = goal or model.with_name(model.name.removesuffix(".onnx") + ENDING)
         work = _prepare(source, options)
         place = goal if dry_run else check_output(goal, model, work.data, force)
-        mode = external_mode(model, place) if work.data else None
-        if external == "share" and mode == "copy":
-            raise OptionError(f"`external='share'`: {place.parent} is not the model's folder; use copy")
-        report = replace(work.report, output=goal, external_mode=(external or mode) if work.data else None)
+        report = replace(work.report, output=goal, external_mode=external_mode(model, place) if work.data else None)
         if not dry_run:
             places = data_places(work.data, place, force)
             pieces = rewrite(source, work.edit, new_locations(source, places))

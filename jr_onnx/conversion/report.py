@@ -71,7 +71,7 @@ class ConversionReport(Generic[Model]):
         ir_version: of the hardened model.
         ir_version_before: of the model that was given.
         external_data: the locations of its external data files.
-        external_mode: whether they are shared, linked or copied; None where there are none.
+        external_mode: whether they are shared or copied ("share", "copy"); None where there are none.
         size: bytes of the hardened model, without external data.
         seconds: wall time.
     """

@@ -83,7 +83,7 @@ def exchange(one: Path, other: Path) -> None:
     renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
     if renameat2 and not renameat2(_CURRENT, os.fsencode(one), _CURRENT, os.fsencode(other), _EXCHANGE):
         return
-    aside = one.with_name(f"{one.name}.old")  # no temporary name: nobody takes it for stale
+    aside = one.with_name(f"{one.name}.old")  # not a temporary name, which would be removed as stale
     other.rename(aside)
     try:
         one.rename(other)
@@ -126,7 +126,7 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
     try:
         remove_stale(path.parent)
         with _open(folder, temporary) as file:
-            if path.exists():  # who could not read the old file shall not be able to read the new one
+            if path.exists():  # with the same permissions as the old file
                 os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
             yield file
             file.flush()
@@ -177,7 +177,7 @@ def _name(file: BinaryIO, name: str, folder: int) -> None:
 
 
 def _open_stream(path: Path) -> BinaryIO:
-    """What is no file on a disk, to be written to as it is."""
+    """A pipe, a device or an open file, to be written to as it is."""
     descriptor = _descriptor(path)
     if descriptor is not None:
         if sys.stdout is not None:

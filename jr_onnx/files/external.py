@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Literal, get_args
+from typing import Literal
 
 import onnx
 from google.protobuf.message import Message as ProtoMessage
@@ -20,7 +20,6 @@ from jr_onnx.files.wire import CHILDREN, TENSOR_EXTERNAL_DATA, encode_field
 #: How a data file gets beside the output: it is there already, or is copied. Never as a hard link, though that costs
 #: nothing: from version 1.21 on, onnx refuses to load a data file with several names, and so the original model too.
 ExternalMode = Literal["share", "copy"]
-EXTERNAL_MODES: tuple[ExternalMode, ...] = get_args(ExternalMode)
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ def _check_range(tensor: str, entries: dict[str, str], file: DataFile) -> None:
     try:
         offset, length = int(entries.get("offset", 0)), int(entries.get("length", 0))
     except ValueError as error:
-        raise ModelError(f"{where} has an offset or length that is no number") from error
+        raise ModelError(f"{where} has an offset or length that is not a number") from error
     if offset < 0 or length < 0 or offset + length > file.size:
         raise ModelError(
             f"{where}: bytes {offset} to {offset + length} lie outside the file ({file.size} bytes); "

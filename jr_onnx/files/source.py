@@ -129,7 +129,7 @@ def open_bytes(serialized: bytes) -> Source:
     """The model in a byte string.
 
     Raises:
-        ModelError: it is none.
+        ModelError: it is not an ONNX model.
     """
     return _read(serialized)
 
@@ -215,7 +215,7 @@ _FORMATS = tuple(
             "an ONNX model as text (textproto)",
             _SAVE.format("textproto"),
         ),
-        # A model that is damaged further on has zeros, or tags and lengths that are no text, in its first 4 KiB.
+        # A model that is damaged further on has zeros, or tags and lengths that are not text, in its first 4 KiB.
         (rb"([\t\n\r -~]|[\xc2-\xf4][\x80-\xbf]{1,3}){8,}[\xc2-\xf4]?[\x80-\xbf]*\Z", "text", "give the ONNX model"),
     )
 )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from io import FileIO
+from pathlib import Path
 from typing import BinaryIO
 
 from jr_onnx.errors import OutputError
@@ -196,6 +198,16 @@ def copy_file(source: FileIO, target: BinaryIO, size: int, progress: Progress) -
         progress(copied)
     target.seek(position)
     write_pieces(target, [Span(position, size)], source, progress)
+
+
+def sha256_of(*paths: Path) -> str:
+    """SHA-256 of the bytes of files one after the other, in hexadecimal."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb", buffering=0) as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def _read_into(room: memoryview, source: FileIO, position: int) -> None:

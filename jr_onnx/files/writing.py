@@ -28,7 +28,7 @@ from jr_onnx.files.splice import Piece, Progress, copy_file, join, write_pieces
 
 @dataclass(frozen=True)
 class DataPlace:
-    """Where a data file comes to lie.
+    """Where a data file is put.
 
     Attributes:
         file: the source's.
@@ -42,7 +42,7 @@ class DataPlace:
 
 
 def data_places(files: tuple[DataFile, ...], output: Path, force: bool) -> tuple[DataPlace, ...]:
-    """Where the data files come to lie beside `output`. Nothing is written.
+    """Where the data files are put, beside `output`. Nothing is written.
 
     Raises:
         OutputError: another file of that name stands there and `force` is not set, or it cannot be read.

@@ -15,7 +15,7 @@ from jr_onnx.errors import ModelError
 from jr_onnx.files.source import Source
 from jr_onnx.files.splice import Piece
 from jr_onnx.robustness.dataset import Classifier, Dataset
-from jr_onnx.robustness.dataset.dataset import batches_of
+from jr_onnx.runtime.data.dataset import batches_of
 from jr_onnx.runtime.execution import CannotRunError, Session, Way, library_problem, onnxruntime
 from jr_onnx.runtime.instrumented import Runnable, Workspace, as_float, exposed
 from jr_onnx.runtime.sessions import default_providers

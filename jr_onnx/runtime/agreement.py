@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from jr_onnx.conversion.element_types import BFLOAT16, FLOAT16
 from jr_onnx.conversion.graph.scopes import Scope, all_scopes, own_domain
 from jr_onnx.conversion.sites.survey import survey
 from jr_onnx.conversion.sites.surveyed import wiring_of
+from jr_onnx.runtime.data.loading import Data
 from jr_onnx.runtime.execution import Arrays, CannotRunError, Session, Way
 from jr_onnx.runtime.inputs import Sampler
 
@@ -54,7 +54,7 @@ def compare(
     second: tuple[Path, Way],
     *,
     called: str,
-    data: Arrays = MappingProxyType({}),
+    data: Data | None = None,
     advice: str = "",
 ) -> Agreement:
     """Compare all outputs of what should be the same; one of them is in memory at a time.
@@ -68,7 +68,7 @@ def compare(
         hardened: the first, or its skeleton.
         first: the one that is right.
         called: how messages call the second.
-        data: real inputs by name; what is missing is made up, and where nothing is, there is one run.
+        data: real inputs; what is missing is made up, and where nothing is, they alone are run.
         advice: what the user can do where inputs cannot be made up, for the message.
 
     Raises:
@@ -104,7 +104,7 @@ def _tolerance(hardened: onnx.ModelProto) -> float:
     return _HALF_TOLERANCE if half else _TOLERANCE
 
 
-def _run(path: Path, way: Way, data: Arrays, advice: str) -> tuple[list[Arrays], list[_Outputs]]:
+def _run(path: Path, way: Way, data: Data | None, advice: str) -> tuple[list[Arrays], list[_Outputs]]:
     """The inputs that a model runs on, and its outputs."""
     session = Session(path, way)
     sampler = Sampler(session, {}, data, advice=advice)

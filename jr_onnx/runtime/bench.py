@@ -8,12 +8,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy.typing as npt
-
 from jr_onnx.arguments import as_integer, as_list, as_lists, as_path, as_text
 from jr_onnx.errors import ModelError, OptionError
 from jr_onnx.files.source import about, check_is_file
-from jr_onnx.runtime.arrays import inputs_of
+from jr_onnx.runtime.data.dataset import Dataset
+from jr_onnx.runtime.data.loading import Data, DataSource, read_data
 from jr_onnx.runtime.execution import (
     Arrays,
     CannotRunError,
@@ -25,7 +24,7 @@ from jr_onnx.runtime.execution import (
     provider_name,
     taken,
 )
-from jr_onnx.runtime.inputs import Sampler
+from jr_onnx.runtime.inputs import Sampler, by_name
 from jr_onnx.runtime.measure import (
     BenchReport,
     FileCost,
@@ -54,7 +53,7 @@ def bench(
     threads: Sequence[int] = (1,),
     rounds: int = 15,
     shapes: Mapping[str, Sequence[int]] | None = None,
-    data: Mapping[str, npt.NDArray[Any]] | str | Path | None = None,
+    data: Dataset | DataSource | None = None,
     clock: Callable[[], float] = time.perf_counter,
     progress: Callable[[int], None] = lambda _: None,
 ) -> BenchReport:
@@ -70,8 +69,8 @@ def bench(
         threads: numbers of onnxruntime's intra-op threads.
         rounds: how often each model runs, at least 2; it runs once more in each new session to warm up.
         shapes: of inputs, by name, where other open axes must have sizes that cannot be found by trying.
-        data: real inputs by name, or an NPZ file of them; others are random. Each array is fed as it is, so that its
-            first axis is the batch size.
+        data: real inputs: all that `jr_onnx.load_data` takes or gives; others are random. An array by the name of an
+            input is fed as it is, so that its first axis is the batch size; of samples (x), each batch takes the first.
         clock: what the runs are timed with. `time.process_time` leaves out what other programs take of a busy machine;
             it is for one thread, since it adds up threads.
         progress: called with the number of rounds since its last call; `steps` says how many there are.
@@ -90,7 +89,7 @@ def bench(
     batches = [as_integer("batches", batch) for batch in as_list("batches", batches)]
     threads = [as_integer("threads", number) for number in as_list("threads", threads)]
     shapes, rounds = as_lists("shapes", shapes or {}), as_integer("rounds", rounds)
-    arrays = inputs_of(data)
+    given = None if data is None else read_data(data)
     if rounds < 2:
         raise OptionError(f"`rounds` {rounds}: at least 2")
     if not paths or min(threads, default=0) < 1 or min(batches, default=1) < 1:
@@ -101,7 +100,7 @@ def bench(
     try:
         name = provider_name(as_text("provider", provider))
         run = _Bench(paths, name, rounds, clock, progress)
-        feeds = run.feeds(batches, shapes, arrays)
+        feeds = run.feeds(batches, shapes, given)
         timings: list[Timing] = []
         creations: list[Times] = []
         for count in dict.fromkeys(threads):
@@ -133,13 +132,16 @@ class _Bench:
         self._paths, self._provider, self._rounds = paths, provider, rounds
         self._clock, self._progress = clock, progress
 
-    def feeds(self, batches: Sequence[int], shapes: Mapping[str, Sequence[int]], data: Arrays) -> dict[int, Arrays]:
+    def feeds(
+        self, batches: Sequence[int], shapes: Mapping[str, Sequence[int]], data: Data | None
+    ) -> dict[int, Arrays]:
         """Inputs by batch size, on which every model ran before anything is measured."""
         sessions = [(path, open_session(path, self._provider, 1)) for path in self._paths]
         _check_inputs(sessions)
         # The first file may be the original, which has no input for a jump among the data.
-        takes_all = (path for path, session in sessions if taken(session, data).keys() == data.keys())
-        feeds = self._made(next(takes_all, self._paths[0]), batches, shapes, data)
+        arrays = data.arrays if data is not None else {}
+        takes_most, _ = max(sessions, key=lambda one: len(taken(one[1], arrays)))
+        feeds = self._made(takes_most, batches, shapes, data)
         try:
             for path, session in sessions:
                 with blamed_on(path):
@@ -152,13 +154,14 @@ class _Bench:
         return feeds
 
     def _made(
-        self, first: Path, batches: Sequence[int], shapes: Mapping[str, Sequence[int]], data: Arrays
+        self, first: Path, batches: Sequence[int], shapes: Mapping[str, Sequence[int]], data: Data | None
     ) -> dict[int, Arrays]:
         library = has_use_for_kernels(self._provider) and not library_problem()
         session = Session(first, Way(self._provider, library))
         own: dict[str, Sequence[Any]] = {one.name: one.shape for one in session.inputs()}
         feeds = {}
-        given = {**shapes, **{name: array.shape for name, array in data.items() if name in own}}
+        named = by_name(data, session) if data is not None else {}
+        given = {**shapes, **{name: array.shape for name, array in named.items() if name in own}}
         for batch in _sizes(first, own, batches, given):
             batched = {name: _with_batch(shape, batch) for name, shape in own.items()}
             feeds[batch] = Sampler(session, {**batched, **shapes}, data).random(0, 1.0).feeds

@@ -12,8 +12,12 @@ import numpy.typing as npt
 import onnx
 
 from jr_onnx.conversion.graph.names import used_names
-from jr_onnx.conversion.graph.scopes import graphs_in, own_domain
+from jr_onnx.conversion.graph.scopes import FunctionKey, called_by, functions_of, graphs_in
+from jr_onnx.conversion.graph.value_types import Dimension
 from jr_onnx.errors import OptionError
+from jr_onnx.runtime.data.dataset import batches_of
+from jr_onnx.runtime.data.fitting import Layout, layout_of
+from jr_onnx.runtime.data.loading import SAVE_SO, Data, samples_of
 from jr_onnx.runtime.execution import Arrays, CannotRunError, Session
 
 _DTYPES: Mapping[str, np.dtype[Any]] = {
@@ -62,7 +66,7 @@ class Sampler:
         self,
         session: Session,
         shapes: Mapping[str, Sequence[int]],
-        data: Arrays,
+        data: Data | None,
         *,
         small: Collection[str] = (),
         advice: str = "; give `shapes` or `data`",
@@ -79,10 +83,9 @@ class Sampler:
         """
         described = session.inputs()
         _check_names("shapes", shapes, described)
-        _check_names("data", data, [*described, *session.defaults()])
-        taken = {one.name: one for one in (*described, *session.defaults())}
-        self._data = {name: _fitted(np.asarray(array), taken[name]) for name, array in data.items()}
-        self._inputs = _described([one for one in described if one.name not in data], shapes, advice)
+        self._given = _feeds(data, session, shapes) if data is not None else []
+        self._data = self._given[0] if self._given else {}
+        self._inputs = _described([one for one in described if one.name not in self._data], shapes, advice)
         self._small = frozenset(small)
         self._sizes = _OPEN[0]
         if self._inputs:
@@ -125,8 +128,8 @@ class Sampler:
 
     def given(self) -> Iterator[Sample]:
         """The user's data, if they are all that the model needs."""
-        if self._data and not self._inputs:
-            yield Sample("`data`", self._data, real=True)
+        for number, feeds in enumerate(self._given if not self._inputs else ()):
+            yield Sample(f"`data`, part {number + 1}" if len(self._given) > 1 else "`data`", feeds, real=True)
 
     def _array(self, one: _Input, draw: np.random.Generator, scale: float, number: int) -> npt.NDArray[Any]:
         batch, other = self._sizes
@@ -162,6 +165,69 @@ def _described(described: Sequence[Any], shapes: Mapping[str, Sequence[int]], ad
     return inputs
 
 
+# --- The user's data, as a model is fed them --------------------------------------------------------------------------
+
+#: How many samples are fed at most: they are in memory at once, with what the sites give for them.
+MOST_SAMPLES = 32
+
+
+def by_name(data: Data, session: Session) -> dict[str, npt.NDArray[Any]]:
+    """The arrays that are fed as they are, by the names of inputs; none where the data are samples of the one input.
+
+    They are samples where no array has the name of an input, or x alone has it, and is uint8 for an input that is not,
+    or has y, mean or std beside it.
+
+    Raises:
+        OptionError: they are not inputs of the model, or hold nothing.
+    """
+    inputs = session.inputs()
+    known = {one.name: one for one in (*inputs, *session.defaults())}
+    named, others = data.arrays.keys() & known.keys(), data.arrays.keys() - known.keys()
+    pixels = named == {"x"} and _is_float(known["x"]) and getattr(data.arrays["x"], "dtype", None) == np.uint8
+    if len(inputs) == 1 and (not named or pixels or (named == {"x"} and others)):
+        return {}
+    if not named and (data.folder is not None or data.dataset is not None or "x" in others):
+        names = ", ".join(one.name for one in inputs) or "none"
+        raise OptionError(f"{data.name}: samples are for a model of one input; this one has {names}")
+    arrays = {name: array for name, array in data.arrays.items() if name in known or name != "y"}
+    _check_names("data", arrays, list(known.values()))
+    if not any(np.size(array) for array in arrays.values()):
+        raise OptionError(f"{data.name}: holds no sample; save an array for each input of the model in it")
+    return {name: _fitted(np.asarray(array), known[name]) for name, array in arrays.items()}
+
+
+def _feeds(data: Data, session: Session, shapes: Mapping[str, Sequence[int]]) -> list[Arrays]:
+    """What is fed: arrays by name at once, or samples in batches that the model takes."""
+    named = by_name(data, session)
+    if named:
+        return [named]
+    (only,) = session.inputs()
+    takes = _OnlyInput(only.name, tuple(only.shape))
+    samples = samples_of(data, takes if takes.shape else None)
+    batch = (*shapes.get(only.name, only.shape), None)[0]
+    size = batch if isinstance(batch, int) else None
+    rows = (rows for rows, _ in batches_of(min(len(samples), max(MOST_SAMPLES, size or 0)), size, MOST_SAMPLES))
+    read = (samples.normalise(samples.batch(one)) if _is_float(only) else samples.images[one] for one in rows)
+    return [{only.name: _fitted(one, only)} for one in read]
+
+
+@dataclass(frozen=True)
+class _OnlyInput:
+    """The one input of a model of any kind."""
+
+    input: str
+    shape: tuple[Dimension, ...]
+    classes: None = None
+
+    @property
+    def layout(self) -> Layout:
+        return layout_of(self.shape)
+
+
+def _is_float(one: Any) -> bool:
+    return _DTYPES.get(one.type, np.dtype(np.float32)).kind == "f"  # NumPy has no bfloat16
+
+
 def _fitted(array: npt.NDArray[Any], taken: Any) -> npt.NDArray[Any]:
     """The user's array in the type of the input, if that only rounds its values: NumPy's own type is float64."""
     shape = list(taken.shape)  # empty for an unknown rank too
@@ -179,7 +245,8 @@ def _fitted(array: npt.NDArray[Any], taken: Any) -> npt.NDArray[Any]:
     same = cast is not None and (np.isfinite(cast) == np.isfinite(array) if dtype.kind == "f" else cast == array)
     if cast is None or not np.all(same):
         what = f"is {array.dtype}" if cast is None else f"has values that {dtype} has not"
-        raise OptionError(f"`data`: '{taken.name}' {what}, the model takes {dtype}; save it so")
+        advice = SAVE_SO if array.dtype == np.uint8 and dtype.kind == "f" else "save it so"
+        raise OptionError(f"`data`: '{taken.name}' {what}, the model takes {dtype}; {advice}")
     return cast
 
 
@@ -208,7 +275,7 @@ _BOUNDED = frozenset({"Shape", "Size", "ArgMax", "ArgMin", "NonZero", "NonMaxSup
 
 def becoming_integers(model: onnx.ModelProto) -> frozenset[str]:
     """The names of the graph inputs, of any type, from which a Cast to integers can be reached."""
-    functions = {(own_domain(one.domain), one.name): one for one in model.functions}
+    functions = functions_of(model)
     takers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
     for node in model.graph.node:
         for name in used_names(node):
@@ -216,7 +283,7 @@ def becoming_integers(model: onnx.ModelProto) -> frozenset[str]:
     return frozenset(value.name for value in model.graph.input if _reaches_cast(value.name, takers, functions))
 
 
-_Functions = dict[tuple[str, str], onnx.FunctionProto]
+_Functions = Mapping[FunctionKey, onnx.FunctionProto]
 
 
 def _reaches_cast(name: str, takers: dict[str, list[onnx.NodeProto]], functions: _Functions) -> bool:
@@ -231,14 +298,14 @@ def _reaches_cast(name: str, takers: dict[str, list[onnx.NodeProto]], functions:
     return False
 
 
-def _casts(nodes: Iterable[onnx.NodeProto], functions: _Functions, entered: set[tuple[str, str]]) -> bool:
+def _casts(nodes: Iterable[onnx.NodeProto], functions: _Functions, entered: set[FunctionKey]) -> bool:
     """Whether one of the nodes, or of those in their bodies and functions, casts to integers."""
     for node in nodes:
         if node.op_type == "Cast" and any(one.name == "to" and one.i in _INTEGER_POSITIONS for one in node.attribute):
             return True
         if any(_casts(graph.node, functions, entered) for graph in graphs_in(node)):
             return True
-        key = own_domain(node.domain), node.op_type
+        key = called_by(node)
         if key in functions and key not in entered:
             entered.add(key)
             if _casts(functions[key].node, functions, entered):

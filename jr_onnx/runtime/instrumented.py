@@ -281,7 +281,7 @@ class Workspace:
                 return goal
             files = data_files(source.skeleton, source.path)
             data = data_places(files, goal, force=False)
-            write_model(source, pieces, goal, data, force=False, progress=_silent)
+            write_model(source, pieces, goal, data, force=False, progress=lambda _: None)
         return goal
 
     def save(self, model: onnx.ModelProto, whose: str, name: str) -> Path:
@@ -303,7 +303,3 @@ def _writing() -> Iterator[None]:
         yield
     except (OSError, OutputError) as error:
         raise CannotRunError(f"a temporary copy of the model cannot be written ({error})") from error
-
-
-def _silent(_: int) -> None:
-    pass

@@ -105,7 +105,7 @@ def open_session(path: Path, provider: str, threads: int, profile: str | None = 
     """A session on one model.
 
     Args:
-        profile: the prefix of the file for onnxruntime's profile, if it shall keep one.
+        profile: the prefix of the file for onnxruntime's profile, to let it keep one.
 
     Raises:
         CannotRunError: onnxruntime does not load the model, or the provider does not start.
@@ -144,7 +144,7 @@ def peak_memory(path: Path, provider: str, threads: int, feeds: Arrays) -> int:
     """
     with tempfile.TemporaryDirectory(prefix="jr-onnx-bench-") as folder:
         inputs = Path(folder) / "feeds.npz"
-        # Their names apart: an input may have a name that is none for a file in an archive.
+        # Their names apart: a file in an archive cannot have every name that an input can.
         np.savez(inputs, np.array(list(feeds)), *feeds.values())
         command = [sys.executable, "-m", __name__, str(path), provider, str(threads), str(inputs)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

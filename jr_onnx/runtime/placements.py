@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jr_onnx.arguments import unfit
 from jr_onnx.conversion.graph.names import ADD_OP_TYPE, OP_TYPE, QUANTIZED_OP_TYPE
-from jr_onnx.conversion.graph.scopes import graphs_in
+from jr_onnx.conversion.graph.scopes import all_scopes
 from jr_onnx.errors import RuntimeMissingError
 
 if TYPE_CHECKING:
@@ -66,19 +66,19 @@ def placement(session: onnxruntime.InferenceSession) -> tuple[NodePlacement, ...
         raise RuntimeMissingError("there is no profile to read; make the session with session(..., profile=True)")
     try:
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-        graph = onnx.load(folder / GRAPH, load_external_data=False).graph
+        model = onnx.load(folder / GRAPH, load_external_data=False)
     finally:
         shutil.rmtree(folder)
-    return placements(events, graph)
+    return placements(events, model)
 
 
-def placements(events: list[dict[str, Any]], graph: onnx.GraphProto) -> tuple[NodePlacement, ...]:
+def placements(events: list[dict[str, Any]], model: onnx.ModelProto) -> tuple[NodePlacement, ...]:
     """The placement of each JumpReLU in a profile's events, with the copies around it in the graph that ran."""
     copies: dict[str, set[str]] = {}
-    for scope in _scopes(graph):
-        for node in scope.node:
+    for scope in all_scopes(model):
+        for node in scope.nodes:
             if node.op_type in OP_TYPES:
-                copies.setdefault(node.name, set()).update(_copies_around(node, scope))
+                copies.setdefault(node.name, set()).update(_copies_around(node, scope.nodes))
     found: dict[str, NodePlacement] = {}
     for event in events:
         args = event.get("args", {})
@@ -90,15 +90,8 @@ def placements(events: list[dict[str, Any]], graph: onnx.GraphProto) -> tuple[No
     return tuple(found.values())
 
 
-def _scopes(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    yield graph
-    for node in graph.node:
-        for inner in graphs_in(node):
-            yield from _scopes(inner)
-
-
-def _copies_around(node: onnx.NodeProto, graph: onnx.GraphProto) -> Iterator[str]:
-    for other in graph.node:
+def _copies_around(node: onnx.NodeProto, nodes: Iterable[onnx.NodeProto]) -> Iterator[str]:
+    for other in nodes:
         touches = set(other.output) & set(node.input) or set(other.input) & set(node.output)
         if other.op_type in COPIES and touches:
             yield other.name or other.op_type

@@ -53,7 +53,7 @@ def session(
 
     Raises:
         RuntimeMissingError: onnxruntime, a provider, or the kernels for a provider are not there.
-        ModelError: there is no such file, the model was optimised for another machine, or is none that can be
+        ModelError: there is no such file, the model was optimised for another machine, or cannot be
             optimised. For a model that it does not load, onnxruntime raises its own exceptions.
         OptionError: other providers than the CPU, with `optimize` or for a model that was optimised for the CPU.
 

@@ -226,7 +226,7 @@ def _why_without(model: onnx.ModelProto, asked: bool, gpu: bool, prefer_nhwc: bo
     if asked and not has_use_for_kernels(CUDA if gpu else CPU, {"prefer_nhwc": prefer_nhwc}):
         without = "its function is faster in the layout NHWC"
     if any(map(is_jump_relu, model.functions)):
-        # With the kernels nobody would notice it, and without them the model would be another one.
+        # With the kernels it would not show, and without them the model would be another one.
         for fault in foreign_bodies(model):
             raise ModelError(f"{fault}; convert the original again")
     elif without:
@@ -305,7 +305,7 @@ def _pieces(source: Source, names: Mapping[Path, str]) -> list[Piece]:
 
 @contextmanager
 def _created(target: Path, origin: FileIO) -> Iterator[BinaryIO]:
-    """A new file that nobody may read, write or execute who may not do so with the one it is copied from."""
+    """A new file, with no more permissions than the one that it is copied from."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("xb") as file:
         os.fchmod(file.fileno(), stat.S_IMODE(os.fstat(file.fileno()).st_mode & os.fstat(origin.fileno()).st_mode))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from jr_onnx.errors import OutputError
 from jr_onnx.files.atomic import exchange, temporary_folder
+from jr_onnx.files.splice import sha256_of
 
 #: What `sha256sum -c` reads.
 SUMS = "SHA256SUMS"
@@ -17,8 +17,6 @@ SUMS = "SHA256SUMS"
 #: Stands in each folder that this module wrote.
 MARK = ".jr-onnx-deploy.json"
 _MARK_TEXT = '{"written by": "jr-onnx deploy"}\n'
-
-_BLOCK = 1 << 20
 
 
 @contextmanager
@@ -40,7 +38,7 @@ def atomic_folder(path: Path, *, force: bool) -> Iterator[Path]:
             yield temporary
             write_new(temporary / MARK, _MARK_TEXT)
             files = sorted(file for file in temporary.rglob("*") if not file.is_dir())
-            write_new(temporary / SUMS, "".join(f"{_digest(file)}  {_name(file, temporary)}\n" for file in files))
+            write_new(temporary / SUMS, "".join(f"{sha256_of(file)}  {_name(file, temporary)}\n" for file in files))
             for file in (*temporary.rglob("*"), temporary):
                 _sync(file)
             _move(temporary, path, force)
@@ -60,14 +58,6 @@ def write_new(path: Path, text: str) -> None:
     """Write a text file that is not there yet."""
     with path.open("x", encoding="utf-8") as file:
         file.write(text)
-
-
-def _digest(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb", buffering=0) as opened:
-        while block := opened.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _name(file: Path, folder: Path) -> str:
@@ -103,7 +93,7 @@ def _check_ours(folder: Path, name: Path) -> None:
         expected = folders if file.is_dir() else {*sums, SUMS} if file.is_file() else ()
         if file.is_symlink() or known not in expected:
             raise OutputError(f"{name}: holds {known}, which jr-onnx deploy did not write; choose another `output`")
-        if known in sums and _digest(file) != sums[known]:
+        if known in sums and sha256_of(file) != sums[known]:
             raise OutputError(f"{name}: {known} was changed after jr-onnx deploy wrote it; choose another `output`")
 
 

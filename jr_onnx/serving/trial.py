@@ -35,7 +35,7 @@ def try_model(source: Source, packaged: Path, *, library: bool) -> Trial:
     Args:
         source: the model.
         packaged: its copy, with the external data beside it.
-        library: whether the kernels shall serve it.
+        library: whether it is to run by the kernels.
 
     Raises:
         ModelError: onnxruntime does not load it in any of the ways that it may be served in.
@@ -66,7 +66,7 @@ def _load(source: Source, packaged: Path) -> None:
     except CannotRunError as error:
         said = _with_own_name(str(error), source, packaged)
         raise ModelError(
-            f"onnxruntime does not load it: {said}; mend it, or add `check=False` if the server's onnxruntime does"
+            f"onnxruntime does not load it: {said}; correct it, or add `check=False` if the server's onnxruntime does"
         ) from error
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from checking import DIGITS, hardened, node, rules, shown, small
+from checking import DIGITS, graph, hardened, node, rules, shown, small
 from outcome import Outcome, refusal
 
 import jr_onnx
@@ -43,12 +43,15 @@ def test_data_in_another_float_are_cast(dtype: str, folder: Path) -> None:
     assert Outcome(folder, ("check", DIGITS, "h.onnx", "--data", "x.npz", "--no-library")).code == 0
 
 
+SO = "save it so, or name it x if it holds pixels"
+
+
 @pytest.mark.parametrize(
     ("array", "message"),
     [
         (images()[:, 0], "'image' has the shape [4, 8, 8], the model takes [N, 1, 8, 8]"),
         (images()[..., :5], "'image' has the shape [4, 1, 8, 5], the model takes [N, 1, 8, 8]"),
-        (images().astype(np.uint8), "'image' is uint8, the model takes float32; save it so"),
+        (images().astype(np.uint8), f"'image' is uint8, the model takes float32; {SO}"),
         (images() + np.float64(1e300), "'image' has values that float32 has not, the model takes float32; save it so"),
         (images().astype(str), "'image' is <U32, the model takes float32; save it so"),
     ],
@@ -59,8 +62,7 @@ def test_data_that_do_not_fit_are_named_in_one_line(array: np.ndarray, message: 
 
 
 def test_integers_are_cast_where_they_fit() -> None:
-    model = onnx.parser.parse_model("""
-        <ir_version: 8, opset_import: ["": 17]>
+    model = graph("""
         g (int32[N] i, float[9] x) => (float[N] y) { r = Relu(x) y = Gather(r, i) }
     """)
     x = np.ones(9, np.float32)
@@ -125,8 +127,7 @@ def test_a_model_that_loads_with_the_library_and_fails_is_a_finding(
 
 
 def test_what_neither_model_can_run_is_not_an_error() -> None:
-    model = onnx.parser.parse_model("""
-        <ir_version: 8, opset_import: ["": 17]>
+    model = graph("""
         g (float[4] x, int64[1] i) => (float[1] y) { r = Relu(x) y = Gather(r, i) }
     """)
     data = {"x": np.ones(4, np.float32), "i": np.array([7])}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +10,7 @@ import onnx
 import pytest
 import strange_models
 from onnx import TensorProto
-from outcome import refusal
 from support import relu_model
-
-
-@pytest.fixture
-def refused(tmp_path: Path) -> Callable[..., str]:
-    """Run a command that must refuse; what it says after its own name."""
-    return partial(refusal, tmp_path)
 
 
 @pytest.fixture
@@ -140,7 +132,6 @@ def test_a_pattern_that_matches_nothing_is_refused_with_near_names(
         ["--jump", "1", "--policy", "policy.yaml"],
         ["--jump"],
         ["--jump", "1", "--target", "none"],
-        ["--jump", "1", "--external", "none"],
         ["--jump", "1", "--unknown"],
         ["--jump", "1", "another.onnx"],
         ["--jump", "1", "--target", "subgraph", "--inline"],

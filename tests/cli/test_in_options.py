@@ -34,7 +34,7 @@ REQUIRED = {
     [
         ("convert", "`jump_input`: no site", "--jump-input: no site"),
         ("convert", "choose another `output`, or add `force=True`", "choose another --output, or add --force"),
-        ("convert", "try `external='copy'`", "try --external copy"),
+        ("convert", "try `target='standard'`", "try --target standard"),
         ("convert", "`model`: is no model", "MODEL: is no model"),
         ("optimize", "give `level='extended'`", "give --level extended"),
         ("check", "not asked for (`library=False`)", "not asked for (--no-library)"),

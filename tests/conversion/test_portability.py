@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import onnx
 import pytest
-from outcome import Outcome, refusal
+from outcome import Outcome
 from support import relu_model
 
 from jr_onnx.conversion.portability import RUNTIMES, UNMEASURED
@@ -22,12 +21,6 @@ def model(tmp_path: Path) -> Path:
     path = tmp_path / "net.onnx"
     onnx.save(relu_model(), path)
     return path
-
-
-@pytest.fixture
-def refused(tmp_path: Path) -> Callable[..., str]:
-    """Run a command that must refuse; what it says after its own name."""
-    return partial(refusal, tmp_path)
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import strange_models
+from external_models import WEIGHTS
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +15,18 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("large") / "model.onnx"
     strange_models.write_sparse_model(path, 64 << 20)
     return path
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "source"
+    folder.mkdir()
+    strange_models.save_external(folder / "model.onnx", {"w": WEIGHTS})
+    return folder / "model.onnx"
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Path:
+    folder = tmp_path / "other"
+    folder.mkdir()
+    return folder

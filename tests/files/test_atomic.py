@@ -21,8 +21,6 @@ from jr_onnx.cli.main import main
 from jr_onnx.files import atomic
 from jr_onnx.files.atomic import atomic_file, remove_stale, temporary_folder
 
-posix_only = pytest.mark.skipif(os.name != "posix", reason="signals, links and umask as POSIX has them")
-
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
@@ -47,7 +45,6 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
     return printed.err
 
 
-@posix_only
 @pytest.mark.parametrize("room", [0, 1000, 60_000, 20 << 20])
 def test_a_full_disk_leaves_nothing(room: int, large: Path, tmp_path: Path) -> None:
     source = large
@@ -113,7 +110,6 @@ def test_a_read_only_folder_is_named(model: Path, capsys: pytest.CaptureFixture[
     assert names(folder) == set()
 
 
-@posix_only
 def test_a_pipe_or_a_device_is_not_replaced_by_a_file(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pipe = model.parent / "pipe"
     os.mkfifo(pipe)
@@ -127,7 +123,6 @@ def test_a_name_that_is_too_long_is_an_error(model: Path, capsys: pytest.Capture
     assert names(model.parent) == {model.name}
 
 
-@posix_only
 @pytest.mark.parametrize("name", ["n" * 255, "模" * 85])
 def test_a_name_as_long_as_names_can_be_is_written(name: str, model: Path) -> None:
     for _ in range(2):  # the second time there is a file to replace
@@ -138,7 +133,6 @@ def test_a_name_as_long_as_names_can_be_is_written(name: str, model: Path) -> No
 # --- the input --------------------------------------------------------------------------------------------------------
 
 
-@posix_only
 @pytest.mark.parametrize("how", ["same", "spelled otherwise", "hard link", "symbolic link"])
 def test_the_input_is_overwritten_with_force_only(how: str, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = model.read_bytes()
@@ -205,7 +199,6 @@ def test_an_exception_leaves_the_old_file(way: str, error: type[BaseException], 
     assert names(tmp_path) == {"file"}, way
 
 
-@posix_only
 @pytest.mark.parametrize("mask", [0o022, 0o027, 0o077, 0o002])
 def test_the_mode_follows_the_umask(way: str, mask: int, tmp_path: Path) -> None:
     before = os.umask(mask)
@@ -229,7 +222,6 @@ def test_the_data_are_on_the_disk_before_the_name_is(way: str, tmp_path: Path, m
     assert synced == [(False, False), (True, True)], way
 
 
-@posix_only
 def test_what_killed_processes_left_is_removed_by_the_next_and_nothing_else(tmp_path: Path) -> None:
     stale = tmp_path / ".jr-onnx.0123456789ab.tmp"
     stale.write_text("left behind")

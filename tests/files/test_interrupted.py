@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import strange_models
 
-posix_only = pytest.mark.skipif(os.name != "posix", reason="signals, links and umask as POSIX has them")
 linux_only = pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="files without a name are Linux's")
 
 
@@ -142,7 +141,6 @@ def test_a_process_killed_at_any_time_leaves_no_output_or_a_whole_one(huge: Path
     assert -signal.SIGPROF in codes
 
 
-@posix_only
 @pytest.mark.parametrize("moment", ["1%", "50%", "before fsync 1", "os.link"])
 def test_ctrl_c_exits_130_and_leaves_nothing(moment: str, large: Path, tmp_path: Path) -> None:
     output = tmp_path / "hardened.onnx"
@@ -152,7 +150,6 @@ def test_ctrl_c_exits_130_and_leaves_nothing(moment: str, large: Path, tmp_path:
     assert names(tmp_path) == set()
 
 
-@posix_only
 def test_ctrl_c_leaves_the_old_output(large: Path, tmp_path: Path) -> None:
     output = tmp_path / "hardened.onnx"
     output.write_text("the old output")

@@ -101,7 +101,8 @@ def test_placement_names_the_copies_around_each_node() -> None:
     session_event = {"cat": "Session", "name": "model_run", "args": {}}
     relu = event("relu", "Relu", CUDA)
     events = [session_event, relu, event("on_cpu", "JumpReLU", CPU[0]), event("on_cuda", "JumpReLU", CUDA)]
-    assert [(place.node, place.provider, place.copies) for place in placements(events * 2, graph)] == [
+    model = onnx.helper.make_model(graph)
+    assert [(place.node, place.provider, place.copies) for place in placements(events * 2, model)] == [
         ("on_cpu", CPU[0], ("copy_1", "copy_2")),
         ("on_cuda", CUDA, ()),
     ]

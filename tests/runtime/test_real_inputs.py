@@ -39,7 +39,7 @@ def test_optimize_compares_on_real_inputs(hard: Path, capsys: pytest.CaptureFixt
     out = capsys.readouterr().out
     assert "not compared with the hardened model: the model runs on no random input" in out
     assert "--data" in out
-    for name in ("x.npz", "jump.npz"):
+    for name in ("x.npz", "jump.npz", "one.npy"):
         assert main(["optimize", str(hard), "--data", str(hard.with_name(name))]) == 0
         assert "not compared" not in capsys.readouterr().out
 
@@ -70,8 +70,7 @@ def test_bench_runs_on_real_inputs_which_give_the_batch_size(hard: Path, capsys:
     [
         ("none.npz", "none.npz"),
         ("text.npz", "not an NPZ file"),
-        ("one.npy", "a single array"),
-        ("other.npz", "--data: the model has no input 'z'"),
+        ("other.npz", "other.npz: has no array 'x'; it has z"),
     ],
 )
 def test_a_mistake_is_one_line_and_nothing_is_written(

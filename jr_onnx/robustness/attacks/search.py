@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jr_onnx.robustness.attacks.target import AttackInfo, AttackOutcome, Effort, Images, Labels, Target
-from jr_onnx.robustness.dataset.dataset import per_channel
+from jr_onnx.runtime.data.dataset import per_channel
 
 Array = npt.NDArray[Any]
 Indices = npt.NDArray[np.int64]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
-from jr_onnx.robustness.dataset.classifier import Layout
 from jr_onnx.robustness.gradients.backward import RELU, TRUE, Backward, smooth
+from jr_onnx.runtime.data.fitting import Layout
 
 if TYPE_CHECKING:
     from jr_onnx.robustness.gradients.gradients import Gradients

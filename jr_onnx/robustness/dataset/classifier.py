@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,14 +15,9 @@ from jr_onnx.conversion.graph.names import initializer_names
 from jr_onnx.conversion.graph.scopes import all_scopes
 from jr_onnx.conversion.graph.soundness import check_structure
 from jr_onnx.conversion.graph.value_types import Dimension, ValueType, ValueTypes
-from jr_onnx.errors import ModelError, OptionError
+from jr_onnx.errors import ModelError
 from jr_onnx.files.source import open_model
-
-Layout = Literal["NCHW", "NHWC"]
-
-#: The numbers of channels by which a layout is told.
-_CHANNELS = (1, 3)
-
+from jr_onnx.runtime.data.fitting import Layout, check_labels, check_shape, layout_of, shape_text
 
 #: How many times more often than by guessing a model must be right for its labels to be believed. Of few classes, half
 #: of the way from guessing to being always right is enough.
@@ -86,13 +81,7 @@ class Classifier:
         Raises:
             OptionError: they do not; the message says so of `what`.
         """
-        if _fits(shape, self.shape):
-            return
-        hint = ""
-        for name, order in (("x.transpose(0, 3, 1, 2)", (0, 3, 1, 2)), ("x.transpose(0, 2, 3, 1)", (0, 2, 3, 1))):
-            if len(shape) == 4 and _fits(tuple(shape[axis] for axis in order), self.shape):
-                hint = f"; {name} would fit"
-        raise OptionError(f"{what} have the shape {shape_text(shape)}, the model takes {shape_text(self.shape)}{hint}")
+        check_shape(shape, self.shape, what)
 
     def check_labels(self, highest: int, what: str) -> None:
         """Whether a label is a class of the model.
@@ -100,8 +89,7 @@ class Classifier:
         Raises:
             OptionError: it is not.
         """
-        if self.classes is not None and highest >= self.classes:
-            raise OptionError(f"{what}: the label {highest} is none of the model's {self.classes} classes (from 0)")
+        check_labels(highest, self.classes, what)
 
 
 def read_classifier(model: str | Path | onnx.ModelProto) -> Classifier:
@@ -131,7 +119,7 @@ def _classifier(model: onnx.ModelProto) -> Classifier:
     taken = _check_input(inputs[0], given)
     shape = taken.shape or ()
     classes = _check_output(outputs[0], scores)
-    return Classifier(inputs[0], shape, taken.element_type, outputs[0], classes, _layout(shape))
+    return Classifier(inputs[0], shape, taken.element_type, outputs[0], classes, layout_of(shape))
 
 
 def _check_input(name: str, given: ValueType | None) -> ValueType:
@@ -158,18 +146,3 @@ def _check_output(name: str, scores: ValueType | None) -> int | None:
             "classifier of two or more classes"
         )
     return scores.shape[1] if isinstance(scores.shape[1], int) else None
-
-
-def _layout(shape: tuple[Dimension, ...]) -> Layout:
-    last = len(shape) == 4 and shape[3] in _CHANNELS and shape[1] not in _CHANNELS
-    return "NHWC" if last else "NCHW"
-
-
-def _fits(shape: tuple[int, ...], wanted: tuple[Dimension, ...]) -> bool:
-    pairs = zip(shape[1:], wanted[1:], strict=False)
-    return len(shape) == len(wanted) and all(size == dim for size, dim in pairs if isinstance(dim, int))
-
-
-def shape_text(shape: tuple[Dimension, ...]) -> str:
-    """ "[N, 3, ?, ?]"."""
-    return f"[{', '.join('?' if dim is None else str(dim) for dim in shape)}]"

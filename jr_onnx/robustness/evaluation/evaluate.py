@@ -22,10 +22,10 @@ from jr_onnx.robustness.activations import site_inputs
 from jr_onnx.robustness.attacks.target import Effort
 from jr_onnx.robustness.dataset import Dataset, load_data, read_classifier
 from jr_onnx.robustness.dataset.classifier import guessing
-from jr_onnx.robustness.dataset.loading import DataSource
 from jr_onnx.robustness.evaluation.campaign import DEFAULT_ATTACKS, run_campaign
 from jr_onnx.robustness.evaluation.report import EvaluationReport, ZeroedLayer
 from jr_onnx.robustness.statistics import MAX_DROP
+from jr_onnx.runtime.data.loading import DataSource
 from jr_onnx.runtime.instrumented import runnable
 
 #: How the two models are called in the report.
@@ -33,8 +33,8 @@ REFERENCE, HARDENED = "original", "hardened"
 
 
 def evaluate(
+    original: str | Path | onnx.ModelProto,
     hardened: str | Path | onnx.ModelProto,
-    reference: str | Path | onnx.ModelProto,
     data: Dataset | DataSource,
     *,
     eps: float | Sequence[float],
@@ -53,8 +53,8 @@ def evaluate(
     the evidence of the verdict. The result is the same, bit for bit, whoever does the work.
 
     Args:
-        hardened: the model in question, a file or in memory.
-        reference: the original that it was made from.
+        original: the model that was hardened, a file or in memory.
+        hardened: the model in question.
         data: samples of the models' shape, with labels or without (then the original's answers are the labels); also
             what `jr_onnx.load_data` takes.
         eps: the radius of the Linf ball in pixel units (pixels from 0 to 1), or several, each in (0, 1].
@@ -80,17 +80,17 @@ def evaluate(
 
     Example:
         >>> _ = jr_onnx.convert("models/digits.onnx", jump=0.5, output="hard.onnx")
-        >>> report = jr_onnx.evaluate("hard.onnx", "models/digits.onnx", "few.npz", eps=[0.1], attacks=["square"])
+        >>> report = jr_onnx.evaluate("models/digits.onnx", "hard.onnx", "few.npz", eps=[0.1], attacks=["square"])
         >>> sorted(report.models)
         ['hardened', 'original']
     """
-    hardened, reference = as_model("hardened", hardened), as_model("reference", reference)
-    classifier = read_classifier(reference)
+    original, hardened = as_model("original", original), as_model("hardened", hardened)
+    classifier = read_classifier(original)
     dataset = data if isinstance(data, Dataset) else load_data(data, classifier=classifier)
-    doubts = tuple(_doubts(hardened, reference))
+    doubts = tuple(_doubts(original, hardened))
     zeroed = zeroed_layers(hardened, dataset)  # minutes at most, so what is wrong shows before hours of attacks
     report = run_campaign(
-        {REFERENCE: reference, HARDENED: hardened},
+        {REFERENCE: original, HARDENED: hardened},
         dataset,
         eps=[eps] if isinstance(eps, (int, float)) else eps,
         attacks=attacks,
@@ -108,13 +108,13 @@ def evaluate(
     return replace(report, zeroed={HARDENED: zeroed}, verdicts={HARDENED: verdict})
 
 
-def _doubts(hardened: str | Path | onnx.ModelProto, reference: str | Path | onnx.ModelProto) -> Iterator[str]:
+def _doubts(original: str | Path | onnx.ModelProto, hardened: str | Path | onnx.ModelProto) -> Iterator[str]:
     """What says that the one was not made from the other.
 
     Raises:
         ModelError: one of them cannot be read, or was optimised for one machine.
     """
-    with open_model(reference) as ours, open_model(hardened) as theirs:
+    with open_model(original) as ours, open_model(hardened) as theirs:
         recorded = hardened_metadata(theirs.skeleton)
         if MADE_FOR in recorded:
             raise ModelError("was optimised for one machine; evaluate the hardened model that it was made from")

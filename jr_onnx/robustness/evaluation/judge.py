@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -13,15 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from jr_onnx.errors import ModelError, RuntimeMissingError
+from jr_onnx.errors import ModelError
 from jr_onnx.files.external import data_files
 from jr_onnx.files.source import open_file
+from jr_onnx.files.splice import sha256_of
 from jr_onnx.robustness.dataset import Classifier, Dataset, read_classifier
-from jr_onnx.robustness.dataset.dataset import batches_of
-from jr_onnx.runtime.execution import onnxruntime
-from jr_onnx.runtime.library import register
-from jr_onnx.runtime.sessions import CPU
-from jr_onnx.text import one_line
+from jr_onnx.runtime.data.dataset import batches_of
+from jr_onnx.runtime.execution import CPU, CannotRunError, library_problem, session_options, start
 
 #: A model with more bytes than this is opened where it lies; a smaller one travels to the workers.
 _TRAVELS = 1 << 30
@@ -42,14 +39,22 @@ class Shipped:
     data: bytes | None = field(compare=False, repr=False)
 
     @property
-    def model(self) -> Path | onnx.ModelProto:
-        """What the rest of the library takes as a model."""
+    def given(self) -> Path | bytes:
+        """What onnxruntime takes as a model."""
         if self.data is not None:
-            model: onnx.ModelProto = onnx.ModelProto.FromString(self.data)
-            return model
+            return self.data
         if self.path is None:
             raise TypeError("a model in memory has its bytes")
         return self.path
+
+    @property
+    def model(self) -> Path | onnx.ModelProto:
+        """What the rest of the library takes as a model."""
+        given = self.given
+        if isinstance(given, Path):
+            return given
+        model: onnx.ModelProto = onnx.ModelProto.FromString(given)
+        return model
 
 
 def ship(model: str | Path | onnx.ModelProto) -> Shipped:
@@ -64,13 +69,9 @@ def ship(model: str | Path | onnx.ModelProto) -> Shipped:
     path = Path(model).absolute()
     with open_file(path) as source:
         beside = data_files(source.skeleton, path)
-    digest = hashlib.sha256()
-    for file in (path, *sorted({one.path for one in beside})):
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 22):
-                digest.update(block)
+    digest = sha256_of(path, *sorted({one.path for one in beside}))
     travels = not beside and path.stat().st_size <= _TRAVELS
-    return Shipped(digest.hexdigest(), path, path.read_bytes() if travels else None)
+    return Shipped(digest, path, path.read_bytes() if travels else None)
 
 
 class Judge:
@@ -82,18 +83,12 @@ class Judge:
     """
 
     def __init__(self, shipped: Shipped) -> None:
-        ort = onnxruntime()
         self.shipped = shipped
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        with contextlib.suppress(RuntimeMissingError):
-            register(options)  # without the library the model's own function gives the same values
         try:
-            given = shipped.data if shipped.data is not None else str(shipped.path)
-            self._session: Any = ort.InferenceSession(given, options, providers=[CPU])
-        except Exception as error:  # onnxruntime's errors have no common class of their own
-            said = one_line(error)
-            raise ModelError(f"{shipped.path or 'the model'}: onnxruntime cannot load it: {said}") from error
+            # Without the library the model's own function gives the same values.
+            self._session = start(shipped.given, session_options(threads=1), CPU, library=not library_problem())
+        except CannotRunError as error:
+            raise ModelError(f"{shipped.path or 'the model'}: onnxruntime cannot load it: {error}") from error
 
     @cached_property
     def classifier(self) -> Classifier:

@@ -13,9 +13,9 @@ import numpy.typing as npt
 from jr_onnx.conversion.element_types import NUMPY_TYPES, round_jump
 from jr_onnx.robustness.activations import run, site_inputs, temporary_session
 from jr_onnx.robustness.dataset import Classifier, Dataset
-from jr_onnx.robustness.dataset.dataset import Rows, batches_of
 from jr_onnx.robustness.statistics import PositiveHistogram
 from jr_onnx.robustness.tuning.jump_inputs import COUNT, TunableModel, TunableSite, with_jump_inputs
+from jr_onnx.runtime.data.dataset import Rows, batches_of
 from jr_onnx.runtime.execution import Session
 
 #: Samples a run.

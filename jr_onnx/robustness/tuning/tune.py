@@ -20,7 +20,6 @@ from jr_onnx.errors import OptionError
 from jr_onnx.files.source import about
 from jr_onnx.robustness.dataset import Classifier, Dataset, load_data, read_classifier, split
 from jr_onnx.robustness.dataset.classifier import guessing
-from jr_onnx.robustness.dataset.loading import DataSource
 from jr_onnx.robustness.evaluation.campaign import DEFAULT_ATTACKS, checked_eps, checked_max_drop
 from jr_onnx.robustness.evaluation.workers import check_workers
 from jr_onnx.robustness.statistics import MAX_DROP
@@ -38,6 +37,7 @@ from jr_onnx.robustness.tuning.report import (
 from jr_onnx.robustness.tuning.robustness import AttackSettings, attack, check_attack_extra
 from jr_onnx.robustness.tuning.runs import jump_session
 from jr_onnx.robustness.tuning.stages import Attack, StageProgress, Stages
+from jr_onnx.runtime.data.loading import DataSource
 from jr_onnx.text import count
 
 #: In each part of the data. Even of so few, one sample is ten points of accuracy.

@@ -33,7 +33,7 @@ def cached(path: Path) -> Path:
     back, which is right everywhere.
 
     Raises:
-        ModelError: the file is no hardened model.
+        ModelError: the file is not a hardened model.
     """
     with open_file(path) as source:
         if made_for(source.skeleton) is not None:
@@ -73,7 +73,7 @@ def _made(path: Path, level: Level) -> tuple[Path, str]:
         report = optimize(path, output=made / _MODEL, level=level)
         if _kept(path, level) != kept:
             raise OutputError("it was written to meanwhile")
-        with contextlib.suppress(OSError):  # whoever may not read the model may not read this either
+        with contextlib.suppress(OSError):  # no more permissions than the model has
             (made / _MODEL).chmod(stat.S_IMODE(path.stat().st_mode))
         (made / _STAMP).write_text(_stamp(made / _MODEL), encoding="ascii")
         if not _whole(kept):

@@ -5,12 +5,9 @@ from __future__ import annotations
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
-
-import numpy.typing as npt
 
 from jr_onnx.arguments import as_path
 from jr_onnx.conversion.convert import check_output
@@ -30,8 +27,9 @@ from jr_onnx.files.source import Source, open_bytes, open_file, open_unnamed
 from jr_onnx.files.splice import Progress, write_pieces
 from jr_onnx.files.writing import data_places, new_locations, write_model
 from jr_onnx.runtime.agreement import compare
-from jr_onnx.runtime.arrays import inputs_of
-from jr_onnx.runtime.execution import BASIC, CPU, Arrays, Way, library_problem
+from jr_onnx.runtime.data.dataset import Dataset
+from jr_onnx.runtime.data.loading import Data, DataSource, read_data
+from jr_onnx.runtime.execution import BASIC, CPU, Way, library_problem
 from jr_onnx.runtime.optimization.jump_back import Place, add_jump_relus, fuse_adds, places
 from jr_onnx.runtime.optimization.machine import made_for, this_machine
 from jr_onnx.runtime.optimization.relu_form import (
@@ -91,7 +89,7 @@ def optimize(
     output: str | Path | None = None,
     provider: Provider = "cpu",
     level: Level = "all",
-    data: Mapping[str, npt.NDArray[Any]] | str | Path | None = None,
+    data: Dataset | DataSource | None = None,
     force: bool = False,
     progress: Progress = lambda _: None,
 ) -> OptimizationReport:
@@ -107,8 +105,8 @@ def optimize(
         provider: what the file is for.
         output: the file to write; by default the input's name with the ending .optimized.onnx.
         level: how far onnxruntime optimises for the CPU; below "all" there is no blocked layout.
-        data: for the CPU, real inputs by name, or an NPZ file of them, to compare the file with the hardened model on;
-            what is missing is random.
+        data: for the CPU, real inputs, all that `jr_onnx.load_data` takes or gives, to compare the file with the
+            hardened model on; of samples (x), the first 32. What is missing is random.
         force: the output may be the input itself, and its external data may stand beside other data of their name, as
             in `jr_onnx.convert`.
         progress: called with the number of bytes written since its last call.
@@ -116,7 +114,7 @@ def optimize(
     Raises:
         ModelError: the input cannot be read, is not a hardened model or an optimised one, onnxruntime does not load
             it, or its optimised form does not load or computes something else: then nothing is written.
-        OptionError: the provider is none of these, a level or data were given for CUDA, or the data are not what the
+        OptionError: there is no such provider, a level or data were given for CUDA, or the data are not what the
             model takes.
         OutputError: the output cannot be written.
 
@@ -135,7 +133,7 @@ def optimize(
         )
     if provider == "cuda" and data is not None:
         raise OptionError("`data`: a file for CUDA is not run; leave the data out")
-    arrays = inputs_of(data)
+    given = None if data is None else read_data(data)
     with open_file(path) as source:
         check_structure(source.skeleton)
         if made_for(source.skeleton) is not None:
@@ -148,12 +146,12 @@ def optimize(
                 "`level='extended'`"
             )
         place = check_output(goal, path, data_files(source.skeleton, path), force)
-        if isinstance(data, str | Path) and place.exists() and place.samefile(data):
+        if isinstance(data, str | Path) and Path(data).exists() and place.exists() and place.samefile(data):
             raise OutputError(f"{goal}: is what is read as data; choose another `output`")
         if provider == "cuda":
             made = _for_cuda(source, path, place, force, progress)
         else:
-            made = _for_cpu(source, path, place, level, arrays, force, progress)
+            made = _for_cpu(source, path, place, level, given, force, progress)
     return replace(made, output=goal, seconds=time.perf_counter() - started)
 
 
@@ -174,7 +172,7 @@ def _for_cuda(source: Source, path: Path, goal: Path, force: bool, progress: Pro
 
 
 def _for_cpu(
-    source: Source, path: Path, goal: Path, level: str, data: Arrays, force: bool, progress: Progress
+    source: Source, path: Path, goal: Path, level: str, data: Data | None, force: bool, progress: Progress
 ) -> OptimizationReport:
     sites, left = recoverable(source)
     if not sites and not left:
@@ -265,7 +263,7 @@ def _write(
     path: Path,
     level: str,
     goal: Path,
-    inputs: Arrays,
+    data: Data | None,
     force: bool,
     progress: Progress,
 ) -> str:
@@ -279,7 +277,7 @@ def _write(
             write_pieces(file, rewrite(laid_out, edit), laid_out.opened, lambda _: None)
         with open_unnamed(tried) as made:
             edit.metadata[OPTIMIZED_SITES] = str(len(jump_relus(read_side(made.skeleton))))
-        unverified = verify(hardened, path, tried, inputs)
+        unverified = verify(hardened, path, tried, data)
         _save(laid_out, graph.path, edit, goal, force, progress)
     return unverified
 
@@ -301,7 +299,7 @@ class NotOptimizedError(ModelError):
     """The optimised form is not what the hardened model is, or onnxruntime does not run it."""
 
 
-def verify(hardened: Source, path: Path, optimised: Path, data: Arrays) -> str:
+def verify(hardened: Source, path: Path, optimised: Path, data: Data | None) -> str:
     """Compare all outputs; why that could not be done, or an empty string.
 
     The hardened model runs by its function, the optimised one by the kernels: a fault of theirs is one of both else.

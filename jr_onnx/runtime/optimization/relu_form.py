@@ -57,7 +57,7 @@ def recoverable(source: Source) -> tuple[tuple[Recovered, ...], dict[str, str]]:
     """The sites of a hardened model that can be recovered, and why the others (by path) cannot.
 
     One jump a channel does not fit the blocked layout, in which there is no axis of channels; a jump that is an input
-    is no constant; and what is inside of a local function gets other names when the function is inlined.
+    is not a constant; and what is inside of a local function gets other names when the function is inlined.
     """
     model = source.skeleton
     scopes = tuple(all_scopes(model))

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper
+from site_models import X, Y, call, calling, paths, reasons
 from support import (
     BOOL,
     DOUBLE,
@@ -31,20 +32,6 @@ from support import (
 
 from jr_onnx import ModelError, find_sites, inspect
 from jr_onnx.conversion.sites.matchers import SiteKind
-
-X, Y = value("x", FLOAT, [4]), value("y", FLOAT, [4])
-VALUES = np.array([-1, 0.25, 0.5, 2], np.float32)
-
-
-def paths(model: onnx.ModelProto) -> list[str]:
-    """The scope paths of the sites."""
-    return [site.path for site in find_sites(model)]
-
-
-def reasons(model: onnx.ModelProto, **options: Any) -> dict[str, str]:
-    """Scope path -> why the node is left alone."""
-    return {left.path: left.reason for left in report_of(model, allow_empty=True, **options).left_alone}
-
 
 # --- what is left alone, and what is an error -------------------------------------------------------------------------
 
@@ -109,16 +96,6 @@ def test_a_maximum_with_anything_else_is_not_reported(bound: float) -> None:
 
 def test_the_maximum_of_two_values_is_not_reported() -> None:
     assert not reasons(make_model([node("Max", "x x", "y")], [X], [Y]))
-
-
-def calling(functions: list[onnx.FunctionProto], nodes: list[onnx.NodeProto], opset: int = 18) -> onnx.ModelProto:
-    """A model that calls functions of the domain f."""
-    return make_model(nodes, [X], [Y], opset=opset, functions=functions, domains=["f"])
-
-
-def call(name: str, inputs: str, outputs: str, **attributes: Any) -> onnx.NodeProto:
-    """A node that calls a function of the domain f."""
-    return node(name, inputs, outputs, domain="f", **attributes)
 
 
 # --- Clip -------------------------------------------------------------------------------------------------------------

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import onnx
 import onnx.inliner
 import pytest
 from onnx import helper
+from site_models import VALUES, X, Y, call, calling, paths, reasons
 from support import (
     BOOL,
     DOUBLE,
@@ -33,19 +32,6 @@ from support import (
 )
 
 from jr_onnx import ModelError, OptionError, find_sites
-
-X, Y = value("x", FLOAT, [4]), value("y", FLOAT, [4])
-VALUES = np.array([-1, 0.25, 0.5, 2], np.float32)
-
-
-def paths(model: onnx.ModelProto) -> list[str]:
-    """The scope paths of the sites."""
-    return [site.path for site in find_sites(model)]
-
-
-def reasons(model: onnx.ModelProto, **options: Any) -> dict[str, str]:
-    """Scope path -> why the node is left alone."""
-    return {left.path: left.reason for left in report_of(model, allow_empty=True, **options).left_alone}
 
 
 def assert_hardened_everywhere(model: onnx.ModelProto, target: str, feeds: dict[str, Array], jump: float) -> None:
@@ -153,19 +139,6 @@ def test_the_domain_of_onnx_can_be_written_out() -> None:
 def test_a_relu_of_another_domain_is_no_site() -> None:
     model = make_model([helper.make_node("Relu", ["x"], ["y"], domain="mine")], [X], [Y], domains=["mine"])
     assert not find_sites(model)
-
-
-# --- functions --------------------------------------------------------------------------------------------------------
-
-
-def calling(functions: list[onnx.FunctionProto], nodes: list[onnx.NodeProto], opset: int = 18) -> onnx.ModelProto:
-    """A model that calls functions of the domain f."""
-    return make_model(nodes, [X], [Y], opset=opset, functions=functions, domains=["f"])
-
-
-def call(name: str, inputs: str, outputs: str, **attributes: Any) -> onnx.NodeProto:
-    """A node that calls a function of the domain f."""
-    return node(name, inputs, outputs, domain="f", **attributes)
 
 
 @EACH_TARGET

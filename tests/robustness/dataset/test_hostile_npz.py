@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from jr_onnx.errors import OptionError
-from jr_onnx.runtime.arrays import read_inputs, read_npz
+from jr_onnx.runtime.data.arrays import read_npz
+from jr_onnx.runtime.data.loading import load_data
 
 X = np.random.default_rng(0).random((40, 1, 8, 8)).astype(np.float32)
 
@@ -53,7 +54,7 @@ MEMBERS: Mapping[str, bytes] = {
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 @pytest.mark.parametrize("what", MEMBERS)
-@pytest.mark.parametrize("read", [read_npz, read_inputs])
+@pytest.mark.parametrize("read", [read_npz, load_data])
 def test_a_member_that_is_no_array(
     what: str, compression: int, read: Callable[[Path], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,9 +132,7 @@ def test_a_bomb_is_refused_before_it_takes_memory(tmp_path: Path) -> None:
                 for _ in range(16):
                     member.write(bytes(1 << 24))
     assert path.stat().st_size < 4 << 20
-    code = (
-        "import sys; from pathlib import Path; from jr_onnx.runtime.arrays import read_npz; read_npz(Path(sys.argv[1]))"
-    )
+    code = "import sys; from jr_onnx.runtime.data.loading import read_data; read_data(sys.argv[1])"
     done = subprocess.run(
         [sys.executable, "-c", code, path],
         capture_output=True,

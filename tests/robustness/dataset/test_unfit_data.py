@@ -43,7 +43,7 @@ def changed(row: int, value: float) -> Any:
         (X, Y + 0.5, "the labels are float64"),
         (X, Y.astype(str), "the labels are <U"),
         (X, Y - 1, "the label -1 is negative"),
-        (X, Y + 1, "the label 4 is none of the model's 4 classes"),
+        (X, Y + 1, "the label 4 is not one of the model's 4 classes"),
         (X, np.full(8, 2), "all samples are of class 2"),
         (X[:1], Y[:1], "all samples are of class 0"),
     ],
@@ -66,7 +66,7 @@ def test_unfit_samples_and_labels(x: Any, y: Any, complaint: str) -> None:
         (np.nan, 1, "mean nan is not finite"),
         (0.5, np.inf, "std inf is not finite"),
         (0.5, 1e-40, "at least 1e-06"),
-        ("half", 1, "mean 'half' is no list of numbers"),
+        ("half", 1, "mean 'half' is not a list of numbers"),
     ],
 )
 def test_unfit_mean_and_std(mean: Any, std: Any, complaint: str) -> None:
@@ -77,13 +77,13 @@ def test_unfit_mean_and_std(mean: Any, std: Any, complaint: str) -> None:
 @pytest.mark.parametrize("what", ["mean", "std"])
 def test_a_mean_or_std_in_a_file_that_is_no_number_is_named(tmp_path: Path, what: str) -> None:
     np.savez(tmp_path / "d.npz", x=X, y=Y, **{what: np.array(["a"])})
-    with pytest.raises(OptionError, match=rf"{what} \['a'\] is no list of numbers"):
+    with pytest.raises(OptionError, match=rf"{what} \['a'\] is not a list of numbers"):
         load_data(tmp_path / "d.npz")
 
 
 def test_a_file_without_samples_names_what_it_has(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", images=X, y=Y)
-    with pytest.raises(OptionError, match="no array 'x' with the samples; it has images, y"):
+    with pytest.raises(OptionError, match="no array 'x'; it has images, y"):
         load_data(tmp_path / "d.npz")
 
 
@@ -132,6 +132,6 @@ def test_a_folder_needs_pillow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_late_sample_of_many_is_found_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jr_onnx.robustness.dataset.loading._BLOCK", 40)  # two samples at once
+    monkeypatch.setattr("jr_onnx.runtime.data.loading._BLOCK", 40)  # two samples at once
     with pytest.raises(OptionError, match="sample 7 has NaN"):
         load_data((changed(7, np.nan), Y))

@@ -74,8 +74,8 @@ def test_json_is_the_report_of_the_api(capsys: pytest.CaptureFixture[str]) -> No
     from jr_onnx.robustness.dataset import load_data
 
     report = jr_onnx.evaluate(
-        "hard.onnx",
         DIGITS,
+        "hard.onnx",
         load_data(IMAGES).take(rows),
         eps=[0.1],
         attacks=["square"],
@@ -161,7 +161,7 @@ BAD_DATA = {
     "range": ({"x": np.full((4, 1, 8, 8), 16, np.float32), "y": np.arange(4)}, "go from 0 to 1"),
     "dtype": ({"x": np.zeros((4, 1, 8, 8), np.int64), "y": np.arange(4)}, "int64"),
     "shape": ({"x": np.zeros((4, 1, 9, 8), np.float32), "y": np.arange(4)}, "the model takes"),
-    "labels": ({"x": np.zeros((4, 1, 8, 8), np.float32), "y": np.arange(4) + 8}, "none of the model's 10 classes"),
+    "labels": ({"x": np.zeros((4, 1, 8, 8), np.float32), "y": np.arange(4) + 8}, "not one of the model's 10 classes"),
     "one class": ({"x": np.zeros((4, 1, 8, 8), np.float32), "y": np.ones(4, int)}, "all samples are of class 1"),
     "empty": ({"x": np.zeros((0, 1, 8, 8), np.float32), "y": np.zeros(0, int)}, "is empty"),
 }

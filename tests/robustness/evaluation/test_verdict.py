@@ -33,7 +33,7 @@ def evaluated(
     max_drop: float = 1.0,
 ) -> EvaluationReport:
     data = digits(samples)
-    return evaluate(hardened, original, data, eps=[eps], attacks=attacks, effort=QUICK, max_drop=max_drop)
+    return evaluate(original, hardened, data, eps=[eps], attacks=attacks, effort=QUICK, max_drop=max_drop)
 
 
 def verdict_on(hardened: onnx.ModelProto | Path, *attacks: str, **options: Any) -> Verdict:

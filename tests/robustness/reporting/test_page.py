@@ -38,8 +38,8 @@ def report() -> EvaluationReport:
     assert hardened is not None
     data = load_data(MODELS / "digits_test.npz").take(np.arange(64))
     return evaluate(
-        hardened,
         MODELS / "digits.onnx",
+        hardened,
         data,
         eps=[0.1, 0.3],
         attacks=["square"],

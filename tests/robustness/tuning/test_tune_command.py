@@ -186,4 +186,4 @@ def test_labels_that_the_model_does_not_have_are_named(tmp_path: Path) -> None:
     data = np.load(TEST)
     np.savez(tmp_path / "d.npz", x=data["x"], y=data["y"] + 1)
     said = refusal(tmp_path, "tune", DIGITS, "--data", tmp_path / "d.npz", "--objective", "clean")
-    assert said == f"{tmp_path / 'd.npz'}: the label 10 is none of the model's 10 classes (from 0)"
+    assert said == f"{tmp_path / 'd.npz'}: the label 10 is not one of the model's 10 classes (from 0)"

@@ -180,7 +180,7 @@ def test_data_that_were_loaded_for_another_model_are_refused() -> None:
     data = np.load(TEST)
     with pytest.raises(OptionError, match="the model takes"):
         tune(DIGITS, load_data((data["x"][:, :, :4], data["y"])), objective="clean")
-    with pytest.raises(OptionError, match="the label 19 is none of the model's 10 classes"):
+    with pytest.raises(OptionError, match="the label 19 is not one of the model's 10 classes"):
         tune(DIGITS, load_data((data["x"], data["y"] + 10)), objective="clean")
 
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import onnx
 import pytest
-from outcome import refusal
 from support import hardened, relu_model
 
 import jr_onnx
@@ -32,12 +29,6 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setattr(jr_onnx, "__path__", [*jr_onnx.__path__, str(folder)])
         monkeypatch.setattr("jr_onnx.serving.deploy.try_model", lambda *_, library: Trial(library))
         return folder / "jr_onnx_ops.so"
-
-
-@pytest.fixture
-def refused(tmp_path: Path) -> Callable[..., str]:
-    """Run a command that must refuse; what it says after its own name."""
-    return partial(refusal, tmp_path)
 
 
 @pytest.fixture

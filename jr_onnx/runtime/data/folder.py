@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jr_onnx.errors import OptionError
-from jr_onnx.robustness.dataset.classifier import Layout
+from jr_onnx.runtime.data.fitting import Layout
 
 _ENDINGS = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"))
 
@@ -73,7 +73,7 @@ def _in_bytes(image: Any, path: Path) -> Any:
     """An image of 16 bits in grey with 8: Pillow's own conversion would cut off all that is above 255."""
     if image.mode in ("I", "F"):
         raise OptionError(
-            f"{path}: has pixels of 32 bits (Pillow's mode {image.mode}), whose range nobody knows; store 8 or 16 bits"
+            f"{path}: has pixels of 32 bits (Pillow's mode {image.mode}), whose range is not known; store 8 or 16 bits"
         )
     if not image.mode.startswith("I;16"):
         return image

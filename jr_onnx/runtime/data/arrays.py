@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jr_onnx.arguments import as_arrays
 from jr_onnx.errors import OptionError
 from jr_onnx.text import bytes_text, one_line
 
@@ -53,7 +52,7 @@ def read_npy(path: Path) -> npt.NDArray[Any]:
     """The array of an NPY file, as a memory map.
 
     Raises:
-        OptionError: the file cannot be read, or is none.
+        OptionError: the file cannot be read, or is not an NPY file.
     """
     try:
         array: npt.NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
@@ -70,8 +69,8 @@ def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
     One that is stored without compression is a memory map.
 
     Raises:
-        OptionError: the file cannot be read or is none of plain arrays, or its compressed arrays would take more than
-            2 GiB of memory.
+        OptionError: the file cannot be read, holds something else than plain arrays, or its compressed arrays would
+            take more than 2 GiB of memory.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -87,29 +86,6 @@ def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
         raise OptionError(f"{path}: cannot be read: {error.strerror or error}") from error
     except _UNREADABLE as error:
         raise OptionError(f"{path}: not an NPZ file of plain arrays: {_line(error)}") from error
-
-
-def read_inputs(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """The inputs of a model by name, from an NPZ file.
-
-    Raises:
-        OptionError: as `read_npz`; or the file holds no number.
-    """
-    if path.suffix == ".npy":
-        raise OptionError(f"{path}: a single array; save it by the input's name with numpy.savez(FILE, x=array)")
-    arrays = read_npz(path)
-    if not any(array.size for array in arrays.values()):
-        raise OptionError(f"{path}: holds no sample; save an array for each input of the model in it")
-    return arrays
-
-
-def inputs_of(data: Mapping[str, npt.NDArray[Any]] | str | Path | None) -> dict[str, npt.NDArray[Any]]:
-    """Real inputs of a model by name, from arrays or an NPZ file; none for None.
-
-    Raises:
-        OptionError: as `read_inputs`; or the arrays have no names.
-    """
-    return read_inputs(Path(data)) if isinstance(data, str | Path) else as_arrays("data", data)
 
 
 def _member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> npt.NDArray[Any]:

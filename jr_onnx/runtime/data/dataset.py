@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jr_onnx.errors import OptionError
-from jr_onnx.robustness.dataset.classifier import Layout
+from jr_onnx.runtime.data.fitting import Layout
 
 Rows = npt.NDArray[np.int64]
 
@@ -35,7 +35,7 @@ class Images(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """[N, C, H, W], [N, H, W, C], or [N, ...] for what is no image."""
+        """[N, C, H, W], [N, H, W, C], or [N, ...] for other samples."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -90,7 +90,7 @@ class Dataset:
         return replace(self, images=chosen, labels=labels)
 
     def sample(self, samples: int, seed: int) -> Dataset:
-        """So many of the samples, drawn by the seed, in their order; all where there are no more."""
+        """At most this many of the samples, drawn by the seed, in their order."""
         if samples >= len(self):
             return self
         rows = np.random.default_rng(seed).permutation(len(self))[:samples].astype(np.int64)
