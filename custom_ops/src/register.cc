@@ -1,6 +1,5 @@
 // RegisterCustomOps, the one symbol that the library exports.
-#include <pthread.h>
-
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <iterator>
@@ -28,7 +27,8 @@ struct Registration {
   Registration* next;
 };
 
-pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+std::atomic_flag busy =
+    ATOMIC_FLAG_INIT;  // held for microseconds, once a session; a mutex would be the platform's
 Registration* registrations = nullptr;
 
 int fill(const Api* api, uint32_t api_version, JumpReluOp* ops) {
@@ -96,16 +96,22 @@ Status* refuse_version(const ort::ApiBase* base, const char* version) {
 }  // namespace
 }  // namespace jr
 
-extern "C" __attribute__((visibility("default"))) jr::ort::Status* RegisterCustomOps(
-    jr::ort::SessionOptions* options, const jr::ort::ApiBase* base) {
+#ifdef _WIN32
+#define JR_EXPORT extern "C" __declspec(dllexport)
+#else
+#define JR_EXPORT extern "C" __attribute__((visibility("default")))
+#endif
+
+JR_EXPORT jr::ort::Status* RegisterCustomOps(jr::ort::SessionOptions* options, const jr::ort::ApiBase* base) {
   const char* const version = base->GetVersionString();
   const uint32_t api_version = jr::api_version_of(version);
   const jr::ort::Api* const api = api_version ? base->GetApi(api_version) : nullptr;
   if (!api) return jr::refuse_version(base, version);
 
-  pthread_mutex_lock(&jr::mutex);
+  while (jr::busy.test_and_set(std::memory_order_acquire)) {
+  }
   jr::Registration* registration = nullptr;
   jr::ort::Status* const status = jr::find_or_make(api, api_version, &registration);
-  pthread_mutex_unlock(&jr::mutex);
+  jr::busy.clear(std::memory_order_release);
   return status ? status : jr::ort::AddCustomOpDomain(api, options, registration->domain);
 }

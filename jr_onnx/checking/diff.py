@@ -109,7 +109,7 @@ def diff(before: str | Path | onnx.ModelProto, after: str | Path | onnx.ModelPro
     Raises:
         ModelError: a model cannot be read, or is not a sound graph.
 
-    Example:
+    Examples:
         >>> _ = jr_onnx.convert("models/digits.onnx", jump=0.5, output="hard.onnx")
         >>> [site.jump_after for site in jr_onnx.diff("models/digits.onnx", "hard.onnx").sites]
         ['0.5', '0.5', '0.5', '0.5']

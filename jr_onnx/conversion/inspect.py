@@ -34,7 +34,7 @@ def find_sites(model: str | Path | onnx.ModelProto) -> Sequence[Site]:
     Raises:
         ModelError: the input cannot be read, or is not an ONNX model.
 
-    Example:
+    Examples:
         >>> len(jr_onnx.find_sites("models/digits.onnx"))
         4
     """
@@ -48,7 +48,7 @@ def inspect(model: str | Path | onnx.ModelProto) -> InspectionReport:
     Raises:
         ModelError: the input cannot be read, or is not an ONNX model.
 
-    Example:
+    Examples:
         >>> [(node.op_type, node.converted) for node in jr_onnx.inspect("models/digits.onnx").nodes][:2]
         [('Relu', True), ('Relu', True)]
     """

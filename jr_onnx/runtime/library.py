@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import json
+import sys
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
     import onnxruntime
 
 
-LIBRARY = "jr_onnx_ops.so"
+def library_name(platform: str) -> str:
+    """The kernel library's file name on a platform of `sys.platform`, as custom_ops/CMakeLists.txt builds it."""
+    return "jr_onnx_ops" + {"darwin": ".dylib", "win32": ".dll"}.get(platform, ".so")
+
+
+LIBRARY = library_name(sys.platform)
 
 _registered: weakref.WeakSet[onnxruntime.SessionOptions] = weakref.WeakSet()
 

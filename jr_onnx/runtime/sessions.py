@@ -57,7 +57,7 @@ def session(
             optimised. For a model that it does not load, onnxruntime raises its own exceptions.
         OptionError: other providers than the CPU, with `optimize` or for a model that was optimised for the CPU.
 
-    Example:
+    Examples:
         >>> _ = jr_onnx.convert("models/digits.onnx", jump=0.5, output="hard.onnx")
         >>> session = jr_onnx.session("hard.onnx")
         >>> session.run(None, {"image": np.zeros((2, 1, 8, 8), np.float32)})[0].shape

@@ -146,7 +146,7 @@ def deploy(
         OutputError: the folder cannot be written.
         RuntimeMissingError: this installation has no kernel library, or there is no onnxruntime to check with.
 
-    Example:
+    Examples:
         >>> _ = jr_onnx.convert("models/digits.onnx", jump=0.5, output="hard.onnx")
         >>> jr_onnx.deploy("hard.onnx", "mlserver", "served", library=False).start
         'in this folder: mlserver start .'
