@@ -45,18 +45,25 @@ def page_names() -> dict[Path, str]:
 
 
 def relinked(text: str, page: Path, names: dict[Path, str]) -> str:
-    """A page's text, with links that hold in the site; of a link to a file that is no page, its words remain."""
+    """A page's text, with links that hold in the site.
+
+    A file's name as the words of a link becomes the page's title. Of a link to a file that is no page the words remain.
+    """
 
     def link(found: re.Match[str]) -> str:
         words, target, anchor = found.groups(default="")
         path = (page.parent / target).resolve()
         if path in names:
-            return f"[{words}]({names[path]}{anchor})"
+            return f"[{_title(path) if words.endswith('.md') else words}]({names[path]}{anchor})"
         if path.is_relative_to(ROOT / "docs"):
             return f"[{words}]({path.relative_to(ROOT / 'docs').as_posix()}{anchor})"
-        return words if path.exists() else found.group()
+        return words if path.exists() else sys.exit(f"{page}: there is no {target}")
 
     return re.sub(r"\[([^]]*)]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)", link, text)
+
+
+def _title(page: Path) -> str:
+    return page.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
 
 
 def command_reference() -> str:
@@ -74,7 +81,7 @@ def command_reference() -> str:
         for group in parser._action_groups:
             actions = [action for action in group._group_actions if action.dest != "help"]
             if actions:
-                lines += ["", f"**{(group.title or 'options').capitalize()}**", "", "| | |", "|---|---|"]
+                lines += ["", f"| {group.title} | |", "|---|---|"]
                 lines += [_row(parser, action) for action in actions]
     return "\n".join(lines) + "\n"
 
