@@ -1,4 +1,4 @@
-"""The pictures in docs/images: `python tools/docs_pictures.py` makes them anew. It needs Chromium, for those of pages."""
+"""The pictures in docs/images: `python tools/docs_pictures.py` makes them anew, with Chromium for those of pages."""
 
 from __future__ import annotations
 
