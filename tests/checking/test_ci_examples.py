@@ -1,4 +1,4 @@
-"""The examples of docs/ci.md, run as they are written, from a commit of this repository in the place of the published one."""
+"""The examples of docs/ci.md, run as they are written, from a commit of this repository."""
 
 from __future__ import annotations
 
@@ -67,7 +67,9 @@ def run(project: Path, *command: str | Path, path: str = "") -> subprocess.Compl
 
 
 def cases(report: Path) -> list[str]:
-    return [str(case.get("name")) for case in ElementTree.parse(report).iter("testcase") if case.find("failure") is not None]
+    return [
+        str(case.get("name")) for case in ElementTree.parse(report).iter("testcase") if case.find("failure") is not None
+    ]
 
 
 def test_the_gitlab_job_passes_and_then_fails(project: Path) -> None:
