@@ -1,8 +1,12 @@
-"""The pictures in docs/images: `python tools/docs_pictures.py` makes them anew, with Chromium for those of pages."""
+"""The pictures in docs/images: `python tools/docs_pictures.py` makes them anew.
+
+It needs Chromium, and `pip install sarif-tools` for a reader of SARIF. docs/images/web.png is taken by hand.
+"""
 
 from __future__ import annotations
 
 import io
+import os
 import re
 import shlex
 import subprocess
@@ -10,7 +14,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+import onnx
 from headless import chromium
+from markdown import Markdown
 from rich.console import Console
 from rich.text import Text
 
@@ -20,7 +26,7 @@ IMAGES = ROOT / "docs" / "images"
 
 def run(command: str, folder: Path) -> str:
     """What a command prints, run with this Python's jr-onnx in a folder that has models/."""
-    words = [sys.executable, "-m", *shlex.split(command.replace("jr-onnx", "jr_onnx"))]
+    words = [sys.executable, "-m", *shlex.split(command.replace("jr-onnx", "jr_onnx", 1))]
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
     if done.returncode > 1:
         sys.exit(f"{command}: {done.stderr}")
@@ -47,6 +53,35 @@ def page(name: str, html: Path, size: tuple[int, int]) -> None:
     subprocess.run(command, check=True, capture_output=True)
 
 
+def summary(folder: Path) -> None:
+    """What the GitHub action writes into the summary of a job, as a page."""
+    markdown = folder / "summary.md"
+    variables = {
+        "JR_ORIGINAL": "models/digits.onnx",
+        "JR_HARDENED": "broken.onnx",
+        "GITHUB_STEP_SUMMARY": str(markdown),
+    }
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, **variables, "JR_ARGUMENTS": "--no-library", "PATH": path}
+    subprocess.run(["bash", ROOT / "ci" / "action.sh"], cwd=folder, env=environment, capture_output=True)
+    style = (
+        "body { font: 14px sans-serif; margin: 16px } pre { background: #f6f8fa; padding: 16px; border-radius: 6px }"
+    )
+    body = Markdown(extensions=["fenced_code"]).convert(markdown.read_text(encoding="utf-8"))
+    html = folder / "summary.html"
+    html.write_text(f"<meta charset=utf-8><style>{style}</style><h2>jr-onnx check summary</h2>{body}", encoding="utf-8")
+    page("summary", html, (960, 400))
+
+
+def broken(hardened: Path, path: Path) -> None:
+    """The hardened model, with a Relu that somebody put back."""
+    model = onnx.load(hardened)
+    (node,) = (node for node in model.graph.node if node.name == "node_relu_2")
+    node.op_type, node.domain = "Relu", ""
+    del node.input[1:]
+    onnx.save(model, path)
+
+
 def main() -> None:
     IMAGES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
@@ -57,6 +92,10 @@ def main() -> None:
         terminal("check", "jr-onnx check models/digits.onnx hard.onnx", folder)
         run("jr-onnx diff models/digits.onnx hard.onnx --html diff.html", folder)
         page("diff", folder / "diff.html", (1200, 800))
+        broken(folder / "hard.onnx", folder / "broken.onnx")
+        summary(folder)
+        run("jr-onnx check models/digits.onnx broken.onnx --format sarif --output check.sarif", folder)
+        terminal("sarif", "sarif summary check.sarif", folder)
         attack = "--data models/digits_test.npz --eps 0.1 --samples 100 --steps 10"
         run(f"jr-onnx evaluate models/digits.onnx hard.onnx {attack} --report report.html", folder)
         page("report", folder / "report.html", (1200, 900))
