@@ -9,9 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from support import MODELS
 
-DOCS = Path(__file__).parents[1] / "docs"
+import jr_onnx
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
 
 PAGES = ("start", "convert", "optimize", "evaluate", "torch", "graphsurgeon")
 
@@ -52,3 +56,24 @@ def test_the_snippets_of_a_page_run_in_order(page: str, tmp_path: Path) -> None:
 def test_what_is_run_instead_stands_in_a_page() -> None:
     text = "".join((DOCS / f"{page}.md").read_text(encoding="utf-8") for page in PAGES)
     assert all(part in text for part in SHORTER)
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    project = re.findall(
+        r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"]
+    assert project == [citation] == [jr_onnx.__version__]
+
+
+def test_the_site_has_every_page_and_no_broken_link() -> None:
+    pytest.importorskip("zensical", reason="it builds the site: pip install '.[docs]'")
+    tool = ROOT / "tools" / "docs_site.py"
+    done = subprocess.run([sys.executable, tool], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    site = ROOT / "build" / "site"
+    pages = {path: path.read_text(encoding="utf-8") for path in site.rglob("*.html")}
+    assert "--jump-input" in pages[site / "cli" / "index.html"]
+    assert "jr_onnx.convert" in pages[site / "api" / "index.html"]
+    loaded = r"""<(?:script|link|img|iframe)[^>]*(?:src|href)="?https?://"""
+    assert not [path for path, text in pages.items() if re.search(loaded, text)]
