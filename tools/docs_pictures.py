@@ -14,11 +14,14 @@ import sys
 import tempfile
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import onnx
 from headless import chromium
 from markdown import Markdown
 from rich.console import Console
 from rich.text import Text
+
+import jr_onnx
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs" / "images"
@@ -73,6 +76,47 @@ def summary(folder: Path) -> None:
     page("summary", html, (960, 400))
 
 
+def tradeoff() -> None:
+    """Accuracy against the jump, as `jr-onnx tune` measures it, on light and on dark pages."""
+    report = jr_onnx.tune(
+        ROOT / "models" / "digits.onnx",
+        ROOT / "models" / "digits_test.npz",
+        grid=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6],
+        max_drop=100,
+        test_share=0.1,
+        attacks=jr_onnx.AttackSettings(eps=0.1, steps=20),
+        workers=2,
+    )
+    jumps = [candidate.choice.jump for candidate in report.candidates]
+    lines = {
+        "no attack": ("#98a2b3", [candidate.clean for candidate in report.candidates]),
+        "attacks along the gradient": ("#2e90fa", [candidate.true_gradient for candidate in report.candidates]),
+        "all attacks, those that know JumpReLU too": (
+            "#f04438",
+            [candidate.adaptive for candidate in report.candidates],
+        ),
+    }
+    for theme, ink in (("light", "#1c2430"), ("dark", "#e6e9ee")):
+        style = {"svg.fonttype": "none", "font.family": "sans-serif", "text.color": ink, "axes.labelcolor": ink}
+        with plt.rc_context({**style, "xtick.color": ink, "ytick.color": ink, "axes.edgecolor": ink}):
+            figure, axes = plt.subplots(figsize=(7.2, 3.4), layout="constrained")
+            for name, (colour, shares) in lines.items():
+                axes.plot(jumps, [100 * share.estimate for share in shares], color=colour, marker="o", label=name)
+                axes.fill_between(
+                    jumps,
+                    [100 * share.low for share in shares],
+                    [100 * share.high for share in shares],
+                    color=colour,
+                    alpha=0.15,
+                    linewidth=0,
+                )
+            axes.set(xlabel="jump (0 is ReLU)", ylabel="right answers, %", ylim=(0, 101))
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.legend(frameon=False, loc="lower left")
+            figure.savefig(IMAGES / f"tradeoff-{theme}.svg", transparent=True, metadata={"Date": None})
+            plt.close(figure)
+
+
 def broken(hardened: Path, path: Path) -> None:
     """The hardened model, with a Relu that somebody put back."""
     model = onnx.load(hardened)
@@ -84,6 +128,7 @@ def broken(hardened: Path, path: Path) -> None:
 
 def main() -> None:
     IMAGES.mkdir(exist_ok=True)
+    tradeoff()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "models").symlink_to(ROOT / "models")
