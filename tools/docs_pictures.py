@@ -73,7 +73,7 @@ def summary(folder: Path) -> None:
     body = Markdown(extensions=["fenced_code"]).convert(markdown.read_text(encoding="utf-8"))
     html = folder / "summary.html"
     html.write_text(f"<meta charset=utf-8><style>{style}</style><h2>jr-onnx check summary</h2>{body}", encoding="utf-8")
-    page("summary", html, (960, 400))
+    page("summary", html, (960, 250))
 
 
 def tradeoff() -> None:

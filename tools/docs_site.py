@@ -50,16 +50,23 @@ def relinked(text: str, page: Path, names: dict[Path, str]) -> str:
     A file's name as the words of a link becomes the page's title. Of a link to a file that is no page the words remain.
     """
 
+    def placed(target: str) -> str:
+        path = (page.parent / target).resolve()
+        if not path.exists():
+            sys.exit(f"{page}: there is no {target}")
+        if path in names:
+            return names[path]
+        return path.relative_to(ROOT / "docs").as_posix() if path.is_relative_to(ROOT / "docs") else ""
+
     def link(found: re.Match[str]) -> str:
         words, target, anchor = found.groups(default="")
-        path = (page.parent / target).resolve()
-        if path in names:
-            return f"[{_title(path) if words.endswith('.md') else words}]({names[path]}{anchor})"
-        if path.is_relative_to(ROOT / "docs"):
-            return f"[{words}]({path.relative_to(ROOT / 'docs').as_posix()}{anchor})"
-        return words if path.exists() else sys.exit(f"{page}: there is no {target}")
+        place = placed(target)
+        if words.endswith(".md") and place:
+            words = _title((page.parent / target).resolve())
+        return f"[{words}]({place}{anchor})" if place else words
 
-    return re.sub(r"\[([^]]*)]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)", link, text)
+    text = re.sub(r"\[([^]]*)]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)", link, text)
+    return re.sub(r'(src|srcset)="(?!https?:)([^"]+)"', lambda found: f'{found[1]}="{placed(found[2])}"', text)
 
 
 def _title(page: Path) -> str:
