@@ -171,6 +171,12 @@ Status* compute(void* kernel_state, ort::KernelContext* context) {
 
 Status* create_kernel(const ort::CustomOp* base, const Api*, const ort::KernelInfo* info, void** made) {
   const JumpReluOp& op = op_of(base);
+#ifdef JR_CUDA
+  char why_not[320];
+  if (op.on_cuda && !cuda::device_runs_kernels(why_not, sizeof why_not)) {
+    return refuse(op, ort::ErrorCode::not_implemented, why_not);
+  }
+#endif
   const ort::Value* jump = nullptr;
   int is_constant = 0;
   if (Status* status =

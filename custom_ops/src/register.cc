@@ -1,4 +1,4 @@
-// RegisterCustomOps, the one symbol that the library exports.
+// RegisterCustomOps, and the question whether CUDA kernels can run here: what the library exports.
 #include <pthread.h>
 
 #include <cstdio>
@@ -6,6 +6,9 @@
 #include <iterator>
 
 #include "jump_relu_op.h"
+#ifdef JR_CUDA
+#include "cuda_kernels.h"
+#endif
 
 namespace jr {
 namespace {
@@ -93,8 +96,37 @@ Status* refuse_version(const ort::ApiBase* base, const char* version) {
   return ort::CreateStatus(oldest, ort::ErrorCode::not_implemented, message);
 }
 
+// Whether the session is to have no kernels, because the driver cannot run those for CUDA. With the CPU's
+// alone, onnxruntime would run JumpReLU there, between two copies; with none, it puts the model's function on
+// CUDA. A session without CUDA says so in its options, and gets the CPU's kernels.
+Status* leave_out(const Api* api, const ort::SessionOptions* options, bool* left_out) {
+  int without_cuda = 1;
+#ifdef JR_CUDA
+  char why[256];
+  if (cuda::driver_is_too_old(why, sizeof why)) {
+    const char* const key = "custom_op.JumpReLU.without_cuda";
+    if (Status* status = ort::HasSessionConfigEntry(api, options, key, &without_cuda)) return status;
+  }
+#else
+  (void)api, (void)options;
+#endif
+  *left_out = !without_cuda;
+  return nullptr;
+}
+
 }  // namespace
 }  // namespace jr
+
+// Why the CUDA kernels cannot run on a device of this machine; empty if they can.
+extern "C" __attribute__((visibility("default"))) void jr_onnx_cuda_problem(int device, char* why,
+                                                                            std::size_t size) {
+#ifdef JR_CUDA
+  jr::cuda::problem_on(device, why, size);
+#else
+  (void)device;
+  std::snprintf(why, size, "the kernels were built without CUDA");
+#endif
+}
 
 extern "C" __attribute__((visibility("default"))) jr::ort::Status* RegisterCustomOps(
     jr::ort::SessionOptions* options, const jr::ort::ApiBase* base) {
@@ -102,6 +134,9 @@ extern "C" __attribute__((visibility("default"))) jr::ort::Status* RegisterCusto
   const uint32_t api_version = jr::api_version_of(version);
   const jr::ort::Api* const api = api_version ? base->GetApi(api_version) : nullptr;
   if (!api) return jr::refuse_version(base, version);
+  bool left_out = false;
+  if (jr::ort::Status* status = jr::leave_out(api, options, &left_out)) return status;
+  if (left_out) return nullptr;
 
   pthread_mutex_lock(&jr::mutex);
   jr::Registration* registration = nullptr;

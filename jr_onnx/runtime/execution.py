@@ -179,7 +179,7 @@ def start(
     disabled = {"disabled_optimizers": list(disabled_optimizers)} if disabled_optimizers else {}
     try:
         if library:
-            register(options)
+            register(options, cuda=provider == CUDA)
         return onnxruntime().InferenceSession(source, options, providers=[provider], **disabled)
     except session_errors() as error:
         raise CannotRunError(_line(error)) from error

@@ -12,6 +12,7 @@ from jr_onnx.conversion.element_types import NUMPY_TYPES
 from jr_onnx.errors import RuntimeMissingError
 from jr_onnx.reference import jump_relu
 from jr_onnx.runtime.execution import onnxruntime, session_options
+from jr_onnx.runtime.library import cuda_problem
 from jr_onnx.runtime.placements import placement
 from jr_onnx.runtime.sessions import CPU, CUDA, session
 
@@ -30,6 +31,8 @@ def self_test() -> dict[str, str]:
 
 def _test(provider: str) -> str:
     try:
+        if provider == CUDA and (problem := cuda_problem()):
+            return f"not run: {problem}"
         faults = [fault for element_type in TYPES if (fault := _fault(provider, element_type))]
     except RuntimeMissingError as error:
         return f"not run: {error}"
