@@ -233,11 +233,10 @@ class Lowering:
             if scope.parent is None and wanted != (DOMAIN in scope.opsets) and not _is_ours(scope):
                 self._edit.at(scope).imports = wanted
 
-
     def _quantizer_domain(self) -> str:
         """The domain of the QuantizeLinear that takes what the function jr_onnx::QuantizedJumpReLU is called with."""
         called = (f for f in self._model.functions if own_operator(f.domain, f.name) == QUANTIZED_OP_TYPE)
-        known = [opset.domain for function in called for opset in function.opset_import if opset.domain]
+        known = [str(opset.domain) for function in called for opset in function.opset_import if opset.domain]
         types = {p.site.element_type for p in self._plan.sites if p.form in CALLS}
         return max((*known, *(quantizer_domain(one, self._main.opset) for one in types)))
 

@@ -250,14 +250,7 @@ def _plan_site(site: Site, jump: Jump, options: Options, body: Form | None, unco
         if isinstance(jump, tuple):
             raise OptionError(f"node '{site.path}': the activation of {site.op_type} takes one jump, not one a channel")
         return PlannedSite(site, jump, rounded[0], RECURRENT, "an activation is an attribute", None)
-    forms, reason = _forms(site, options)
-    expanded = site.scope.expanded
-    if site.quantization is None and options.target == "custom-op" and (options.inline or expanded or site.element_type in uncovered):
-        forms = tuple(form for form in forms if not form.calls)
-        if expanded and not options.inline:
-            reason = f"onnxruntime expands {expanded}, and calls no function in its body rightly"
-        elif not options.inline:
-            reason = f"at opset {site.opset} the one function body cannot serve {type_name(site.element_type)} as well"
+    forms, reason = _forms(site, options, uncovered)
     form, refused = choose_form(
         forms,
         site.element_type,
@@ -273,13 +266,21 @@ def _plan_site(site: Site, jump: Jump, options: Options, body: Form | None, unco
     return PlannedSite(site, jump, value, form, why, body if form is JUMP_RELU else None)
 
 
-def _forms(site: Site, options: Options) -> tuple[tuple[Form, ...], str]:
-    """The forms that the site may take, the preferred one first, and why it is not the target's own."""
-    if site.quantization is None:
-        return PREFERENCES[options.target], ""
-    rank = None if site.shape is None else len(site.shape)
-    inline = options.inline or bool(site.scope.expanded)
-    return quantized_forms(options.target, site.quantization, rank, inline=inline)
+def _forms(site: Site, options: Options, uncovered: set[int]) -> tuple[tuple[Form, ...], str]:
+    """The forms that a site may take, the preferred one first, and why it is not the target's own."""
+    expanded = site.scope.expanded
+    if site.quantization is not None:
+        rank = None if site.shape is None else len(site.shape)
+        return quantized_forms(options.target, site.quantization, rank, inline=options.inline or bool(expanded))
+    forms = PREFERENCES[options.target]
+    if options.target != "custom-op" or not (options.inline or expanded or site.element_type in uncovered):
+        return forms, ""
+    forms = tuple(form for form in forms if not form.calls)
+    if options.inline:
+        return forms, ""
+    if expanded:
+        return forms, f"onnxruntime expands {expanded}, and calls no function in its body rightly"
+    return forms, f"at opset {site.opset} the one function body cannot serve {type_name(site.element_type)} as well"
 
 
 def jump_shape(site: Site, channels: int) -> tuple[int, ...]:

@@ -12,7 +12,15 @@ import onnx
 
 from jr_onnx.conversion.forms.quantized import MICROSOFT, quantized_function_proto
 from jr_onnx.conversion.forms.table import BODIES, RELU_GREATER, STEEP, Fill, Form, Op, choose_form
-from jr_onnx.conversion.graph.names import ADD_OP_TYPE, DOMAIN, FORM, OP_TYPE, QUANTIZED_OP_TYPE, own_operator, set_marks
+from jr_onnx.conversion.graph.names import (
+    ADD_OP_TYPE,
+    DOMAIN,
+    FORM,
+    OP_TYPE,
+    QUANTIZED_OP_TYPE,
+    own_operator,
+    set_marks,
+)
 from jr_onnx.conversion.graph.scopes import all_scopes, function_name, own_domain
 
 AttributeValue = int | float | list[int] | list[bytes] | list[float] | npt.NDArray[Any]

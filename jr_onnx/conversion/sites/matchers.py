@@ -210,9 +210,9 @@ def _folded(wiring: Wiring, index: int) -> Verdict:
 
 
 def on_integers(wiring: Wiring, index: int, found: Found) -> Found:
-    """A Relu or a Clip as what is quantized behind it, where layers are computed on integers and it is a part of one."""
+    """A Relu or a Clip as what is quantized behind it, where it is a part of a layer that is computed on integers."""
     node = wiring.scope.nodes[index]
-    if node.op_type != "Relu" and found.kind is not SiteKind.CLIP or own_domain(node.domain):
+    if (node.op_type != "Relu" and found.kind is not SiteKind.CLIP) or own_domain(node.domain):
         return found
     behind = quantizer_behind(wiring, index)
     if behind is None:

@@ -1,4 +1,4 @@
-"""ReLUs of values that are stored as integers: folded into a zero point by a quantizer, or in front of a QuantizeLinear.
+"""ReLUs of values that are stored as integers: folded into a zero point, or in front of a QuantizeLinear.
 
 A quantizer leaves a Relu out where the integers start at 0: whatever is negative becomes 0 anyhow. It may have been a
 Clip from 0, such as ReLU6: the file does not tell, because the integers have an upper bound too. The zero point alone
@@ -19,6 +19,7 @@ import numpy.typing as npt
 import onnx
 
 from jr_onnx.conversion.forms.quantized import MICROSOFT, quantizer_domain
+from jr_onnx.conversion.graph.names import ADD_OP_TYPE, OP_TYPE, QUANTIZED_OP_TYPE
 from jr_onnx.conversion.graph.scopes import Scope, attribute_of, own_domain
 from jr_onnx.conversion.graph.wiring import Wiring, constant_value, is_overridable
 from jr_onnx.conversion.quantization import INTEGER_TYPES, Quantization
@@ -232,10 +233,8 @@ def _negative_only_with(wiring: Wiring, node: onnx.NodeProto) -> Sequence[str] |
     """
     if node.op_type in ("QuantizeLinear", "DequantizeLinear") or (node.domain, node.op_type) in QLINEAR:
         return _quantized_only_with(wiring, node)
-    if node.op_type in ("QLinearSigmoid", "QLinearSoftmax", "JumpReLU", "AddJumpReLU"):
+    if node.op_type in ("QLinearSigmoid", "QLinearSoftmax", OP_TYPE, QUANTIZED_OP_TYPE, ADD_OP_TYPE):
         return ()
-    if node.op_type == "QuantizedJumpReLU":
-        return list(node.input[:1])
     if any(a.name == "activation" and a.s in (b"Relu", b"Sigmoid", b"HardSigmoid") for a in node.attribute):
         return ()
     if own_domain(node.domain):
