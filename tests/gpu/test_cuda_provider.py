@@ -82,6 +82,7 @@ def test_edge_values_give_the_bits_of_the_reference(element_type: int, jump: flo
     assert_ran_on_cuda(session, 2)
 
 
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
 def test_every_bfloat16_pattern_gives_the_bits_of_the_reference(tmp_path: Path) -> None:
     dtype = NUMPY_TYPES[BFLOAT16]
     patterns: Array = np.arange(65536, dtype=np.uint16)
