@@ -20,7 +20,7 @@ import pytest
 
 import jr_onnx
 from jr_onnx import runtime
-from jr_onnx.conversion.element_types import FLOAT, FLOAT16
+from jr_onnx.conversion.element_types import BFLOAT16, DOUBLE, FLOAT, FLOAT16
 from jr_onnx.reference import jump_relu
 from jr_onnx.runtime.library import cuda_problem
 from jr_onnx.runtime.selftest import self_test
@@ -150,6 +150,44 @@ def test_on_a_gpu_that_the_library_has_no_code_for_cuda_runs_the_function(tmp_pa
     model = jump_model(FLOAT, JUMP, [8]).SerializeToString()
     with pytest.raises(Exception, match="jr_onnx::JumpReLU: this GPU cannot run the CUDA kernels"):
         onnxruntime.InferenceSession(model, options, providers=[CUDA])
+
+
+def relu_model(element_type: int, opset: int) -> onnx.ModelProto:
+    x, y = (onnx.helper.make_tensor_value_info(name, element_type, [8]) for name in "xy")
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "relu", [x], [y])
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=8)
+
+
+def runs_on_cuda_alone(path: Path) -> bool:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    try:
+        jr_onnx.session(path, providers=[CUDA], session_options=options, kernels=False)
+    except Exception:  # noqa: BLE001 (onnxruntime's have no common class)
+        return False
+    return True
+
+
+@pytest.mark.parametrize("options", [{}, {"inline": True}], ids=["function", "inline"])
+@pytest.mark.parametrize(
+    ("element_type", "opset"),
+    [(one, opset) for one in (FLOAT, FLOAT16, DOUBLE) for opset in (7, 9, 12, 16, 22, 23)]
+    + [(BFLOAT16, opset) for opset in (16, 18, 23)],  # before, Where takes no bfloat16, and there is no Greater for it
+)
+def test_without_the_kernels_cuda_runs_the_function_of_every_element_type(
+    element_type: int, opset: int, options: dict[str, bool], tmp_path: Path
+) -> None:
+    onnx.save(relu_model(element_type, opset), tmp_path / "relu.onnx")
+    jr_onnx.convert(tmp_path / "relu.onnx", jump=0.5, output=tmp_path / "hard.onnx", **options)
+    assert runs_on_cuda_alone(tmp_path / "hard.onnx")
+
+
+@pytest.mark.parametrize(("opset", "runs"), [(10, True), (21, True), (22, False), (23, False)])
+def test_from_opset_22_on_cuda_has_no_thresholded_relu(opset: int, runs: bool, tmp_path: Path) -> None:
+    onnx.save(relu_model(FLOAT, opset), tmp_path / "relu.onnx")
+    jr_onnx.convert(tmp_path / "relu.onnx", jump=0.5, output=tmp_path / "hard.onnx", target="standard")
+    assert runs_on_cuda_alone(tmp_path / "hard.onnx") == runs
 
 
 def small_resnet50(path: Path, dtype: int) -> Path:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from jr_onnx.conversion.element_types import FLOAT
 from jr_onnx.conversion.forms.quantized import MICROSOFT, quantized_function_proto
 from jr_onnx.conversion.forms.table import BODIES, RELU_GREATER, STEEP, Fill, Form, Op, choose_form
 from jr_onnx.conversion.graph.names import (
@@ -78,6 +79,7 @@ def write_ops(ops: tuple[Op, ...], binding: Binding, fresh: Callable[[str], str]
     fills: dict[Fill, AttributeValue] = {
         Fill.JUMP: binding.jump,
         Fill.ELEMENT_TYPE: binding.element_type,
+        Fill.FLOAT: FLOAT,
         Fill.STEEP: STEEP,
         Fill.STEEP_JUMP: -STEEP * binding.jump,
         Fill.CHANNELS_LAST: [0, 2, 3, 1],
