@@ -324,9 +324,12 @@ JumpReluOp make_cpu_op(const Api* api, uint32_t api_version, ElementType type, K
 }
 
 #ifdef JR_CUDA
-JumpReluOp make_cuda_op(const Api* api, uint32_t api_version, ElementType type, Kind kind) {
+JumpReluOp make_cuda_op(const Api* api, uint32_t api_version, ElementType type, Kind kind, bool plugin) {
   JumpReluOp op{callbacks(api_version), api, api_version, type, kind, nullptr};
   op.base.GetExecutionProviderType = [](const ort::CustomOp*) { return "CUDAExecutionProvider"; };
+  if (plugin) {
+    op.base.GetExecutionProviderType = [](const ort::CustomOp*) { return "CudaPluginExecutionProvider"; };
+  }
   return op;
 }
 #endif

@@ -28,7 +28,7 @@ constexpr struct {
     {Kind::quantized_jump_relu,
      {ElementType::uint8, ElementType::int8, ElementType::uint16, ElementType::int16}},
 };
-constexpr std::size_t kMaxOps = std::size(kOps) * std::size(kOps[0].types) * 2;  // on the CPU and on CUDA
+constexpr std::size_t kMaxOps = std::size(kOps) * std::size(kOps[0].types) * 3;  // CPU, CUDA, its plugin
 
 // A domain and its ops must outlive every session that uses them, and onnxruntime does not say when that is.
 // So there is one for each copy of onnxruntime in the process, made when it is first needed, shared by all
@@ -50,7 +50,9 @@ int fill(const Api* api, uint32_t api_version, JumpReluOp* ops) {
       ops[count] = make_cpu_op(api, api_version, type, op.kind);
       if (ops[count].cpu_kernel) ++count;
 #ifdef JR_CUDA
-      ops[count++] = make_cuda_op(api, api_version, type, op.kind);
+      for (const bool plugin : {false, true}) {
+        ops[count++] = make_cuda_op(api, api_version, type, op.kind, plugin);
+      }
 #endif
     }
   }

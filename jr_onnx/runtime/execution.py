@@ -30,7 +30,7 @@ DISABLED, BASIC, EXTENDED, LAYOUT, ALL = (
 
 
 #: The execution providers that run node by node; that of Azure, which many builds list, takes no node of ONNX's.
-_NODE_BY_NODE = frozenset({CPU, CUDA, "AzureExecutionProvider"})
+_NODE_BY_NODE = frozenset({CPU, CUDA, "CudaPluginExecutionProvider", "AzureExecutionProvider"})
 
 
 class CannotRunError(Exception):
