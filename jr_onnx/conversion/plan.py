@@ -290,16 +290,15 @@ def jump_shape(site: Site, channels: int) -> tuple[int, ...]:
         OptionError: the shape of the value is not known to have just so many channels.
     """
     shape = site.shape
-    if site.channels_last and shape is not None and len(shape) > 2 and shape[-1] == channels:
-        return (channels,)
-    if site.blocked or site.channels_last:
-        raise OptionError("one jump a channel does not fit onnxruntime's own layout of this value; give one number")
+    if site.blocked:
+        raise OptionError("one jump a channel does not fit onnxruntime's blocked layout; give one number")
     if shape is None or len(shape) < 2:
         rank = "unknown rank" if shape is None else f"rank {len(shape)}"
         raise OptionError(f"one jump a channel needs a value of shape [N, C, ...], this one has {rank}")
-    if shape[1] != channels:
-        raise OptionError(f"{channels} jumps, but the value has {shape[1]} channels; give one a channel")
-    return (channels, *(1,) * (len(shape) - 2))
+    there = shape[-1 if site.channels_last else 1]
+    if there != channels:
+        raise OptionError(f"{channels} jumps, but the value has {there} channels; give one a channel")
+    return (channels,) if site.channels_last else (channels, *(1,) * (len(shape) - 2))
 
 
 def _notes(model: onnx.ModelProto, sites: tuple[PlannedSite, ...], options: Options) -> Iterable[str]:
