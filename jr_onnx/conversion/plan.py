@@ -309,11 +309,7 @@ def _notes(model: onnx.ModelProto, sites: tuple[PlannedSite, ...], options: Opti
         yield f"the model has a jump input, '{before}'; it goes with its last site (`jump_input` keeps it)"
     if options.jump_input is not None and sites:
         yield f"the jump is the input '{options.jump_input}', with the given value as its default"
-    if any(planned.site.quantization is not None for planned in sites):
-        yield (
-            "where values are integers, they are rounded before they are compared with the jump, and the jump counts "
-            "in steps of their scale (docs/quantized.md)"
-        )
+    yield from _quantized_notes(sites)
     for planned in sites:
         pairs = zip(_numbers(planned.asked), _numbers(planned.jump), strict=True)
         vanished = next((asked for asked, rounded in pairs if asked and not rounded), None)
@@ -324,6 +320,28 @@ def _notes(model: onnx.ModelProto, sites: tuple[PlannedSite, ...], options: Opti
         yield f"RNN, GRU and LSTM keep a fixed jump: activations are attributes, no '{options.jump_input}' gets there"
     if options.inline and model.functions:
         yield "the model has local functions of its own; onnx.inliner.inline_local_functions inlines those"
+
+
+def _quantized_notes(sites: Iterable[PlannedSite]) -> Iterable[str]:
+    """What becomes of the jumps where values are integers."""
+    known = [(planned.site.quantization, _numbers(planned.jump)) for planned in sites]
+    jumps = [
+        float(quantization.dequantized(quantization.threshold(number)))
+        for quantization, numbers in known
+        if quantization is not None
+        for number in numbers
+    ]
+    if not jumps:
+        return
+    lowest, highest = min(jumps), max(jumps)
+    becomes = f"{lowest:.3g}" if lowest == highest else f"{lowest:.3g} to {highest:.3g}"
+    number = sum(quantization is not None for quantization, _ in known)
+    yield (
+        f"{count(number, 'site')} of integers: they are rounded before they are compared with the jump, which becomes "
+        f"a whole number of steps, {becomes} (docs/quantized.md)"
+    )
+    if not all(jumps):
+        yield "where a jump is below the first step of the integers, the site stays a plain Relu"
 
 
 def _numbers(jump: Jump) -> tuple[float, ...]:

@@ -69,7 +69,7 @@ def is_quantized_gate(wiring: Wiring, index: int, highest: float) -> bool:
         return False
     value, shift = _value_and_number(wiring, list(shifted[1].input))
     bound = 0.0 if shift is None else 2 * shift
-    if not 0 < bound or highest > bound * _LARGEST_BOUND:
+    if not bound > 0 or highest > bound * _LARGEST_BOUND:
         return False
     return bound == 1 or _is_factor(wiring, node.output[0], _root(wiring, value), bound)
 
