@@ -290,16 +290,15 @@ def jump_shape(site: Site, channels: int) -> tuple[int, ...]:
         OptionError: the shape of the value is not known to have just so many channels.
     """
     shape = site.shape
-    if site.channels_last and shape is not None and len(shape) > 2 and shape[-1] == channels:
-        return (channels,)
-    if site.blocked or site.channels_last:
-        raise OptionError("one jump a channel does not fit onnxruntime's own layout of this value; give one number")
+    if site.blocked:
+        raise OptionError("one jump a channel does not fit onnxruntime's blocked layout; give one number")
     if shape is None or len(shape) < 2:
         rank = "unknown rank" if shape is None else f"rank {len(shape)}"
         raise OptionError(f"one jump a channel needs a value of shape [N, C, ...], this one has {rank}")
-    if shape[1] != channels:
-        raise OptionError(f"{channels} jumps, but the value has {shape[1]} channels; give one a channel")
-    return (channels, *(1,) * (len(shape) - 2))
+    there = shape[-1 if site.channels_last else 1]
+    if there != channels:
+        raise OptionError(f"{channels} jumps, but the value has {there} channels; give one a channel")
+    return (channels,) if site.channels_last else (channels, *(1,) * (len(shape) - 2))
 
 
 def _notes(model: onnx.ModelProto, sites: tuple[PlannedSite, ...], options: Options) -> Iterable[str]:
@@ -310,11 +309,7 @@ def _notes(model: onnx.ModelProto, sites: tuple[PlannedSite, ...], options: Opti
         yield f"the model has a jump input, '{before}'; it goes with its last site (`jump_input` keeps it)"
     if options.jump_input is not None and sites:
         yield f"the jump is the input '{options.jump_input}', with the given value as its default"
-    if any(planned.site.quantization is not None for planned in sites):
-        yield (
-            "where values are integers, they are rounded before they are compared with the jump, and the jump counts "
-            "in steps of their scale (docs/quantized.md)"
-        )
+    yield from _quantized_notes(sites)
     for planned in sites:
         pairs = zip(_numbers(planned.asked), _numbers(planned.jump), strict=True)
         vanished = next((asked for asked, rounded in pairs if asked and not rounded), None)
@@ -325,6 +320,28 @@ def _notes(model: onnx.ModelProto, sites: tuple[PlannedSite, ...], options: Opti
         yield f"RNN, GRU and LSTM keep a fixed jump: activations are attributes, no '{options.jump_input}' gets there"
     if options.inline and model.functions:
         yield "the model has local functions of its own; onnx.inliner.inline_local_functions inlines those"
+
+
+def _quantized_notes(sites: Iterable[PlannedSite]) -> Iterable[str]:
+    """What becomes of the jumps where values are integers."""
+    known = [(planned.site.quantization, _numbers(planned.jump)) for planned in sites]
+    jumps = [
+        float(quantization.dequantized(quantization.threshold(number)))
+        for quantization, numbers in known
+        if quantization is not None
+        for number in numbers
+    ]
+    if not jumps:
+        return
+    lowest, highest = min(jumps), max(jumps)
+    becomes = f"{lowest:.3g}" if lowest == highest else f"{lowest:.3g} to {highest:.3g}"
+    number = sum(quantization is not None for quantization, _ in known)
+    yield (
+        f"{count(number, 'site')} of integers: they are rounded before they are compared with the jump, which becomes "
+        f"a whole number of steps, {becomes} (docs/quantized.md)"
+    )
+    if not all(jumps):
+        yield "where a jump is below the first step of the integers, the site stays a plain Relu"
 
 
 def _numbers(jump: Jump) -> tuple[float, ...]:

@@ -72,7 +72,7 @@ TABLE: Mapping[tuple[str, str], tuple[StandIn | None, ...]] = {
     **{("com.microsoft", name): (_like(),) for name in _SAME.split()},
     **{("com.microsoft", name): (_typed(),) for name in _SAME_TYPE.split()},
     ("com.microsoft", "AttnLSTM"): (_typed(), _typed(), _typed()),
-    ("com.microsoft", "DequantizeLinear"): (StandIn("DequantizeLinear", (0, 1, 2)),),
+    ("com.microsoft", "DequantizeLinear"): (_typed(1),),
     ("com.microsoft", "DynamicQuantizeLSTM"): (_typed(), _typed(), _typed()),
     ("com.microsoft", "EmbedLayerNormalization"): (_typed(2), None, _typed(2)),
     ("com.microsoft", "FusedConv"): (StandIn("Conv", (0, 1, 2)),),

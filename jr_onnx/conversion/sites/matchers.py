@@ -14,6 +14,7 @@ from jr_onnx.conversion.graph.names import ACTIVATIONS, ADD_OP_TYPE, DOMAIN, mar
 from jr_onnx.conversion.graph.scopes import attribute_of, own_domain
 from jr_onnx.conversion.graph.wiring import Wiring, constant_value, is_overridable
 from jr_onnx.conversion.quantization import Quantization
+from jr_onnx.conversion.sites.bounds import GATE, is_quantized_gate
 from jr_onnx.conversion.sites.quantized import QLINEAR, folded, quantizer_behind
 from jr_onnx.conversion.sites.spelled_out import shape_of_zero
 
@@ -205,6 +206,8 @@ def _folded(wiring: Wiring, index: int) -> Verdict:
     found = folded(wiring, index)
     if not isinstance(found, Quantization):
         return found
+    if is_quantized_gate(wiring, index, float(found.dequantized(np.iinfo(found.dtype).max))):
+        return GATE
     y = wiring.scope.nodes[index].output[0]
     return Found(SiteKind.QUANTIZED, y, y, (index,), rectified=True, quantization=found)
 

@@ -199,6 +199,7 @@ def _origins(wiring: Wiring, names: Iterable[str]) -> set[Origin]:
     waiting = [(wiring, name) for name in names]
     seen: set[tuple[Scope, str]] = set()
     found: set[Origin] = set()
+    added = False
     while waiting:
         around, name = waiting.pop()
         home = around.home(name)
@@ -221,8 +222,10 @@ def _origins(wiring: Wiring, names: Iterable[str]) -> set[Origin]:
         before = _negative_only_with(home, produced[1])
         if before is None:
             found.add(_layer(produced[1]))
+        added |= produced[1].op_type == "Add" and not any(home.constant(one) is not None for one in before or ())
         waiting += [(home, one) for one in before or () if one]
-    return found
+    # A residual connection adds an input to a value; what adds a number to an input prepares it.
+    return {*found, Origin.LINEAR} if added and Origin.INPUT in found else found
 
 
 def _negative_only_with(wiring: Wiring, node: onnx.NodeProto) -> Sequence[str] | None:

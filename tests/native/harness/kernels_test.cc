@@ -236,6 +236,45 @@ void test_integers(jr::ort::ElementType type, const jr::cpu::Variant& variant, i
   integers.sizes_and_channels();
 }
 
+// Whether the upper halves of the AVX registers are zero, as SSE code wants them. Called right behind a
+// kernel.
+bool upper_halves_are_zero() {
+  alignas(16) unsigned char halves[16][16] = {};
+#ifdef __x86_64__
+  if (!__builtin_cpu_supports("avx")) return true;
+#define JR_STORE(n) "vextractf128 $1, %%ymm" #n ", 16*" #n "(%0)\n"
+  asm volatile(JR_STORE(0) JR_STORE(1) JR_STORE(2) JR_STORE(3) JR_STORE(4) JR_STORE(5) JR_STORE(6) JR_STORE(7)
+                   JR_STORE(8) JR_STORE(9) JR_STORE(10) JR_STORE(11) JR_STORE(12) JR_STORE(13) JR_STORE(14)
+                       JR_STORE(15)
+               :
+               : "r"(halves)
+               : "memory");
+#endif
+  for (const auto& half : halves) {
+    for (const unsigned char byte : half) {
+      if (byte) return false;
+    }
+  }
+  return true;
+}
+
+void test_registers(const jr::cpu::Variant& variant) {
+  const Layout layouts[] = {{4096, 1, 1}, {4096, 4, 1024}, {4096, 1024, 1}, {4096, 64, 7}, {3, 1, 1}};
+  std::vector<uint64_t> x(4096, 0x4141414141414141), parameters(1024, 0x4040404040404040);
+  const jr::Inputs inputs{x.data(), x.data(), parameters.data(), parameters.data()};
+  const jr::cpu::Kernel kernels[] = {
+      variant.float32, variant.float64, variant.float16, variant.bfloat16,    variant.uint8,
+      variant.int8,    variant.uint16,  variant.int16,   variant.add_float32, variant.add_float64};
+  for (const Layout& layout : layouts) {
+    for (const jr::cpu::Kernel& kernel : kernels) {
+      kernel(inputs, x.data(), layout, 0, layout.count);
+      const bool clear = upper_halves_are_zero();
+      CHECK(clear, "%s, kernel %td, inner %lld, channels %lld", variant.name, &kernel - kernels,
+            static_cast<long long>(layout.inner), static_cast<long long>(layout.channels));
+    }
+  }
+}
+
 // Threads side by side on one buffer, each with its own range: no element is written by two.
 void test_threads(const jr::cpu::Variant& variant) {
   const int64_t count = 100'003;
@@ -280,6 +319,7 @@ void test_kernels() {
     test_integers<int8_t>(jr::ort::ElementType::int8, variant, 1);
     test_integers<uint16_t>(jr::ort::ElementType::uint16, variant, 4369);
     test_integers<int16_t>(jr::ort::ElementType::int16, variant, 4369);
+    test_registers(variant);
     test_threads(variant);
     std::printf("kernels: %s\n", variant.name);
   }
