@@ -9,7 +9,9 @@
 
 #include <climits>
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
+#include <type_traits>
 
 #include "cuda_kernels.h"
 
@@ -23,46 +25,86 @@ template <class T>
 struct alignas(kVectorBytes) Pack {
   static constexpr int lanes = kVectorBytes / sizeof(T);
   T lane[lanes];
+  __device__ void set(int i, T value) { lane[i] = value; }
 };
 
-__device__ float zeroed(float x, float jump) {
-  return x <= jump ? 0.0f : x;
+// Bytes in words: nvcc takes an array of bytes apart and puts it together again, at every step. Each lane of
+// a pack of zeros is set once.
+template <class T>
+struct alignas(kVectorBytes) BytePack {
+  static constexpr int lanes = kVectorBytes;
+  unsigned word[lanes / 4];
+  __device__ void set(int i, T value) { word[i / 4] |= unsigned{static_cast<uint8_t>(value)} << i % 4 * 8; }
+};
+template <>
+struct Pack<uint8_t> : BytePack<uint8_t> {};
+template <>
+struct Pack<int8_t> : BytePack<int8_t> {};
+
+// `zero` is what an element up to the jump becomes: the zero point of quantized values, else 0.
+template <class T>
+__device__ T zeroed(T x, T jump, T zero) {
+  return x <= jump ? zero : x;
 }
-__device__ double zeroed(double x, double jump) {
-  return x <= jump ? 0.0 : x;
+__device__ __half zeroed(__half x, __half jump, __half zero) {
+  return __hle(x, jump) ? zero : x;
 }
-__device__ __half zeroed(__half x, __half jump) {
-  return __hle(x, jump) ? __ushort_as_half(0) : x;
+__device__ __nv_bfloat16 zeroed(__nv_bfloat16 x, __nv_bfloat16 jump, __nv_bfloat16 zero) {
+  return __hle(x, jump) ? zero : x;
 }
-__device__ __nv_bfloat16 zeroed(__nv_bfloat16 x, __nv_bfloat16 jump) {
-  return __hle(x, jump) ? __ushort_as_bfloat16(0) : x;
+
+template <class To>
+__device__ To from_bits(unsigned bits) {
+  To value;
+  memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+// 32 bits of elements at once: all bits of an element are set where x <= jump.
+template <class T>
+__device__ unsigned mask(unsigned x, unsigned jump);
+template <>
+__device__ unsigned mask<__half>(unsigned x, unsigned jump) {
+  return __hle2_mask(from_bits<__half2>(x), from_bits<__half2>(jump));
+}
+template <>
+__device__ unsigned mask<__nv_bfloat16>(unsigned x, unsigned jump) {
+  return __hle2_mask(from_bits<__nv_bfloat162>(x), from_bits<__nv_bfloat162>(jump));
+}
+template <>
+__device__ unsigned mask<uint8_t>(unsigned x, unsigned jump) {
+  return __vcmpleu4(x, jump);
+}
+template <>
+__device__ unsigned mask<int8_t>(unsigned x, unsigned jump) {
+  return __vcmples4(x, jump);
+}
+template <>
+__device__ unsigned mask<uint16_t>(unsigned x, unsigned jump) {
+  return __vcmpleu2(x, jump);
+}
+template <>
+__device__ unsigned mask<int16_t>(unsigned x, unsigned jump) {
+  return __vcmples2(x, jump);
 }
 
 template <class T>
-__device__ void zero(Pack<T>& x, const Pack<T>& jump) {
+__device__ void zero_all(Pack<T>& x, const Pack<T>& jump, const Pack<T>& zero) {
+  if constexpr (sizeof(T) >= 4) {
 #pragma unroll
-  for (int i = 0; i < Pack<T>::lanes; ++i) x.lane[i] = zeroed(x.lane[i], jump.lane[i]);
-}
-
-// Two 16-bit elements with one comparison and one AND.
-template <class Pair, class T>
-__device__ void zero_pairs(Pack<T>& x, const Pack<T>& jump) {
+    for (int i = 0; i < Pack<T>::lanes; ++i) x.lane[i] = zeroed(x.lane[i], jump.lane[i], zero.lane[i]);
+  } else {
+    unsigned values[4], jumps[4], zeros[4];
+    memcpy(values, &x, sizeof x);
+    memcpy(jumps, &jump, sizeof jump);
+    memcpy(zeros, &zero, sizeof zero);
 #pragma unroll
-  for (int i = 0; i < Pack<T>::lanes; i += 2) {
-    Pair value, limit;
-    unsigned bits;
-    memcpy(&value, x.lane + i, sizeof value);
-    memcpy(&limit, jump.lane + i, sizeof limit);
-    memcpy(&bits, x.lane + i, sizeof bits);
-    bits &= ~__hle2_mask(value, limit);
-    memcpy(x.lane + i, &bits, sizeof bits);
+    for (int i = 0; i < 4; ++i) {
+      const unsigned low = mask<T>(values[i], jumps[i]);
+      values[i] = (values[i] & ~low) | (zeros[i] & low);
+    }
+    memcpy(&x, values, sizeof x);
   }
-}
-__device__ void zero(Pack<__half>& x, const Pack<__half>& jump) {
-  zero_pairs<__half2>(x, jump);
-}
-__device__ void zero(Pack<__nv_bfloat16>& x, const Pack<__nv_bfloat16>& jump) {
-  zero_pairs<__nv_bfloat162>(x, jump);
 }
 
 // What is compared with the jumps: X, or A + B, each element rounded once as Add does it. Loading and adding
@@ -121,15 +163,22 @@ struct Divider {
   __device__ uint32_t remainder(uint32_t n) const { return n - quotient(n) * by; }
 };
 
-// Each kind of jumps gives the jump of one element, and the jumps of a vector that starts at an element.
+// Each kind of jumps gives the jump of one element, and the jumps of a vector that starts at an element. Zero
+// points are read in the same ways.
 
 template <class T>
 __device__ Pack<T> all_lanes(T jump) {
-  Pack<T> same;
+  Pack<T> same{};
 #pragma unroll
-  for (int i = 0; i < Pack<T>::lanes; ++i) same.lane[i] = jump;
+  for (int i = 0; i < Pack<T>::lanes; ++i) same.set(i, jump);
   return same;
 }
+
+template <class T>
+struct PlainZero {
+  __device__ T one(int64_t) const { return T{}; }
+  __device__ Pack<T> pack(int64_t) const { return all_lanes(T{}); }
+};
 
 // One jump for all of X.
 template <class T>
@@ -199,10 +248,10 @@ struct ChannelJump {
   __device__ Pack<T> pack(int64_t first) const {
     Index place, channel;
     places.of(first, &place, &channel);
-    Pack<T> each;
+    Pack<T> each{};
 #pragma unroll
     for (int i = 0; i < Pack<T>::lanes; ++i) {
-      each.lane[i] = jumps[channel];
+      each.set(i, jumps[channel]);
       if (++place == places.inner.by) {
         place = 0;
         if (++channel == places.channels.by) channel = 0;
@@ -217,8 +266,8 @@ struct Split {
   int64_t count, head, vectors;
 };
 
-template <class T, class Input, class Jumps>
-__global__ void jump_relu(const Input x, const Jumps jumps, T* y, Split split) {
+template <class T, class Input, class Jumps, class Zeros>
+__global__ void jump_relu(const Input x, const Jumps jumps, const Zeros zeros, T* y, Split split) {
   Pack<T>* const to = reinterpret_cast<Pack<T>*>(y + split.head);
   const int64_t thread = blockIdx.x * int64_t{kThreads} + threadIdx.x;
   const int64_t threads = gridDim.x * int64_t{kThreads};
@@ -226,16 +275,16 @@ __global__ void jump_relu(const Input x, const Jumps jumps, T* y, Split split) {
   for (int64_t v = thread; v < split.vectors; v += threads) {
     const int64_t first = split.head + v * Pack<T>::lanes;
     const typename Input::Loaded loaded = x.load(first);
-    const Pack<T> limits = jumps.pack(first);
+    const Pack<T> limits = jumps.pack(first), replacements = zeros.pack(first);
     Pack<T> values = loaded.value();
-    zero(values, limits);
+    zero_all(values, limits, replacements);
     to[v] = values;
   }
   const int64_t in_vectors = split.vectors * Pack<T>::lanes;
 #pragma unroll 1
   for (int64_t s = thread; s < split.count - in_vectors; s += threads) {
     const int64_t element = s < split.head ? s : s + in_vectors;
-    y[element] = zeroed(x.one(element), jumps.one(element));
+    y[element] = zeroed(x.one(element), jumps.one(element), zeros.one(element));
   }
 }
 
@@ -265,65 +314,133 @@ struct Target {
   cudaStream_t stream;
 };
 
-template <class T, class Input, class Jumps>
-cudaError_t launch_with(Input x, Jumps jumps, Target<T> target) {
-  void* arguments[] = {&x, &jumps, &target.y, &target.split};
-  return cudaLaunchKernel(jump_relu<T, Input, Jumps>, grid_of(target.split, Pack<T>::lanes), dim3(kThreads),
-                          arguments, 0, target.stream);
-}
-
-template <class T, class Input>
-cudaError_t launch_jumps(Input x, const T* jumps, const Layout& layout, Target<T> target) {
-  constexpr int64_t lanes = Pack<T>::lanes;
-  const Split& split = target.split;
-  if (layout.channels == 1) return launch_with(x, OneJump<T>{jumps}, target);
-  const bool whole = split.head == 0 && split.vectors > 0 && split.vectors <= INT_MAX;
-  if (whole && layout.inner % lanes == 0) {
-    return launch_with(x, RowJump<T>{jumps, Divider(layout.inner / lanes), Divider(layout.channels)}, target);
-  }
-  if (whole && layout.inner == 1 && layout.channels % lanes == 0 &&
-      reinterpret_cast<uintptr_t>(jumps) % kVectorBytes == 0) {
-    return launch_with(x, LastAxisJump<T>{jumps, Divider(layout.channels / lanes)}, target);
-  }
-  if (layout.count <= INT_MAX) {
-    const SmallPlaces places{Divider(layout.inner), Divider(layout.channels)};
-    return launch_with(x, ChannelJump<T, SmallPlaces, uint32_t>{jumps, places}, target);
-  }
-  const LargePlaces places{{layout.inner}, {layout.channels}};
-  return launch_with(x, ChannelJump<T, LargePlaces, int64_t>{jumps, places}, target);
+template <class T, class Input, class Jumps, class Zeros>
+cudaError_t launch_with(Input x, Jumps jumps, Zeros zeros, Target<T> target) {
+  void* arguments[] = {&x, &jumps, &zeros, &target.y, &target.split};
+  return cudaLaunchKernel(jump_relu<T, Input, Jumps, Zeros>, grid_of(target.split, Pack<T>::lanes),
+                          dim3(kThreads), arguments, 0, target.stream);
 }
 
 template <class T>
-cudaError_t launch_typed(const void* x, const void* addend, const void* jump, void* y, const Layout& layout,
-                         cudaStream_t stream) {
-  const Target<T> target{static_cast<T*>(y), split_of<T>(x, addend, y, layout.count), stream};
-  const T* const a = static_cast<const T*>(x);
-  const T* const jumps = static_cast<const T*>(jump);
-  if (!addend) return launch_jumps(OneInput<T>{a}, jumps, layout, target);
-  return launch_jumps(Sum<T>{a, static_cast<const T*>(addend)}, jumps, layout, target);
+using LargeChannelJump = ChannelJump<T, LargePlaces, int64_t>;
+
+template <class T, class Input, class Zeros>
+cudaError_t launch_jumps(Input x, const T* jumps, Zeros zeros, const Layout& layout, Target<T> target) {
+  constexpr int64_t lanes = Pack<T>::lanes;
+  const Split& split = target.split;
+  if (layout.channels == 1) return launch_with(x, OneJump<T>{jumps}, zeros, target);
+  const bool whole = split.head == 0 && split.vectors > 0 && split.vectors <= INT_MAX;
+  if (whole && layout.inner % lanes == 0) {
+    const RowJump<T> rows{jumps, Divider(layout.inner / lanes), Divider(layout.channels)};
+    return launch_with(x, rows, zeros, target);
+  }
+  if (whole && layout.inner == 1 && layout.channels % lanes == 0 &&
+      reinterpret_cast<uintptr_t>(jumps) % kVectorBytes == 0) {
+    return launch_with(x, LastAxisJump<T>{jumps, Divider(layout.channels / lanes)}, zeros, target);
+  }
+  if (layout.count <= INT_MAX) {
+    const SmallPlaces places{Divider(layout.inner), Divider(layout.channels)};
+    return launch_with(x, ChannelJump<T, SmallPlaces, uint32_t>{jumps, places}, zeros, target);
+  }
+  const LargePlaces places{{layout.inner}, {layout.channels}};
+  return launch_with(x, LargeChannelJump<T>{jumps, places}, zeros, target);
+}
+
+template <class T>
+const T* elements(const void* data) {
+  return static_cast<const T*>(data);
+}
+
+template <class T>
+cudaError_t launch_floats(const Inputs& inputs, const Layout& layout, Target<T> target) {
+  const T *const x = elements<T>(inputs.x), *const jumps = elements<T>(inputs.jump);
+  if (!inputs.addend) return launch_jumps(OneInput<T>{x}, jumps, PlainZero<T>{}, layout, target);
+  return launch_jumps(Sum<T>{x, elements<T>(inputs.addend)}, jumps, PlainZero<T>{}, layout, target);
+}
+
+template <class T>
+cudaError_t launch_integers(const Inputs& inputs, const Layout& layout, Target<T> target) {
+  const OneInput<T> q{elements<T>(inputs.x)};
+  const T *const thresholds = elements<T>(inputs.jump), *const zeros = elements<T>(inputs.zero_point);
+  if (!layout.zero_each) return launch_jumps(q, thresholds, OneJump<T>{zeros}, layout, target);
+  const LargePlaces places{{layout.inner}, {layout.channels}};  // rare, so that one kernel does
+  return launch_with(q, LargeChannelJump<T>{thresholds, places}, LargeChannelJump<T>{zeros, places}, target);
+}
+
+template <class T>
+cudaError_t launch_typed(const Inputs& inputs, void* y, const Layout& layout, cudaStream_t stream) {
+  const Target<T> target{static_cast<T*>(y), split_of<T>(inputs.x, inputs.addend, y, layout.count), stream};
+  if constexpr (std::is_integral_v<T>) {
+    return launch_integers(inputs, layout, target);
+  } else {
+    return launch_floats(inputs, layout, target);
+  }
 }
 
 }  // namespace
 
-int launch(ort::ElementType type, const void* x, const void* addend, const void* jump, void* y,
-           const Layout& layout, void* stream_handle) {
+int launch(ort::ElementType type, const Inputs& inputs, void* y, const Layout& layout, void* stream_handle) {
   const auto stream = static_cast<cudaStream_t>(stream_handle);
   if (layout.count == 0) return cudaSuccess;
   switch (type) {
     case ort::ElementType::float32:
-      return launch_typed<float>(x, addend, jump, y, layout, stream);
+      return launch_typed<float>(inputs, y, layout, stream);
     case ort::ElementType::float64:
-      return launch_typed<double>(x, addend, jump, y, layout, stream);
+      return launch_typed<double>(inputs, y, layout, stream);
     case ort::ElementType::float16:
-      return launch_typed<__half>(x, addend, jump, y, layout, stream);
+      return launch_typed<__half>(inputs, y, layout, stream);
     case ort::ElementType::bfloat16:
-      return launch_typed<__nv_bfloat16>(x, addend, jump, y, layout, stream);
+      return launch_typed<__nv_bfloat16>(inputs, y, layout, stream);
+    case ort::ElementType::uint8:
+      return launch_typed<uint8_t>(inputs, y, layout, stream);
+    case ort::ElementType::int8:
+      return launch_typed<int8_t>(inputs, y, layout, stream);
+    case ort::ElementType::uint16:
+      return launch_typed<uint16_t>(inputs, y, layout, stream);
+    case ort::ElementType::int16:
+      return launch_typed<int16_t>(inputs, y, layout, stream);
   }
   return cudaErrorInvalidValue;
 }
 
 const char* error_text(int error) {
   return cudaGetErrorString(static_cast<cudaError_t>(error));
+}
+
+// Within one major version of CUDA, an older driver runs what a newer toolkit compiled.
+bool driver_is_too_old(char* why, std::size_t size) {
+  int driver = 0;
+  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) return false;
+  if (driver / 1000 >= CUDART_VERSION / 1000) return false;
+  std::snprintf(
+      why, size,
+      "the NVIDIA driver runs CUDA up to %d.%d, and the CUDA kernels were built with %d.%d; update the "
+      "driver, or install jr-onnx built with an older CUDA",
+      driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+  return true;
+}
+
+bool device_runs_kernels(char* why, std::size_t size) {
+  cudaFuncAttributes attributes;
+  const cudaError_t error =
+      cudaFuncGetAttributes(&attributes, jump_relu<float, OneInput<float>, OneJump<float>, PlainZero<float>>);
+  if (error == cudaSuccess) return true;
+  cudaGetLastError();  // so that nobody else finds it
+  std::snprintf(
+      why, size,
+      "this GPU cannot run the CUDA kernels (CUDA error %d: %s); build jr-onnx for it, with CUDAARCHS, or "
+      "run the model without the kernels",
+      static_cast<int>(error), cudaGetErrorString(error));
+  return false;
+}
+
+void problem_on(int device, char* why, std::size_t size) {
+  *why = '\0';
+  int before = 0;
+  if (driver_is_too_old(why, size) || cudaGetDevice(&before) != cudaSuccess) return;
+  if (cudaSetDevice(device) == cudaSuccess) device_runs_kernels(why, size);
+  cudaSetDevice(before);
+  cudaGetLastError();
 }
 
 }  // namespace jr::cuda

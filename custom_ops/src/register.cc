@@ -1,21 +1,33 @@
-// RegisterCustomOps, the one symbol that the library exports.
+// RegisterCustomOps, and the question whether CUDA kernels can run here: what the library exports.
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <iterator>
 
 #include "jump_relu_op.h"
+#ifdef JR_CUDA
+#include "cuda_kernels.h"
+#endif
 
 namespace jr {
 namespace {
 
 using ort::Api;
+using ort::ElementType;
 using ort::Status;
 
-constexpr ort::ElementType kTypes[] = {ort::ElementType::float32, ort::ElementType::float64,
-                                       ort::ElementType::float16, ort::ElementType::bfloat16};
-constexpr bool kAdds[] = {false, true};  // JumpReLU(X, jump), AddJumpReLU(A, B, jump)
-constexpr std::size_t kMaxOps = std::size(kTypes) * std::size(kAdds) * 2;  // on the CPU and on CUDA
+constexpr struct {
+  Kind kind;
+  ElementType types[4];
+} kOps[] = {
+    {Kind::jump_relu,
+     {ElementType::float32, ElementType::float64, ElementType::float16, ElementType::bfloat16}},
+    {Kind::add_jump_relu,
+     {ElementType::float32, ElementType::float64, ElementType::float16, ElementType::bfloat16}},
+    {Kind::quantized_jump_relu,
+     {ElementType::uint8, ElementType::int8, ElementType::uint16, ElementType::int16}},
+};
+constexpr std::size_t kMaxOps = std::size(kOps) * std::size(kOps[0].types) * 3;  // CPU, CUDA, its plugin
 
 // A domain and its ops must outlive every session that uses them, and onnxruntime does not say when that is.
 // So there is one for each copy of onnxruntime in the process, made when it is first needed, shared by all
@@ -33,12 +45,14 @@ Registration* registrations = nullptr;
 
 int fill(const Api* api, uint32_t api_version, JumpReluOp* ops) {
   int count = 0;
-  for (const ort::ElementType type : kTypes) {
-    for (const bool adds : kAdds) {
-      const bool has_cpu_kernel = !adds || cpu::usable_variants().items[0]->add_kernel(type) != nullptr;
-      if (has_cpu_kernel) ops[count++] = make_cpu_op(api, api_version, type, adds);
+  for (const auto& op : kOps) {
+    for (const ElementType type : op.types) {
+      ops[count] = make_cpu_op(api, api_version, type, op.kind);
+      if (ops[count].cpu_kernel) ++count;
 #ifdef JR_CUDA
-      ops[count++] = make_cuda_op(api, api_version, type, adds);
+      for (const bool plugin : {false, true}) {
+        ops[count++] = make_cuda_op(api, api_version, type, op.kind, plugin);
+      }
 #endif
     }
   }
@@ -93,6 +107,24 @@ Status* refuse_version(const ort::ApiBase* base, const char* version) {
   return ort::CreateStatus(oldest, ort::ErrorCode::not_implemented, message);
 }
 
+// Whether the session is to have no kernels, because the driver cannot run those for CUDA. With the CPU's
+// alone, onnxruntime would run JumpReLU there, between two copies; with none, it puts the model's function on
+// CUDA. A session without CUDA says so in its options, and gets the CPU's kernels.
+Status* leave_out(const Api* api, const ort::SessionOptions* options, bool* left_out) {
+  int without_cuda = 1;
+#ifdef JR_CUDA
+  char why[256];
+  if (cuda::driver_is_too_old(why, sizeof why)) {
+    const char* const key = "custom_op.JumpReLU.without_cuda";
+    if (Status* status = ort::HasSessionConfigEntry(api, options, key, &without_cuda)) return status;
+  }
+#else
+  (void)api, (void)options;
+#endif
+  *left_out = !without_cuda;
+  return nullptr;
+}
+
 }  // namespace
 }  // namespace jr
 
@@ -102,11 +134,24 @@ Status* refuse_version(const ort::ApiBase* base, const char* version) {
 #define JR_EXPORT extern "C" __attribute__((visibility("default")))
 #endif
 
+// Why the CUDA kernels cannot run on a device of this machine; empty if they can.
+JR_EXPORT void jr_onnx_cuda_problem(int device, char* why, std::size_t size) {
+#ifdef JR_CUDA
+  jr::cuda::problem_on(device, why, size);
+#else
+  (void)device;
+  std::snprintf(why, size, "the kernels were built without CUDA");
+#endif
+}
+
 JR_EXPORT jr::ort::Status* RegisterCustomOps(jr::ort::SessionOptions* options, const jr::ort::ApiBase* base) {
   const char* const version = base->GetVersionString();
   const uint32_t api_version = jr::api_version_of(version);
   const jr::ort::Api* const api = api_version ? base->GetApi(api_version) : nullptr;
   if (!api) return jr::refuse_version(base, version);
+  bool left_out = false;
+  if (jr::ort::Status* status = jr::leave_out(api, options, &left_out)) return status;
+  if (left_out) return nullptr;
 
   while (jr::busy.test_and_set(std::memory_order_acquire)) {
   }

@@ -13,6 +13,7 @@ from jr_onnx.files.external import data_files
 from jr_onnx.files.source import open_file
 from jr_onnx.serving.deploy import MOUNT, SERVERS, DeploymentReport, deploy
 from jr_onnx.serving.folder import SUMS
+from jr_onnx.serving.layouts import EXECUTION
 from jr_onnx.text import printable
 
 if TYPE_CHECKING:
@@ -32,11 +33,11 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--server", choices=SERVERS, required=True, help="for which server")
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="the folder to write")
     parser.add_argument("--name", metavar="N", help="the model's name on the server; default: MODEL without endings")
-    parser.add_argument("--gpu", action="store_true", help="serve on CUDA")
     parser.add_argument(
-        "--prefer-nhwc",
-        action="store_true",
-        help="with --gpu: let onnxruntime keep images in the layout NHWC; without kernels, which are slower there",
+        "--provider",
+        choices=EXECUTION,
+        default="cpu",
+        help="which execution provider of onnxruntime serves (default: cpu); cuda-nhwc: CUDA in the layout NHWC",
     )
     parser.add_argument(
         "--no-library",
@@ -72,8 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.server,
             arguments.output,
             name=arguments.name,
-            gpu=arguments.gpu,
-            prefer_nhwc=arguments.prefer_nhwc,
+            provider=arguments.provider,
             library=arguments.library,
             mount=arguments.mount,
             max_batch_size=arguments.max_batch_size,

@@ -87,7 +87,7 @@ class Judge:
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         with contextlib.suppress(RuntimeMissingError):
-            register(options)  # without the library the model's own function gives the same values
+            register(options, cuda=False)  # without the library the model's own function gives the same values
         try:
             given = shipped.data if shipped.data is not None else str(shipped.path)
             self._session: Any = ort.InferenceSession(given, options, providers=[CPU])
