@@ -101,12 +101,15 @@ def _subparser(command: str) -> argparse.ArgumentParser:
 
 def _row(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
     formatter = parser._get_formatter()
-    return f"| `{formatter._format_action_invocation(action)}` | {_cell(formatter._expand_help(action))} |"
+    shown = re.sub(
+        r",(?=\S)", ", ", formatter._format_action_invocation(action)
+    )  # so that a line can end between choices
+    return f"| `{shown}` | {_cell(formatter._expand_help(action))} |"
 
 
 def _cell(text: str) -> str:
     """Text of a help message as Markdown: nothing but backticks is markup."""
-    return re.sub(r"([\\*_{}\[\]<>|#])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\*_{}\[\]>|#])", r"\\\1", " ".join(text.split())).replace("<", "&lt;")
 
 
 def interface_reference() -> str:
