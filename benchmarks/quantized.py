@@ -81,7 +81,7 @@ def files(network: str, kind: str, folder: Path) -> list[Path]:
             jr_onnx.convert(original, jump=JUMP, output=made[-1], **options)  # type: ignore[arg-type]
             continue
         hardened = folder / "hardened.onnx"
-        jr_onnx.convert(plain, jump=JUMP, output=hardened, target="standard", clip=True)
+        jr_onnx.convert(plain, jump=JUMP, output=hardened, clip=True)
         quantize(hardened, kind, made[-1])
     return made
 

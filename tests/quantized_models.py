@@ -116,6 +116,11 @@ KINDS = [("QUInt8", "QDQ"), ("QInt8", "QDQ"), ("QUInt8", "QOperator"), ("QInt8",
 
 def fused(model: onnx.ModelProto, *, kernels: bool = False) -> Counter[str]:
     """The operators that onnxruntime runs in its stead."""
+    return Counter(op.op_type for op in saved(model, kernels=kernels).graph.node)
+
+
+def saved(model: onnx.ModelProto, *, kernels: bool = False) -> onnx.ModelProto:
+    """The model that onnxruntime saves when it has optimised this one."""
     with tempfile.TemporaryDirectory() as folder:
         options = onnxruntime.SessionOptions()
         options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
@@ -123,8 +128,7 @@ def fused(model: onnx.ModelProto, *, kernels: bool = False) -> Counter[str]:
         if kernels:
             options.register_custom_ops_library(str(jr_onnx.library_path()))
         onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        graph = onnx.load(options.optimized_model_filepath).graph
-    return Counter(op.op_type for op in graph.node)
+        return onnx.load(options.optimized_model_filepath)
 
 
 def run_with_kernels(model: onnx.ModelProto, feeds: dict[str, Array]) -> list[Array]:

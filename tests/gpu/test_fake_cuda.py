@@ -21,6 +21,7 @@ import pytest
 import jr_onnx
 from jr_onnx import runtime
 from jr_onnx.conversion.element_types import BFLOAT16, DOUBLE, FLOAT, FLOAT16
+from jr_onnx.conversion.forms.quantized import quantized_function_proto
 from jr_onnx.reference import jump_relu
 from jr_onnx.runtime.library import cuda_problem
 from jr_onnx.runtime.selftest import self_test
@@ -28,7 +29,7 @@ from jr_onnx.runtime.selftest import self_test
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "native"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "models"))
 import architectures
-from native_models import Array, assert_same_bits, jump_model, random_values
+from native_models import Array, assert_same_bits, jump_model, quantized_model, random_values
 
 fake: Any = None
 with contextlib.suppress(OSError):
@@ -181,6 +182,15 @@ def test_without_the_kernels_cuda_runs_the_function_of_every_element_type(
     onnx.save(relu_model(element_type, opset), tmp_path / "relu.onnx")
     jr_onnx.convert(tmp_path / "relu.onnx", jump=0.5, output=tmp_path / "hard.onnx", **options)
     assert runs_on_cuda_alone(tmp_path / "hard.onnx")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])  # onnxruntime's CUDA provider dequantizes no 16-bit integers
+def test_without_the_kernels_cuda_runs_the_function_of_8_bit_integers(dtype: Any, tmp_path: Path) -> None:
+    parameters: dict[str, Array] = {"threshold": np.array(5, dtype), "zero_point": np.array(0, dtype)}
+    model = quantized_model(onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), parameters, [8])
+    model.functions.append(quantized_function_proto(17, ""))
+    onnx.save(model, tmp_path / "quantized.onnx")
+    assert runs_on_cuda_alone(tmp_path / "quantized.onnx")
 
 
 @pytest.mark.parametrize(("opset", "runs"), [(10, True), (21, True), (22, False), (23, False)])

@@ -45,7 +45,9 @@ def test_the_kernels_of_each_instruction_set_are_in_the_library(library: Path) -
 
 OLD_DRIVER = "int cuDriverGetVersion(int* version) { *version = 11040; return 0; }"
 PROGRAM = """
-import numpy, onnx, onnxruntime, sys
+import sys
+sys.path.insert(0, sys.argv[1])
+import numpy, onnx, onnxruntime
 from native_models import jump_model
 from jr_onnx import runtime
 from jr_onnx.runtime.library import cuda_problem
@@ -69,8 +71,8 @@ def test_with_a_driver_too_old_no_kernels_are_registered_where_cuda_may_be_used(
         pytest.skip("the library was built without CUDA")
     (tmp_path / "driver.c").write_text(OLD_DRIVER)
     _tool("gcc", "-shared", "-fPIC", str(tmp_path / "driver.c"), "-o", str(tmp_path / "libcuda.so.1"))
-    environment = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path), "PYTHONPATH": str(Path(__file__).parent)}
-    command = [sys.executable, "-c", PROGRAM]
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path)}
+    command = [sys.executable, "-c", PROGRAM, str(Path(__file__).parent)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, env=environment)
     problem, with_cuda, without = done.stdout.splitlines()
     assert (

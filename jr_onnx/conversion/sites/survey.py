@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 import onnx
 
 from jr_onnx.conversion.element_types import FLOAT, NUMPY_TYPES, type_name
-from jr_onnx.conversion.forms.quantized import QUANTIZED_FORMS
+from jr_onnx.conversion.forms.quantized import QUANTIZED_FORMS, WITH_INTEGER
 from jr_onnx.conversion.forms.recognise import Match, operator_of, recognise
 from jr_onnx.conversion.forms.table import ALL_FORMS, LOWEST_OPSET, Form
 from jr_onnx.conversion.forms.write import is_jump_relu
@@ -170,6 +170,8 @@ def _in_scope(
     covered: dict[str, set[int]] = defaultdict(set)  # value -> the nodes of its JumpReLUs
     for match in known.values():
         covered[match.x].update(match.nodes)
+        if match.form in QUANTIZED_FORMS:
+            covered.update(_moved(wiring, match.x))
     for index in range(len(scope.nodes)):
         if index in inside:
             continue
@@ -245,6 +247,14 @@ def _only_covered(wiring: Wiring, value: str, covered: Mapping[str, set[int]]) -
     return value in covered and set(wiring.consumers[value]) <= covered[value]
 
 
+def _moved(wiring: Wiring, value: str) -> Iterator[tuple[str, set[int]]]:
+    """A value before each Transpose that onnxruntime has put behind it, and that node: it is the same to a JumpReLU."""
+    produced = wiring.producer(value)
+    while produced is not None and produced[1].op_type == "Transpose":
+        yield produced[1].input[0], {produced[0]}
+        produced = wiring.producer(produced[1].input[0])
+
+
 def _stays_before(wiring: Wiring, match: Match, types: ValueTypes) -> Found | None:
     """What a JumpReLU was put behind, by the name that its input was given then; None where it took a node's place."""
     produced = wiring.producer(match.x) if "/rectified" in match.x else None
@@ -265,7 +275,10 @@ def _quantization(wiring: Wiring, match: Match, front: Found | None) -> Quantiza
         return None
     if front is not None:
         return front.quantization
-    quantizer = wiring.source(match.x)
+    last = wiring.scope.nodes[match.nodes[-1]]
+    quantizer = wiring.source(match.x) if match.form in WITH_INTEGER else (wiring, last)
+    while quantizer is not None and quantizer[1].op_type == "Transpose":
+        quantizer = quantizer[0].source(quantizer[1].input[0])
     if quantizer is None:
         return None
     found = quantization_of(*quantizer)

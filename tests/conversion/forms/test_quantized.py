@@ -20,6 +20,7 @@ from quantized_models import (
     one_layer,
     quantized,
     run_with_kernels,
+    saved,
 )
 from support import (
     EACH_TARGET,
@@ -133,6 +134,32 @@ def test_jump_0_changes_nothing(activations: str, form: str) -> None:
     model, feeds = quantized(activations, form), {"x": images()}
     for options in TARGETS.values():
         assert_same_bits(run(hardened(model, 0.0, **options), feeds)[0], run(model, feeds)[0])
+
+
+@EACH_TARGET
+@EACH_KIND
+@pytest.mark.parametrize("kernels", [True, False])
+def test_what_onnxruntime_saves_is_known_again(activations: str, form: str, target: str, kernels: bool) -> None:
+    """It moves Transposes, renames values, drops marks, makes uint8 of int8, and inlines the function."""
+    model = quantized(activations, form)
+    wanted = run(hardened(model, 0.4, target="standard"), {"x": images()})
+    rewritten = saved(hardened(model, 0.1, **TARGETS[target]), kernels=kernels)
+    report = report_of(rewritten, 0.4, **TARGETS[target])
+    assert [site.quantized is not None for site in report.sites] == [True] * 4
+    assert report.model is not None
+    assert_same_bits(run_with_kernels(report.model, {"x": images()})[0], wanted[0])
+
+
+@EACH_KIND
+def test_what_onnxruntime_saves_of_the_original_can_be_hardened(activations: str, form: str) -> None:
+    """With channels last written into it, JumpReLU needs no Transposes."""
+    model = quantized(activations, form)
+    report = report_of(saved(model), 0.1)
+    assert len(report.sites) == 4 and report.model is not None
+    wanted = run(hardened(model, 0.1, target="standard"), {"x": images()})
+    assert_same_bits(run_with_kernels(report.model, {"x": images()})[0], wanted[0])
+    if (activations, form) != ("QInt8", "QDQ"):
+        assert {site.lowering for site in report.sites} == {"QuantizedJumpReLU"}
 
 
 #: What onnxruntime computes on integers in `network`: as many as of the original must be left.
