@@ -52,6 +52,7 @@ SLOT(KernelContext_GetOutput);
 SLOT(ReleaseTensorTypeAndShapeInfo);
 SLOT(ReleaseCustomOpDomain);
 SLOT(KernelContext_GetGPUComputeStream);
+SLOT(HasSessionConfigEntry);
 SLOT(KernelInfoGetConstantInput_tensor);
 SLOT(ShapeInferContext_GetInputTypeShape);
 SLOT(ShapeInferContext_SetOutputTypeShape);

@@ -196,15 +196,27 @@ def _text(value: np.float32) -> str:
 
 
 PROVIDERS = """
-## Which execution providers of onnxruntime get the kernels
+## Execution providers of onnxruntime
 
-`jr_onnx.session` registers the kernel library for CPU and CUDA alone, which run node by node. Others (OpenVINO,
-TensorRT, CoreML, QNN, MIGraphX, ...) compile subgraphs: with the library registered they stop before each JumpReLU,
-which then runs on the CPU. Without it, onnxruntime puts the nodes of the function there, and they are compiled with
-all others. Tried with onnxruntime-openvino 1.24.1 and ResNet-20 (batch 2, one thread): one subgraph, as of the
-original; with the library 10 subgraphs, and 19 JumpReLU and 10 Conv on the CPU, in two to four times the time. The
-others have not been tried. In a program of your own, and in Triton with an accelerator of that kind (`jr-onnx deploy
---no-library`), leave the library out likewise.
+`jr_onnx.session` and `jr-onnx deploy` use the kernel library for CPU and CUDA alone, which run node by node. Others
+compile subgraphs: with the library registered they stop before each JumpReLU, which then runs on the CPU. With
+onnxruntime-openvino 1.24.1 and ResNet-20 (batch 2, one thread) that makes 10 subgraphs of one, and takes two to four
+times as long. So in a program of your own, leave the library out for them, or write the operators into the graph,
+which `--for` does.
+
+| `--for` | LessOrEqual and Where | ThresholdedRelu | how that is known |
+|---|---|---|---|
+| `cuda` | yes; bfloat16 in float | opset 10 to 21, not bfloat16 | run: 1.31.1, on an H200 ([gpu.md](gpu.md)) |
+| `cuda-nhwc` | yes, in NHWC | the same | run: the same; 2 Transposes in ResNet-50, 100 with the kernels |
+| `openvino` | yes | yes | run: 1.24.1; one subgraph, with the function and with `--inline` |
+| `tensorrt` | yes | yes | read: the operators that onnx-tensorrt lists |
+| `coreml` | yes, as an ML Program | no | read: the builders of onnxruntime's provider |
+| `directml` | float and float16 | float and float16 | read: onnxruntime's list of kernels |
+| `migraphx` | yes | yes | read: the operators that onnxruntime's provider lists |
+| `qnn` | yes | yes | read: the builders of onnxruntime's provider |
+
+Which forms CUDA runs at which opset is tested on onnxruntime-gpu 1.31.1, without a GPU. From opset 22 on it has no
+ThresholdedRelu: with `--target standard`, onnxruntime copies to the CPU and back around each.
 """
 
 

@@ -57,6 +57,9 @@ set(cuda_architectures ${CMAKE_CUDA_ARCHITECTURES})
 if(every_architecture)
   # Code for each generation, and PTX of the oldest for those to come.
   set(cuda_architectures 75 80-real 86-real 89-real 90-real)
+  if(cuda_version VERSION_LESS 13)
+    list(PREPEND cuda_architectures 60-real 70-real)  # as the builds of onnxruntime-gpu for CUDA 12
+  endif()
   if(cuda_version VERSION_GREATER_EQUAL 12.8)
     list(APPEND cuda_architectures 100-real 120-real)
   endif()

@@ -9,6 +9,7 @@
 
 #include <climits>
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
 #include <type_traits>
 
@@ -274,6 +275,42 @@ int launch(ort::ElementType type, const Inputs& inputs, void* y, const Layout& l
 
 const char* error_text(int error) {
   return cudaGetErrorString(static_cast<cudaError_t>(error));
+}
+
+// Within one major version of CUDA, an older driver runs what a newer toolkit compiled.
+bool driver_is_too_old(char* why, std::size_t size) {
+  int driver = 0;
+  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) return false;
+  if (driver / 1000 >= CUDART_VERSION / 1000) return false;
+  std::snprintf(
+      why, size,
+      "the NVIDIA driver runs CUDA up to %d.%d, and the CUDA kernels were built with %d.%d; update the "
+      "driver, or install jr-onnx built with an older CUDA",
+      driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+  return true;
+}
+
+bool device_runs_kernels(char* why, std::size_t size) {
+  cudaFuncAttributes attributes;
+  const cudaError_t error =
+      cudaFuncGetAttributes(&attributes, jump_relu<float, OneInput<float>, OneJump<float>, PlainZero<float>>);
+  if (error == cudaSuccess) return true;
+  cudaGetLastError();  // so that nobody else finds it
+  std::snprintf(
+      why, size,
+      "this GPU cannot run the CUDA kernels (CUDA error %d: %s); build jr-onnx for it, with CUDAARCHS, or "
+      "run the model without the kernels",
+      static_cast<int>(error), cudaGetErrorString(error));
+  return false;
+}
+
+void problem_on(int device, char* why, std::size_t size) {
+  *why = '\0';
+  int before = 0;
+  if (driver_is_too_old(why, size) || cudaGetDevice(&before) != cudaSuccess) return;
+  if (cudaSetDevice(device) == cudaSuccess) device_runs_kernels(why, size);
+  cudaSetDevice(before);
+  cudaGetLastError();
 }
 
 }  // namespace jr::cuda

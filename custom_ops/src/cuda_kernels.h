@@ -1,6 +1,8 @@
 // The CUDA kernels behind plain C++ types, so that only cuda_kernels.cu needs nvcc.
 #pragma once
 
+#include <cstddef>
+
 #include "layout.h"
 #include "ort_abi.h"
 
@@ -12,5 +14,16 @@ namespace jr::cuda {
 int launch(ort::ElementType type, const Inputs& inputs, void* y, const Layout& layout, void* stream);
 
 const char* error_text(int error);
+
+// Whether this machine's driver is too old for the kernels, and then, in `why`, a sentence about it. False
+// where there is no driver: nothing runs on CUDA then. It does not initialise CUDA, as a process that forks
+// needs.
+bool driver_is_too_old(char* why, std::size_t size);
+
+// Whether the current device can run the kernels; if not, `why` is a sentence about it.
+bool device_runs_kernels(char* why, std::size_t size);
+
+// Why the kernels cannot run on a device, empty if they can, or if there is no such device.
+void problem_on(int device, char* why, std::size_t size);
 
 }  // namespace jr::cuda

@@ -239,6 +239,12 @@ Status* find_constant(const JumpReluOp& op, const ort::KernelInfo* info, std::si
 
 Status* create_kernel(const ort::CustomOp* base, const Api*, const ort::KernelInfo* info, void** made) {
   const JumpReluOp& op = op_of(base);
+#ifdef JR_CUDA
+  char why_not[320];
+  if (!op.cpu_kernel && !cuda::device_runs_kernels(why_not, sizeof why_not)) {
+    return refuse(op, ort::ErrorCode::not_implemented, why_not);
+  }
+#endif
   auto* const kernel = static_cast<Kernel*>(std::calloc(1, sizeof(Kernel)));
   if (!kernel) return refuse(op, ort::ErrorCode::fail, "out of memory");
   kernel->op = &op;
@@ -318,9 +324,12 @@ JumpReluOp make_cpu_op(const Api* api, uint32_t api_version, ElementType type, K
 }
 
 #ifdef JR_CUDA
-JumpReluOp make_cuda_op(const Api* api, uint32_t api_version, ElementType type, Kind kind) {
+JumpReluOp make_cuda_op(const Api* api, uint32_t api_version, ElementType type, Kind kind, bool plugin) {
   JumpReluOp op{callbacks(api_version), api, api_version, type, kind, nullptr};
   op.base.GetExecutionProviderType = [](const ort::CustomOp*) { return "CUDAExecutionProvider"; };
+  if (plugin) {
+    op.base.GetExecutionProviderType = [](const ort::CustomOp*) { return "CudaPluginExecutionProvider"; };
+  }
   return op;
 }
 #endif

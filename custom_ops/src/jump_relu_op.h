@@ -33,7 +33,9 @@ inline constexpr uint32_t kNewestApi = 24;
 // With no `cpu_kernel` where there is none for this type.
 JumpReluOp make_cpu_op(const ort::Api* api, uint32_t api_version, ort::ElementType type, Kind kind);
 #ifdef JR_CUDA
-JumpReluOp make_cuda_op(const ort::Api* api, uint32_t api_version, ort::ElementType type, Kind kind);
+// For onnxruntime's CUDA provider, or for the one that it loads as a plugin, which has a name of its own.
+JumpReluOp make_cuda_op(const ort::Api* api, uint32_t api_version, ort::ElementType type, Kind kind,
+                        bool plugin);
 #endif
 
 }  // namespace jr

@@ -70,6 +70,8 @@ inline constexpr Slot<99, void(TensorTypeAndShapeInfo*)> ReleaseTensorTypeAndSha
 inline constexpr Slot<101, void(CustomOpDomain*)> ReleaseCustomOpDomain;
 // Version 12.
 inline constexpr Slot<193, Status*(const KernelContext*, void**)> KernelContext_GetGPUComputeStream;
+// Version 14.
+inline constexpr Slot<237, Status*(const SessionOptions*, const char*, int*)> HasSessionConfigEntry;
 // Version 15.
 inline constexpr Slot<249, Status*(const KernelInfo*, std::size_t, int*, const Value**)>
     KernelInfoGetConstantInput_tensor;

@@ -1,11 +1,13 @@
-// RegisterCustomOps, the one symbol that the library exports.
-#include <pthread.h>
-
+// RegisterCustomOps, and the question whether CUDA kernels can run here: what the library exports.
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <iterator>
 
 #include "jump_relu_op.h"
+#ifdef JR_CUDA
+#include "cuda_kernels.h"
+#endif
 
 namespace jr {
 namespace {
@@ -25,7 +27,7 @@ constexpr struct {
     {Kind::quantized_jump_relu,
      {ElementType::uint8, ElementType::int8, ElementType::uint16, ElementType::int16}},
 };
-constexpr std::size_t kMaxOps = std::size(kOps) * std::size(kOps[0].types) * 2;  // on the CPU and on CUDA
+constexpr std::size_t kMaxOps = std::size(kOps) * std::size(kOps[0].types) * 3;  // CPU, CUDA, its plugin
 
 // A domain and its ops must outlive every session that uses them, and onnxruntime does not say when that is.
 // So there is one for each copy of onnxruntime in the process, made when it is first needed, shared by all
@@ -37,7 +39,8 @@ struct Registration {
   Registration* next;
 };
 
-pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+std::atomic_flag busy =
+    ATOMIC_FLAG_INIT;  // held for microseconds, once a session; a mutex would be the platform's
 Registration* registrations = nullptr;
 
 int fill(const Api* api, uint32_t api_version, JumpReluOp* ops) {
@@ -47,7 +50,9 @@ int fill(const Api* api, uint32_t api_version, JumpReluOp* ops) {
       ops[count] = make_cpu_op(api, api_version, type, op.kind);
       if (ops[count].cpu_kernel) ++count;
 #ifdef JR_CUDA
-      ops[count++] = make_cuda_op(api, api_version, type, op.kind);
+      for (const bool plugin : {false, true}) {
+        ops[count++] = make_cuda_op(api, api_version, type, op.kind, plugin);
+      }
 #endif
     }
   }
@@ -102,19 +107,56 @@ Status* refuse_version(const ort::ApiBase* base, const char* version) {
   return ort::CreateStatus(oldest, ort::ErrorCode::not_implemented, message);
 }
 
+// Whether the session is to have no kernels, because the driver cannot run those for CUDA. With the CPU's
+// alone, onnxruntime would run JumpReLU there, between two copies; with none, it puts the model's function on
+// CUDA. A session without CUDA says so in its options, and gets the CPU's kernels.
+Status* leave_out(const Api* api, const ort::SessionOptions* options, bool* left_out) {
+  int without_cuda = 1;
+#ifdef JR_CUDA
+  char why[256];
+  if (cuda::driver_is_too_old(why, sizeof why)) {
+    const char* const key = "custom_op.JumpReLU.without_cuda";
+    if (Status* status = ort::HasSessionConfigEntry(api, options, key, &without_cuda)) return status;
+  }
+#else
+  (void)api, (void)options;
+#endif
+  *left_out = !without_cuda;
+  return nullptr;
+}
+
 }  // namespace
 }  // namespace jr
 
-extern "C" __attribute__((visibility("default"))) jr::ort::Status* RegisterCustomOps(
-    jr::ort::SessionOptions* options, const jr::ort::ApiBase* base) {
+#ifdef _WIN32
+#define JR_EXPORT extern "C" __declspec(dllexport)
+#else
+#define JR_EXPORT extern "C" __attribute__((visibility("default")))
+#endif
+
+// Why the CUDA kernels cannot run on a device of this machine; empty if they can.
+JR_EXPORT void jr_onnx_cuda_problem(int device, char* why, std::size_t size) {
+#ifdef JR_CUDA
+  jr::cuda::problem_on(device, why, size);
+#else
+  (void)device;
+  std::snprintf(why, size, "the kernels were built without CUDA");
+#endif
+}
+
+JR_EXPORT jr::ort::Status* RegisterCustomOps(jr::ort::SessionOptions* options, const jr::ort::ApiBase* base) {
   const char* const version = base->GetVersionString();
   const uint32_t api_version = jr::api_version_of(version);
   const jr::ort::Api* const api = api_version ? base->GetApi(api_version) : nullptr;
   if (!api) return jr::refuse_version(base, version);
+  bool left_out = false;
+  if (jr::ort::Status* status = jr::leave_out(api, options, &left_out)) return status;
+  if (left_out) return nullptr;
 
-  pthread_mutex_lock(&jr::mutex);
+  while (jr::busy.test_and_set(std::memory_order_acquire)) {
+  }
   jr::Registration* registration = nullptr;
   jr::ort::Status* const status = jr::find_or_make(api, api_version, &registration);
-  pthread_mutex_unlock(&jr::mutex);
+  jr::busy.clear(std::memory_order_release);
   return status ? status : jr::ort::AddCustomOpDomain(api, options, registration->domain);
 }

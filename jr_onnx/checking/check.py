@@ -92,7 +92,7 @@ def check(
         ModelError: a model cannot be read.
         OptionError: the options make no sense for these models.
 
-    Example:
+    Examples:
         >>> _ = jr_onnx.convert("models/digits.onnx", jump=0.5, output="hard.onnx")
         >>> jr_onnx.check("models/digits.onnx", "hard.onnx").findings
         ()

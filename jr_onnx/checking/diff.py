@@ -109,7 +109,7 @@ def diff(original: str | Path | onnx.ModelProto, hardened: str | Path | onnx.Mod
     Raises:
         ModelError: a model cannot be read, or is not a sound graph.
 
-    Example:
+    Examples:
         >>> _ = jr_onnx.convert("models/digits.onnx", jump=0.5, output="hard.onnx")
         >>> [site.jump_after for site in jr_onnx.diff("models/digits.onnx", "hard.onnx").sites]
         ['0.5', '0.5', '0.5', '0.5']

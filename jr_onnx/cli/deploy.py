@@ -13,6 +13,7 @@ from jr_onnx.files.external import data_files
 from jr_onnx.files.source import open_file
 from jr_onnx.serving.deploy import MOUNT, SERVERS, DeploymentReport, deploy
 from jr_onnx.serving.folder import SUMS
+from jr_onnx.serving.layouts import EXECUTION
 from jr_onnx.text import printable
 
 HELP = "write a folder that a model server starts from"
@@ -29,7 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--server", choices=SERVERS, required=True, help="for which server")
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="the folder to write")
     parser.add_argument("--name", metavar="N", help="the model's name on the server; default: MODEL without endings")
-    parser.add_argument("--gpu", action="store_true", help="serve on CUDA")
+    parser.add_argument(
+        "--provider",
+        choices=EXECUTION,
+        default="cpu",
+        help="which execution provider of onnxruntime serves (default: cpu); cuda-nhwc: CUDA in the layout NHWC",
+    )
     parser.add_argument("--force", action="store_true", help="replace DIR if this command wrote it")
     seldom = add_seldom_group(parser)
     seldom.add_argument(
@@ -41,11 +47,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     seldom.add_argument(
         "--mount", metavar="PATH", help=f"triton: the absolute path that DIR will have on the server (default: {MOUNT})"
-    )
-    seldom.add_argument(
-        "--prefer-nhwc",
-        action="store_true",
-        help="with --gpu: let onnxruntime keep images in the layout NHWC; without kernels, which are slower there",
     )
     seldom.add_argument(
         "--no-library",
@@ -69,8 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.server,
             arguments.output,
             name=arguments.name,
-            gpu=arguments.gpu,
-            prefer_nhwc=arguments.prefer_nhwc,
+            provider=arguments.provider,
             library=arguments.library,
             mount=arguments.mount,
             max_batch_size=arguments.max_batch_size,

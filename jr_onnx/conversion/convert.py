@@ -117,7 +117,7 @@ def convert(
         OptionError: an option makes no sense, for any model or for this one.
         OutputError: the output cannot be written.
 
-    Example:
+    Examples:
         >>> report = jr_onnx.convert("models/digits.onnx", jump=0.5, output="hard.onnx")
         >>> [site.op_type for site in report.sites]
         ['Relu', 'Relu', 'Relu', 'Relu']

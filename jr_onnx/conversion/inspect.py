@@ -13,7 +13,7 @@ from jr_onnx.conversion.graph.scopes import all_scopes
 from jr_onnx.conversion.graph.soundness import check_structure
 from jr_onnx.conversion.metadata import hardened_metadata
 from jr_onnx.conversion.plan import lost_sites
-from jr_onnx.conversion.report import InspectedNode, InspectionReport
+from jr_onnx.conversion.report import InspectedNode, InspectionReport, quantized_site
 from jr_onnx.conversion.sites.matchers import SiteKind
 from jr_onnx.conversion.sites.survey import LeftAlone, Site, Survey, survey
 from jr_onnx.conversion.sites.surveyed import numbers_of
@@ -24,6 +24,7 @@ _HOW = {
     SiteKind.HARDENED: "is a JumpReLU; its jump is replaced",
     SiteKind.FUSED: "JumpReLU behind it",
     SiteKind.CLIP: "JumpReLU behind it, with `clip=True`",
+    SiteKind.QUANTIZED: "JumpReLU of its integers behind it",
     SiteKind.RECURRENT: "ThresholdedRelu as its activation",
 }
 
@@ -34,7 +35,7 @@ def find_sites(model: str | Path | onnx.ModelProto) -> Sequence[Site]:
     Raises:
         ModelError: the input cannot be read, or is not an ONNX model.
 
-    Example:
+    Examples:
         >>> len(jr_onnx.find_sites("models/digits.onnx"))
         4
     """
@@ -48,7 +49,7 @@ def inspect(model: str | Path | onnx.ModelProto) -> InspectionReport:
     Raises:
         ModelError: the input cannot be read, or is not an ONNX model.
 
-    Example:
+    Examples:
         >>> [(node.op_type, node.converted) for node in jr_onnx.inspect("models/digits.onnx").nodes][:2]
         [('Relu', True), ('Relu', True)]
     """
@@ -79,6 +80,7 @@ def _report(source: Source) -> InspectionReport:
 
 
 def _site(site: Site, problem: str) -> InspectedNode:
+    jump = numbers_of(site)
     return InspectedNode(
         path=site.path,
         scope=site.scope.path,
@@ -89,7 +91,8 @@ def _site(site: Site, problem: str) -> InspectedNode:
         opset=site.opset,
         converted=not problem,
         how=problem or _HOW[site.kind],
-        jump=numbers_of(site),
+        jump=jump,
+        quantized=quantized_site(site, jump),
     )
 
 

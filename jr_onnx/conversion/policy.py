@@ -150,7 +150,7 @@ def read_policy(path: str | Path) -> JumpReluPolicy:
     Raises:
         OptionError: the file cannot be read, is not YAML, or has an unknown key or a value that makes no sense.
 
-    Example:
+    Examples:
         >>> _ = pathlib.Path("policy.yaml").write_text("default: 0.5\\nrules: [{match: '/block1/*', jump: 0.2}]")
         >>> jr_onnx.read_policy("policy.yaml").rules
         (PolicyRule(match='/block1/*', jump=0.2),)

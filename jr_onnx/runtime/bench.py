@@ -79,7 +79,7 @@ def bench(
         OptionError: an option makes no sense.
         ModelError: a model does not run.
 
-    Example:
+    Examples:
         >>> _ = jr_onnx.convert("models/digits.onnx", jump=0.5, output="hard.onnx")
         >>> report = jr_onnx.bench(["models/digits.onnx", "hard.onnx"], rounds=2)
         >>> [pathlib.Path(one.file).name for one in report.timings]

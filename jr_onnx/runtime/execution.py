@@ -30,7 +30,7 @@ DISABLED, BASIC, EXTENDED, LAYOUT, ALL = (
 
 
 #: The execution providers that run node by node; that of Azure, which many builds list, takes no node of ONNX's.
-_NODE_BY_NODE = frozenset({CPU, CUDA, "AzureExecutionProvider"})
+_NODE_BY_NODE = frozenset({CPU, CUDA, "CudaPluginExecutionProvider", "AzureExecutionProvider"})
 
 
 class CannotRunError(Exception):
@@ -179,7 +179,7 @@ def start(
     disabled = {"disabled_optimizers": list(disabled_optimizers)} if disabled_optimizers else {}
     try:
         if library:
-            register(options)
+            register(options, cuda=provider == CUDA)
         return onnxruntime().InferenceSession(source, options, providers=[provider], **disabled)
     except session_errors() as error:
         raise CannotRunError(_line(error)) from error

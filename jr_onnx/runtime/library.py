@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib.metadata
 import json
+import sys
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +21,15 @@ if TYPE_CHECKING:
     import onnxruntime
 
 
-LIBRARY = "jr_onnx_ops.so"
+def library_name(platform: str) -> str:
+    """The kernel library's file name on a platform of `sys.platform`, as custom_ops/CMakeLists.txt builds it."""
+    return "jr_onnx_ops" + {"darwin": ".dylib", "win32": ".dll"}.get(platform, ".so")
+
+
+LIBRARY = library_name(sys.platform)
+
+#: What the options of a session without CUDA say to the library: it then need not ask the driver.
+_WITHOUT_CUDA = "custom_op.JumpReLU.without_cuda"
 
 _registered: weakref.WeakSet[onnxruntime.SessionOptions] = weakref.WeakSet()
 
@@ -67,25 +77,52 @@ def build_info() -> BuildInfo:
     return BuildInfo(**{**values, **lists})
 
 
-def register(session_options: onnxruntime.SessionOptions, library: str | Path | None = None) -> None:
+def cuda_problem(device: int = 0, library: str | Path | None = None) -> str:
+    """Why the CUDA kernels cannot run on a device of this machine; empty if they can, or if there is no such device.
+
+    The driver may be too old for the CUDA that they were built with, or the library may have no code for the GPU.
+
+    Raises:
+        RuntimeMissingError: jr-onnx was installed without kernels, or there is no such library.
+    """
+    loaded = ctypes.CDLL(str(_found(library)))
+    if not hasattr(loaded, "jr_onnx_cuda_problem"):  # an older build, beside a model
+        return ""
+    why = ctypes.create_string_buffer(512)
+    loaded.jr_onnx_cuda_problem(device, why, ctypes.c_size_t(len(why)))
+    return why.value.decode()
+
+
+def register(
+    session_options: onnxruntime.SessionOptions, library: str | Path | None = None, *, cuda: bool = True
+) -> None:
     """Load the kernel library into `session_options`: JumpReLU then runs by kernel, and not by its function body.
 
-    Options that have the library already are left alone: onnxruntime would refuse them with it twice.
+    Options that have the library already are left alone: onnxruntime would refuse them with it twice. Where this
+    machine's NVIDIA driver is too old for the CUDA kernels, none are registered, so that CUDA runs the function body.
 
     Args:
         session_options: onnxruntime's.
         library: another build of the library than the installed one, such as `jr-onnx deploy` put beside a model. It is
             code that will run: never take its path from a model.
+        cuda: False for options that no session with CUDA will have: the CPU's kernels are then registered in any case.
 
     Raises:
         RuntimeMissingError: jr-onnx was installed without kernels, or there is no such library.
     """
-    # onnxruntime would look for a bare name where the system keeps its libraries.
     if not hasattr(session_options, "register_custom_ops_library"):
         raise unfit("session_options", session_options, "an onnxruntime.SessionOptions")
+    path = _found(library)
+    if session_options not in _registered:
+        if not cuda:
+            session_options.add_session_config_entry(_WITHOUT_CUDA, "1")
+        session_options.register_custom_ops_library(str(path))
+        _registered.add(session_options)
+
+
+def _found(library: str | Path | None) -> Path:
+    """The library's absolute path: a bare name would be looked for where the system keeps its libraries."""
     path = library_path() if library is None else as_path("library", library).absolute()
     if not path.is_file():
         raise RuntimeMissingError(f"{path}: no such kernel library; deploy the model again")
-    if session_options not in _registered:
-        session_options.register_custom_ops_library(str(path))
-        _registered.add(session_options)
+    return path

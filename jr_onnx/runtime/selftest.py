@@ -14,6 +14,7 @@ from jr_onnx.conversion.graph.names import DOMAIN, OP_TYPE, QUANTIZED_OP_TYPE
 from jr_onnx.errors import RuntimeMissingError
 from jr_onnx.reference import jump_relu, quantized_jump_relu
 from jr_onnx.runtime.execution import onnxruntime, session_options
+from jr_onnx.runtime.library import cuda_problem
 from jr_onnx.runtime.placements import placement
 from jr_onnx.runtime.sessions import CPU, CUDA, session
 
@@ -34,6 +35,8 @@ def self_test() -> dict[str, str]:
 
 def _test(provider: str) -> str:
     try:
+        if provider == CUDA and (problem := cuda_problem()):
+            return f"not run: {problem}"
         faults = [fault for element_type in FLOATS + INTEGERS if (fault := _fault(provider, element_type))]
     except RuntimeMissingError as error:
         return f"not run: {error}"

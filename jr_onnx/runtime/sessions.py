@@ -12,7 +12,7 @@ from jr_onnx.arguments import as_list, as_path, unfit
 from jr_onnx.errors import ModelError, OptionError, RuntimeMissingError
 from jr_onnx.files.source import about, check_is_file, open_file
 from jr_onnx.runtime import execution
-from jr_onnx.runtime.library import build_info, register
+from jr_onnx.runtime.library import build_info, cuda_problem, register
 from jr_onnx.runtime.optimization.machine import made_for, this_machine
 from jr_onnx.runtime.placements import record_placement
 
@@ -45,7 +45,8 @@ def session(
         session_options: options of your own; the library is registered in them.
         kernels: False runs the function body that the model carries instead: the same values, slower. So do providers
             that compile subgraphs (OpenVINO, TensorRT, CoreML, ...), for which the kernels would cut them to pieces,
-            and CUDA with prefer_nhwc, which puts a Transpose on both sides of every custom op.
+            and CUDA with prefer_nhwc, which puts a Transpose on both sides of every custom op. Where the CUDA kernels
+            cannot run on the device, the function body runs too, and a warning says why.
         library: the kernels of another build than the installed one, as for `register`.
         profile: record where each node runs, for `jr_onnx.placement`. This makes the session slower.
         optimize: run what `jr_onnx.optimize` makes of the model for this machine's CPU. It is kept in the user's cache
@@ -57,7 +58,7 @@ def session(
             optimised. For a model that it does not load, onnxruntime raises its own exceptions.
         OptionError: other providers than the CPU, with `optimize` or for a model that was optimised for the CPU.
 
-    Example:
+    Examples:
         >>> _ = jr_onnx.convert("models/digits.onnx", jump=0.5, output="hard.onnx")
         >>> session = jr_onnx.session("hard.onnx")
         >>> session.run(None, {"image": np.zeros((2, 1, 8, 8), np.float32)})[0].shape
@@ -78,8 +79,11 @@ def session(
     kernels = kernels and all(execution.has_use_for_kernels(name, options) for name, options in asked.items())
     _check_providers(ort, list(asked), installed and kernels)
     options = session_options or ort.SessionOptions()
+    if kernels and CUDA in asked and (problem := cuda_problem(int(asked[CUDA].get("device_id", 0)), library)):
+        warnings.warn(f"JumpReLU runs by the function in the model, which is slower: {problem}", stacklevel=2)
+        kernels = False
     if kernels:
-        register(options, library)
+        register(options, library, cuda=CUDA in asked)
     if profile:
         record_placement(options)
     made = _start(ort, path, options, wanted, optimised=optimised)

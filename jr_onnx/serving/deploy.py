@@ -17,7 +17,7 @@ import onnx
 
 from jr_onnx.arguments import as_integer, as_name, as_path
 from jr_onnx.conversion.forms.write import foreign_bodies, is_for_cuda, is_jump_relu
-from jr_onnx.conversion.graph.names import DOMAIN, OP_TYPE
+from jr_onnx.conversion.graph.names import OP_TYPE, QUANTIZED_OP_TYPE, own_operator
 from jr_onnx.conversion.graph.scopes import all_scopes
 from jr_onnx.conversion.graph.soundness import check_structure
 from jr_onnx.conversion.metadata import MADE_FOR, SOURCE, hardened_metadata
@@ -25,13 +25,14 @@ from jr_onnx.errors import ModelError, OptionError, RuntimeMissingError
 from jr_onnx.files.external import DataFile, data_files, locations_of, relocate
 from jr_onnx.files.source import Source, open_file
 from jr_onnx.files.splice import Piece, Progress, Span, copy_file, write_pieces
-from jr_onnx.runtime.execution import has_use_for_kernels
 from jr_onnx.runtime.library import LIBRARY, build_info, library_path
-from jr_onnx.runtime.sessions import CPU, CUDA
 from jr_onnx.serving.folder import MARK, SUMS, atomic_folder, recorded_sums, write_new
 from jr_onnx.serving.layouts import (
+    BY_KERNELS,
+    EXECUTION,
     SETTINGS,
     Deployment,
+    Provider,
     ServerFolder,
     Writer,
     kserve_layout,
@@ -112,8 +113,7 @@ def deploy(
     output: str | Path,
     *,
     name: str | None = None,
-    gpu: bool = False,
-    prefer_nhwc: bool = False,
+    provider: Provider = "cpu",
     library: bool = True,
     mount: str | PurePosixPath | None = None,
     max_batch_size: int = 0,
@@ -128,9 +128,9 @@ def deploy(
         server: "triton", "mlserver" or "kserve".
         output: the folder; it appears whole or not at all.
         name: the model's name on the server; by default the file's, without its endings.
-        gpu: serve on CUDA.
-        prefer_nhwc: with `gpu`, let onnxruntime keep images in the layout NHWC there. No kernels are put in then: it
-            would transpose every value before and behind them, so the function is faster.
+        provider: "cpu", "cuda", "cuda-nhwc", "tensorrt" or "openvino": which execution provider of onnxruntime serves.
+            With the last three no kernels are put in: onnxruntime would transpose every value before and behind them
+            to keep images in the layout NHWC, and the others would have to stop before each.
         library: put the kernel library of this installation in; else the function that the model carries serves.
         mount: Triton only: where the folder will lie on the server, absolute; /models by default.
         max_batch_size: Triton only: how many rows the server may put together from several requests; 0: it does not.
@@ -146,7 +146,7 @@ def deploy(
         OutputError: the folder cannot be written.
         RuntimeMissingError: this installation has no kernel library, or there is no onnxruntime to check with.
 
-    Example:
+    Examples:
         >>> _ = jr_onnx.convert("models/digits.onnx", jump=0.5, output="hard.onnx")
         >>> jr_onnx.deploy("hard.onnx", "mlserver", "served", library=False).start
         'in this folder: mlserver start .'
@@ -154,18 +154,17 @@ def deploy(
     path, folder = as_path("model", model), as_path("output", output)
     if server not in SERVERS:
         raise OptionError(f"unknown server {server!r}; it is one of {', '.join(SERVERS)}")
-    if prefer_nhwc and not gpu:
-        raise OptionError("`prefer_nhwc`: is an option of CUDA; add `gpu=True`")
+    if provider not in EXECUTION:
+        raise OptionError(f"unknown provider {provider!r}; it is one of {', '.join(EXECUTION)}")
     with open_file(path) as source:
         check_structure(source.skeleton)
         data = data_files(source.skeleton, path)
-        without = _why_without(source.skeleton, library, gpu, prefer_nhwc)
+        without = _why_without(source.skeleton, library, provider)
         deployment = Deployment(
             name=_name(path, as_name("name", name)),
             signature=read_signature(source.skeleton),
             without=without,
-            gpu=gpu,
-            prefer_nhwc=prefer_nhwc,
+            provider=provider,
             mount=_mount(mount, server),
             max_batch_size=_batch_size(as_integer("max_batch_size", max_batch_size)),
         )
@@ -213,25 +212,27 @@ def _write(
     return deployment, layout
 
 
-def _why_without(model: onnx.ModelProto, asked: bool, gpu: bool, prefer_nhwc: bool) -> str:
+def _why_without(model: onnx.ModelProto, asked: bool, provider: Provider) -> str:
     """Why the library does not go in; empty where it does: it is asked for, and of use for a JumpReLU in the model."""
     calls = any(
-        node.domain == DOMAIN and node.op_type == OP_TYPE for scope in all_scopes(model) for node in scope.nodes
+        own_operator(node.domain, node.op_type) in (OP_TYPE, QUANTIZED_OP_TYPE)
+        for scope in all_scopes(model)
+        for node in scope.nodes
     )
     if not calls:
         if not hardened_metadata(model):
             raise ModelError("is not hardened; run jr-onnx convert first")
         return "it has no node jr_onnx::JumpReLU"
     without = "" if asked else "none was asked for"
-    if asked and not has_use_for_kernels(CUDA if gpu else CPU, {"prefer_nhwc": prefer_nhwc}):
-        without = "its function is faster in the layout NHWC"
+    if asked and provider not in BY_KERNELS:
+        without = f"its function is faster with {provider}"
     if any(map(is_jump_relu, model.functions)):
         # With the kernels it would not show, and without them the model would be another one.
         for fault in foreign_bodies(model):
             raise ModelError(f"{fault}; convert the original again")
     elif without:
-        option = "`prefer_nhwc=True`" if asked else "`library=False`"
-        raise ModelError(f"has no function jr_onnx::JumpReLU, so it needs the library; leave out {option}")
+        fix = "choose another `provider`" if asked else "leave out `library=False`"
+        raise ModelError(f"has no function jr_onnx::JumpReLU, so it needs the library; {fix}")
     try:
         cuda = bool(without) or bool(build_info().cuda)
     except RuntimeMissingError as error:
@@ -239,10 +240,10 @@ def _why_without(model: onnx.ModelProto, asked: bool, gpu: bool, prefer_nhwc: bo
             "this installation of jr-onnx has no kernels; install it where there is a C++ compiler, or add "
             "`library=False`"
         ) from error
-    if gpu and not cuda:
+    if provider == "cuda" and not cuda:
         raise OptionError(
-            "`gpu`: the kernel library of this installation was built without CUDA; install jr-onnx again with "
-            "JR_CUDA=ON in the environment, or add `library=False`"
+            "`provider` cuda: the kernel library of this installation was built without CUDA; install jr-onnx again "
+            "with JR_CUDA=ON in the environment, or add `library=False`"
         )
     return without
 

@@ -17,6 +17,7 @@ from kserve import InferInput, InferOutput, InferRequest, InferResponse, Model, 
 from kserve.errors import InvalidInput
 
 from jr_onnx.errors import JrOnnxError, RequestError
+from jr_onnx.serving.layouts import EXECUTION, Provider
 from jr_onnx.serving.served import Array, ServedModel, by_name, check_sizes, decoded
 from jr_onnx.serving.signature import Tensor
 
@@ -24,14 +25,14 @@ from jr_onnx.serving.signature import Tensor
 class JumpReluModel(Model):  # type: ignore[misc]  # kserve has no type hints where these are checked
     """One hardened model. Requests run in threads, so that one that computes holds up no other."""
 
-    def __init__(self, name: str, model: Path, library: Path | None, *, gpu: bool, prefer_nhwc: bool = False) -> None:
+    def __init__(self, name: str, model: Path, library: Path | None, provider: Provider) -> None:
         """Load the model.
 
         Raises:
             JrOnnxError: as `ServedModel`. Errors of onnxruntime come through.
         """
         super().__init__(name)
-        self._served = ServedModel(model, library, gpu=gpu, prefer_nhwc=prefer_nhwc)
+        self._served = ServedModel(model, library, provider)
         self.ready = True
 
     async def predict(self, payload: InferRequest, *_: Any) -> InferResponse:
@@ -85,12 +86,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m jr_onnx.serving.kserve", parents=[model_server.parser])
     parser.add_argument("model", metavar="MODEL", type=Path, help="the hardened model")
     parser.add_argument("--library", type=Path, help="the kernel library; default: the function in the model serves")
-    parser.add_argument("--gpu", action="store_true", help="run on CUDA")
-    parser.add_argument("--prefer-nhwc", action="store_true", help="with --gpu: that option of its provider")
+    parser.add_argument("--provider", choices=EXECUTION, default="cpu", help="onnxruntime's, default: cpu")
     arguments = parser.parse_args()
-    options = {"gpu": arguments.gpu, "prefer_nhwc": arguments.prefer_nhwc}
     try:
-        model = JumpReluModel(arguments.model_name, arguments.model, arguments.library, **options)
+        model = JumpReluModel(arguments.model_name, arguments.model, arguments.library, arguments.provider)
     except JrOnnxError as error:
         sys.exit(f"{parser.prog}: {error}")
     ModelServer().start([model])

@@ -7,11 +7,45 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 from jr_onnx.errors import ModelError, OptionError
 from jr_onnx.runtime.library import LIBRARY
+from jr_onnx.runtime.sessions import CPU, CUDA
+from jr_onnx.runtime.sessions import Provider as SessionProvider
 from jr_onnx.serving.signature import FREE, Signature, Tensor
+
+#: Which execution provider of onnxruntime serves.
+Provider = Literal["cpu", "cuda", "cuda-nhwc", "tensorrt", "openvino"]
+
+#: Provider -> what `jr_onnx.session` gets for it.
+EXECUTION: Mapping[Provider, tuple[SessionProvider, ...]] = {
+    "cpu": (CPU,),
+    "cuda": (CUDA, CPU),
+    "cuda-nhwc": ((CUDA, {"prefer_nhwc": "1"}), CPU),
+    "tensorrt": ("TensorrtExecutionProvider", CUDA, CPU),
+    "openvino": ("OpenVINOExecutionProvider", CPU),
+}
+
+#: The providers that the kernels make a model faster with.
+BY_KERNELS: tuple[Provider, ...] = ("cpu", "cuda")
+
+#: Provider -> the package that has it, where that is not onnxruntime.
+_PACKAGES: Mapping[Provider, str] = {
+    "cuda": "onnxruntime-gpu",
+    "cuda-nhwc": "onnxruntime-gpu",
+    "tensorrt": "onnxruntime-gpu (with TensorRT)",
+    "openvino": "onnxruntime-openvino",
+}
+
+#: Provider -> where Triton runs the model, and its accelerator there, whose parameters onnxruntime gets as they are.
+_ACCELERATORS: Mapping[Provider, tuple[str, str]] = {
+    "cpu": ("cpu", ""),
+    "cuda": ("gpu", 'name: "cuda"'),
+    "cuda-nhwc": ("gpu", 'name: "cuda" parameters { key: "prefer_nhwc" value: "1" }'),
+    "tensorrt": ("gpu", 'name: "tensorrt"'),
+    "openvino": ("cpu", 'name: "openvino"'),
+}
 
 
 @dataclass(frozen=True)
@@ -22,8 +56,7 @@ class Deployment:
         name: the model's name on the server.
         signature: its inputs and outputs.
         without: why the kernel library does not go into the folder; empty if it does.
-        gpu: serve on CUDA.
-        prefer_nhwc: the option of that name of onnxruntime's CUDA provider.
+        provider: which execution provider of onnxruntime serves.
         mount: where the folder will lie on the server.
         max_batch_size: how many requests' rows the server may put together; 0: none.
     """
@@ -31,8 +64,7 @@ class Deployment:
     name: str
     signature: Signature
     without: str
-    gpu: bool
-    prefer_nhwc: bool
+    provider: Provider
     mount: PurePosixPath
     max_batch_size: int
 
@@ -65,9 +97,10 @@ class ServerFolder:
     warnings: tuple[str, ...] = ()
 
 
-def installed(extra: str, *, gpu: bool) -> str:
+def installed(extra: str, provider: Provider) -> str:
     """What a server in Python needs: this package with its extra, which is on no index yet."""
-    runtime = ", and onnxruntime-gpu in the place of onnxruntime" if gpu else ""
+    package = _PACKAGES.get(provider)
+    runtime = f", and {package} in the place of onnxruntime" if package else ""
     return f"jr-onnx with its extra {extra} (in a clone of jr-onnx: pip install '.[{extra}]'){runtime}"
 
 
@@ -134,11 +167,10 @@ def _config(deployment: Deployment) -> Iterator[str]:
         yield from _tensor("input", tensor, bool(deployment.max_batch_size))
     for tensor in deployment.signature.outputs:
         yield from _tensor("output", tensor, bool(deployment.max_batch_size))
-    yield f"instance_group [ {{ kind: KIND_{'GPU' if deployment.gpu else 'CPU'} }} ]"
-    if deployment.gpu:
-        # The backend hands the parameters to onnxruntime's CUDA provider as they are.
-        nhwc = ' parameters { key: "prefer_nhwc" value: "1" }' if deployment.prefer_nhwc else ""
-        yield f'optimization {{ execution_accelerators {{ gpu_execution_accelerator: [ {{ name: "cuda"{nhwc} }} ] }} }}'
+    kind, accelerator = _ACCELERATORS[deployment.provider]
+    yield f"instance_group [ {{ kind: KIND_{kind.upper()} }} ]"
+    if accelerator:
+        yield f"optimization {{ execution_accelerators {{ {kind}_execution_accelerator: [ {{ {accelerator} }} ] }} }}"
     if deployment.library:
         # The path goes to dlopen as it is: it must be absolute, for the place where the folder will lie.
         path = deployment.mount / deployment.name / LIBRARY
@@ -193,7 +225,7 @@ def mlserver_layout(deployment: Deployment) -> ServerFolder:
         library=folder / LIBRARY,
         where="in this folder",
         command="mlserver start .",
-        needs=installed("mlserver", gpu=deployment.gpu),
+        needs=installed("mlserver", deployment.provider),
         texts={
             SETTINGS: _json(settings),
             str(folder / "model-settings.json"): _json(_model_settings(deployment)),
@@ -202,8 +234,7 @@ def mlserver_layout(deployment: Deployment) -> ServerFolder:
 
 
 def _model_settings(deployment: Deployment) -> dict[str, Any]:
-    gpu = {"gpu": deployment.gpu, **({"prefer_nhwc": True} if deployment.prefer_nhwc else {})}
-    extra = {"library": LIBRARY if deployment.library else None, **gpu}
+    extra = {"library": LIBRARY if deployment.library else None, "provider": deployment.provider}
     return {
         "name": deployment.name,
         "implementation": "jr_onnx.serving.mlserver.JumpReluRuntime",
@@ -224,12 +255,12 @@ def kserve_layout(deployment: Deployment) -> ServerFolder:
     if deployment.max_batch_size:
         raise OptionError("`max_batch_size`: KServe batches outside of the model's server; set its batcher instead")
     library = f" --library={LIBRARY}" if deployment.library else ""
-    gpu = (" --gpu" if deployment.gpu else "") + (" --prefer-nhwc" if deployment.prefer_nhwc else "")
-    command = f"python -m jr_onnx.serving.kserve --model_name={deployment.name}{library}{gpu} model.onnx"
+    options = f"--model_name={deployment.name}{library} --provider={deployment.provider}"
+    command = f"python -m jr_onnx.serving.kserve {options} model.onnx"
     return ServerFolder(
         model=PurePosixPath("model.onnx"),
         library=PurePosixPath(LIBRARY),
         where="in this folder",
         command=command,
-        needs=installed("kserve", gpu=deployment.gpu),
+        needs=installed("kserve", deployment.provider),
     )

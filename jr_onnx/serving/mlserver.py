@@ -56,8 +56,7 @@ class JumpReluRuntime(MLModel):  # type: ignore[misc]  # mlserver has no type hi
         model = Path(await get_model_uri(self.settings))
         extra: dict[str, Any] = self.settings.parameters.extra or {}
         library = model.parent / extra["library"] if extra.get("library") else None
-        options = {name: bool(extra.get(name)) for name in ("gpu", "prefer_nhwc")}
-        return await asyncio.to_thread(ServedModel, model, library, **options)
+        return await asyncio.to_thread(ServedModel, model, library, extra.get("provider", "cpu"))
 
 
 def _server_starts() -> bool:

@@ -14,7 +14,8 @@ from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
 
 from jr_onnx.errors import RequestError
 from jr_onnx.files.source import open_file
-from jr_onnx.runtime.sessions import CPU, CUDA, session
+from jr_onnx.runtime.sessions import session
+from jr_onnx.serving.layouts import EXECUTION, Provider
 from jr_onnx.serving.signature import DATATYPES, FREE, Tensor, read_signature
 from jr_onnx.text import one_line
 
@@ -27,23 +28,20 @@ _REFUSALS = (onnxruntime_errors.Fail, onnxruntime_errors.InvalidArgument, onnxru
 class ServedModel:
     """A session and the signature that requests are checked against. `run` may be called by many threads at once."""
 
-    def __init__(self, model: Path, library: Path | None, *, gpu: bool, prefer_nhwc: bool = False) -> None:
+    def __init__(self, model: Path, library: Path | None, provider: Provider = "cpu") -> None:
         """Load a model.
 
         Args:
             model: the hardened model's file.
             library: the kernel library; None runs the function that the model carries.
-            gpu: run on CUDA, or fail.
-            prefer_nhwc: the option of that name of onnxruntime's CUDA provider.
+            provider: which execution provider of onnxruntime serves.
 
         Raises:
-            JrOnnxError: the model cannot be read, or CUDA does not start. Errors of onnxruntime come through.
+            JrOnnxError: the model cannot be read, or the provider does not start. Errors of onnxruntime come through.
         """
         with open_file(model) as source:
             self.signature = read_signature(source.skeleton)
-        cuda = (CUDA, {"prefer_nhwc": "1"}) if prefer_nhwc else CUDA
-        providers = [cuda, CPU] if gpu else [CPU]
-        self._session = session(model, providers=providers, kernels=library is not None, library=library)
+        self._session = session(model, providers=EXECUTION[provider], kernels=library is not None, library=library)
         self._inputs = {tensor.name: tensor for tensor in self.signature.inputs}
         self._outputs = {tensor.name: tensor for tensor in self.signature.outputs}
 

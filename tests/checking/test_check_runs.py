@@ -123,7 +123,7 @@ def test_where_a_kernel_ran_is_held_against_what_was_asked_for(
     place: SimpleNamespace | None, rule: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run, "library_problem", lambda: "")
-    monkeypatch.setattr(execution, "register", lambda _: None)
+    monkeypatch.setattr(execution, "register", lambda _, **__: None)
     monkeypatch.setattr(run, "session", lambda _, **__: SimpleNamespace(run=lambda *_: None))
     monkeypatch.setattr(run, "placement", lambda _: (place,) * 4 if place else ())
     report = check(DIGITS, hardened(onnx.load(DIGITS)), library=True)

@@ -112,7 +112,9 @@ def test_a_function_may_have_another_opset_than_the_model(target: str, of_functi
 @pytest.mark.parametrize(
     ("opset", "types", "wanted"),
     [
-        (18, [FLOAT, FLOAT16, DOUBLE, BFLOAT16], ["JumpReLU"] * 4),
+        # bfloat16 is compared in float, which would be too narrow for double.
+        (18, [FLOAT, FLOAT16, DOUBLE, BFLOAT16], ["JumpReLU"] * 3 + ["Where(LessOrEqual in float)"]),
+        (18, [FLOAT, FLOAT16, BFLOAT16], ["JumpReLU"] * 3),
         (12, [FLOAT, FLOAT16, DOUBLE], ["JumpReLU"] * 3),
         (9, [FLOAT, FLOAT16, DOUBLE], ["JumpReLU"] * 3),
         # Below opset 9 the body has a Cast in it: it serves one type, the most frequent.

@@ -11,7 +11,7 @@ import pytest
 from outcome import Outcome
 from support import relu_model
 
-from jr_onnx.conversion.portability import RUNTIMES, UNMEASURED
+from jr_onnx.conversion.portability import PROVIDERS, RUNTIMES, UNMEASURED
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "portability.md"
 
@@ -24,10 +24,11 @@ def model(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_a_runtime_that_rejects_local_functions_gets_a_model_without_them(runtime: str, model: Path) -> None:
+def test_a_runtime_that_cannot_use_local_functions_gets_a_model_without_them(runtime: str, model: Path) -> None:
     assert Outcome(model.parent, ("convert", model, "--jump", "0.5", "--for", runtime)).code == 0
     written = onnx.load(model.with_name("net.jumprelu.onnx"))
-    assert bool(written.functions) == (runtime not in {"openvino", "opencv", "tract"})
+    inlined = {"openvino", "opencv", "tract", "tensorrt", "coreml", "directml", "migraphx", "qnn", "cuda-nhwc"}
+    assert bool(written.functions) == (runtime not in inlined)
     assert {entry.key: entry.value for entry in written.metadata_props}["jr_onnx.target"] == (
         "custom-op" if written.functions else "custom-op inline"
     )
@@ -69,14 +70,23 @@ def test_every_runtime_was_exact_in_each_row_with_what_is_chosen_for_it_or_is_li
         runtime = RUNTIMES[names.get(name, name)]
         assert row[2 if runtime.inline else 1] == "exact", row
         assert (row[1] == "rejects") == runtime.inline, row
-    assert {names.get(name, name) for name, _ in measured} == RUNTIMES.keys() - set(UNMEASURED)
+    assert {names.get(name, name) for name, _ in measured} == RUNTIMES.keys() - set(UNMEASURED) - set(PROVIDERS)
     shown = [row[0] for name, row in measured if name == "onnxruntime"]
     assert len({text.split()[1] for text in shown}) == 2  # the oldest and the newest
     assert sum("with the kernels" in text for text in shown) == 2
     assert f"Not measured for this table: {', '.join(UNMEASURED)}." in DOCUMENT.read_text()
 
 
-@pytest.mark.parametrize(("runtime", "why"), [("openvino", "rejects local functions"), ("onnxruntime-web", "function")])
+def test_the_document_says_of_each_execution_provider_what_it_takes_and_whether_that_was_run() -> None:
+    rows = {row[0].strip("`"): row[3] for row in document_rows(4) if row[0] != "`--for`"}
+    assert set(PROVIDERS) | {"openvino"} == rows.keys()
+    assert all(how.startswith(("run: ", "read: ")) for how in rows.values())
+
+
+@pytest.mark.parametrize(
+    ("runtime", "why"),
+    [("openvino", "rejects local functions"), ("onnxruntime-web", "function"), ("cuda-nhwc", "stay in NHWC")],
+)
 def test_what_was_chosen_for_a_runtime_is_said_and_why(runtime: str, why: str, model: Path) -> None:
     command = ("convert", model, "--jump", "0.5", "--for", runtime)
     (said,) = (line for line in Outcome(model.parent, command).out.splitlines() if line.startswith(f"for {runtime}: "))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,7 +17,7 @@ with contextlib.suppress(ImportError):
 import onnxruntime
 
 from jr_onnx import runtime
-from jr_onnx.conversion.element_types import DOUBLE, FLOAT, FLOAT16, NUMPY_TYPES, type_name
+from jr_onnx.conversion.element_types import BFLOAT16, DOUBLE, FLOAT, FLOAT16, NUMPY_TYPES, type_name
 from jr_onnx.errors import RuntimeMissingError
 from jr_onnx.reference import jump_relu, quantized_jump_relu
 
@@ -23,9 +25,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "native"))
 from native_models import (
     FED_TYPES,
     INTEGERS,
+    Array,
     add_model,
     assert_same_bits,
-    bfloat16_model,
     edge_values,
     jump_model,
     quantized_model,
@@ -33,6 +35,7 @@ from native_models import (
 )
 
 CUDA = "CUDAExecutionProvider"
+HALF = np.asarray(0.5, np.float32)
 
 
 def _why_not() -> str | None:
@@ -55,13 +58,23 @@ if reason := _why_not():
 fed_types = pytest.mark.parametrize("element_type", FED_TYPES, ids=type_name)
 
 
-def cuda_session(model: onnx.ModelProto, folder: Path, **provider_options: str) -> onnxruntime.InferenceSession:
+def cuda_session(
+    model: onnx.ModelProto, folder: Path, *, fallback: bool = False, **provider_options: str
+) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
-    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    if not fallback:
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     path = folder / "model.onnx"
     onnx.save(model, path)
     providers = [(CUDA, provider_options)]
     return runtime.session(path, providers=providers, session_options=options, profile=not provider_options)
+
+
+def run_bound(session: onnxruntime.InferenceSession, x: Any, y: Any) -> None:
+    binding = session.io_binding()
+    binding.bind_ortvalue_input("x", x)
+    binding.bind_ortvalue_output("y", y)
+    session.run_with_iobinding(binding)
 
 
 def assert_ran_on_cuda(session: onnxruntime.InferenceSession, nodes: int) -> None:
@@ -79,12 +92,17 @@ def test_edge_values_give_the_bits_of_the_reference(element_type: int, jump: flo
     assert_ran_on_cuda(session, 2)
 
 
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
 def test_every_bfloat16_pattern_gives_the_bits_of_the_reference(tmp_path: Path) -> None:
-    dtype = NUMPY_TYPES[onnx.TensorProto.BFLOAT16]
-    x = np.arange(65536, dtype=np.uint16).view(dtype)
+    dtype = NUMPY_TYPES[BFLOAT16]
+    patterns: Array = np.arange(65536, dtype=np.uint16)
     limit = np.asarray(0.5).astype(dtype)
-    session = cuda_session(bfloat16_model(limit), tmp_path)
-    assert_same_bits(session.run(None, {"x": x.astype(np.float32)})[0], jump_relu(x, limit).astype(np.float32))
+    session = cuda_session(jump_model(BFLOAT16, limit, ["n"]), tmp_path)
+    got = np.zeros_like(patterns)  # NumPy has no bfloat16 that onnxruntime takes
+    run_bound(
+        session, *(onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, BFLOAT16) for bits in (patterns, got))
+    )
+    assert_same_bits(got.view(dtype), jump_relu(patterns.view(dtype), limit))
     assert_ran_on_cuda(session, 1)
 
 
@@ -115,14 +133,75 @@ def test_onnxruntime_captures_the_op_in_a_cuda_graph(tmp_path: Path) -> None:
     session = cuda_session(model, tmp_path, enable_cuda_graph="1")
     x = onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros((3, 1000), np.float32), "cuda", 0)
     y = onnxruntime.OrtValue.ortvalue_from_shape_and_type([3, 1000], np.float32, "cuda", 0)
-    binding = session.io_binding()
-    binding.bind_ortvalue_input("x", x)
-    binding.bind_ortvalue_output("y", y)
     for seed in range(4):
         values = random_values(FLOAT, (3, 1000), seed)
         x.update_inplace(values)
-        session.run_with_iobinding(binding)
+        run_bound(session, x, y)
         assert_same_bits(y.numpy(), jump_relu(values, np.float32(0.5)))
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+@pytest.mark.parametrize("count", [1000, 1003])
+def test_inputs_and_outputs_on_the_device(count: int, in_place: bool, tmp_path: Path) -> None:
+    session = cuda_session(jump_model(FLOAT, HALF, ["n"]), tmp_path)
+    values = random_values(FLOAT, (count,))
+    x = onnxruntime.OrtValue.ortvalue_from_numpy(values, "cuda", 0)
+    y = x if in_place else onnxruntime.OrtValue.ortvalue_from_shape_and_type([count], np.float32, "cuda", 0)
+    run_bound(session, x, y)
+    assert_same_bits(y.numpy(), jump_relu(values, HALF))
+    assert_ran_on_cuda(session, 1)
+
+
+#: What gives the jump 0.5 from the input `from`: the value fed there, and whether its node runs on the CPU.
+SOURCES = {
+    "Constant": (None, False),
+    "Reshape": (np.array([0.5], np.float32), False),
+    "Sinh": (np.asarray(np.arcsinh(0.5), np.float32), True),  # for which CUDA has no kernel
+}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_jump_that_another_node_gives(source: str, tmp_path: Path) -> None:
+    fed, on_cpu = SOURCES[source]
+    model = jump_model(FLOAT, np.zeros((0,), np.int64), [2, 3])
+    model.graph.initializer[0].name = "scalar"  # the shape that Reshape takes
+    inputs = {"Constant": [], "Reshape": ["from", "scalar"], "Sinh": ["from"]}[source]
+    value = {"value": onnx.numpy_helper.from_array(HALF)} if fed is None else {}
+    model.graph.node.insert(0, onnx.helper.make_node(source, inputs, ["jump"], **value))
+    feeds = {"x": random_values(FLOAT, (2, 3))}
+    if fed is not None:
+        model.graph.input.append(onnx.helper.make_tensor_value_info("from", FLOAT, fed.shape))
+        feeds["from"] = fed
+    session = cuda_session(model, tmp_path, fallback=on_cpu)
+    assert_same_bits(session.run(None, feeds)[0], jump_relu(feeds["x"], HALF if fed is None else np.sinh(fed)))
+    (place,) = runtime.placement(session)
+    assert (place.provider, len(place.copies)) == (CUDA, int(on_cpu))
+
+
+def test_inside_of_an_if(tmp_path: Path) -> None:
+    model = jump_model(FLOAT, HALF, [2, 3])
+    inner = onnx.helper.make_graph(model.graph.node, "branch", [], model.graph.output)
+    branches = {"then_branch": inner, "else_branch": inner}
+    model.graph.node[0].CopyFrom(onnx.helper.make_node("If", ["condition"], ["y"], **branches))
+    model.graph.input.append(onnx.helper.make_tensor_value_info("condition", onnx.TensorProto.BOOL, []))
+    x = random_values(FLOAT, (2, 3))
+    session = cuda_session(model, tmp_path, fallback=True)  # If itself is on the CPU
+    assert_same_bits(session.run(None, {"x": x, "condition": np.array(True)})[0], jump_relu(x, HALF))
+    (place,) = runtime.placement(session)
+    assert place.provider == CUDA
+
+
+def test_sessions_on_two_devices_in_turn_and_in_threads(tmp_path: Path) -> None:
+    model, x = jump_model(FLOAT, HALF, [3, 1000], depth=3), random_values(FLOAT, (3, 1000))
+    try:
+        sessions = [cuda_session(model, tmp_path, fallback=True, device_id=str(device)) for device in (1, 0)]
+    except RuntimeMissingError:
+        pytest.skip("there is one GPU")
+    expected = jump_relu(x, HALF)
+    with ThreadPoolExecutor(2) as threads:
+        for run in (map, threads.map):
+            for y in run(lambda session: session.run(None, {"x": x})[0], sessions * 3):
+                assert_same_bits(y, expected)
 
 
 @pytest.mark.parametrize("element_type", [FLOAT, FLOAT16, DOUBLE], ids=type_name)

@@ -3,6 +3,7 @@
 // so the handful of functions is declared here.
 #include <cstdio>
 #include <cstdlib>
+#include <string>
 #include <vector>
 
 #include "ort_abi.h"
@@ -12,6 +13,12 @@ extern "C" const ort::ApiBase* OrtGetApiBase();
 
 namespace {
 
+#ifdef _WIN32
+using PathChar = wchar_t;
+#else
+using PathChar = char;
+#endif
+
 struct Env;
 struct MemoryInfo;
 struct RunOptions;
@@ -19,7 +26,7 @@ struct Session;
 
 constexpr ort::Slot<2, const char*(const ort::Status*)> GetErrorMessage;
 constexpr ort::Slot<3, ort::Status*(int, const char*, Env**)> CreateEnv;
-constexpr ort::Slot<7, ort::Status*(const Env*, const char*, const ort::SessionOptions*, Session**)>
+constexpr ort::Slot<7, ort::Status*(const Env*, const PathChar*, const ort::SessionOptions*, Session**)>
     CreateSession;
 constexpr ort::Slot<9, ort::Status*(Session*, const RunOptions*, const char* const*, const ort::Value* const*,
                                     std::size_t, const char* const*, std::size_t, ort::Value**)>
@@ -53,7 +60,9 @@ int main(int, char** arguments) {
   must(CreateEnv(api, 3, "deploy", &env));
   must(CreateSessionOptions(api, &options));
   must(RegisterCustomOpsLibrary(api, options, arguments[2], &library));
-  must(CreateSession(api, env, arguments[1], options, &session));
+  const std::string model = arguments[1];
+  must(CreateSession(api, env, std::basic_string<PathChar>(model.begin(), model.end()).c_str(), options,
+                     &session));
 
   MemoryInfo* memory;
   ort::Value *input, *output = nullptr;

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,9 +20,9 @@ def _tool(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def test_only_the_entry_point_is_exported(library: Path) -> None:
+def test_only_the_entry_points_are_exported(library: Path) -> None:
     symbols = [line.split()[-1] for line in _tool("nm", "-D", "--defined-only", str(library)).splitlines()]
-    assert symbols == ["RegisterCustomOps"]
+    assert symbols == ["RegisterCustomOps", "jr_onnx_cuda_problem"]
 
 
 def test_no_library_of_cuda_or_onnxruntime_is_linked(library: Path) -> None:
@@ -39,6 +41,44 @@ def test_the_kernels_of_each_instruction_set_are_in_the_library(library: Path) -
     code = _tool("objdump", "-d", "--no-show-raw-insn", str(library))
     assert re.search(r"\bvcmpleps\b.*ymm", code)
     assert re.search(r"\bvpcmp\w*w\b.*zmm", code)
+
+
+OLD_DRIVER = "int cuDriverGetVersion(int* version) { *version = 11040; return 0; }"
+PROGRAM = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import numpy, onnx, onnxruntime
+from native_models import jump_model
+from jr_onnx import runtime
+from jr_onnx.runtime.library import cuda_problem
+
+print(cuda_problem())
+for cuda in (True, False):
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath, options.log_severity_level = "model.onnx", 4
+    runtime.register(options, cuda=cuda)
+    model = jump_model(1, numpy.asarray(0.5, numpy.float32), [8], body=True).SerializeToString()
+    onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    print([node.op_type for node in onnx.load("model.onnx").graph.node].count("JumpReLU"))
+"""
+
+
+@pytest.mark.usefixtures("library")
+def test_with_a_driver_too_old_no_kernels_are_registered_where_cuda_may_be_used(tmp_path: Path) -> None:
+    """The runtime that nvcc linked in asks libcuda.so.1 for its version, and does not initialise it."""
+    built = runtime.build_info()
+    if not built.cuda:
+        pytest.skip("the library was built without CUDA")
+    (tmp_path / "driver.c").write_text(OLD_DRIVER)
+    _tool("gcc", "-shared", "-fPIC", str(tmp_path / "driver.c"), "-o", str(tmp_path / "libcuda.so.1"))
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path)}
+    command = [sys.executable, "-c", PROGRAM, str(Path(__file__).parent)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, env=environment)
+    problem, with_cuda, without = done.stdout.splitlines()
+    assert (
+        f"driver runs CUDA up to 11.4, and the CUDA kernels were built with {built.cuda.rpartition('.')[0]}" in problem
+    )
+    assert (with_cuda, without) == ("0", "1")
 
 
 def test_cuda_code_moves_sixteen_bytes_at_a_time(library: Path) -> None:

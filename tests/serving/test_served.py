@@ -18,6 +18,7 @@ from support import FLOAT, hardened, make_model, node, relu_model, value
 
 from jr_onnx.errors import RequestError
 from jr_onnx.reference import jump_relu
+from jr_onnx.serving.layouts import EXECUTION
 from jr_onnx.serving.served import ServedModel, by_name, decoded
 from jr_onnx.serving.signature import DATATYPES
 
@@ -32,25 +33,18 @@ NUMBERS = {
 def served(tmp_path_factory: pytest.TempPathFactory) -> ServedModel:
     path = tmp_path_factory.mktemp("served") / "mixed.onnx"
     onnx.save(mixed_model(0.5), path)
-    return ServedModel(path, None, gpu=False)
+    return ServedModel(path, None)
 
 
-@pytest.mark.parametrize(
-    ("options", "cuda"),
-    [
-        ({"gpu": True}, ["CUDAExecutionProvider"]),
-        ({"gpu": True, "prefer_nhwc": True}, [("CUDAExecutionProvider", {"prefer_nhwc": "1"})]),
-        ({"gpu": False, "prefer_nhwc": True}, []),
-    ],
-)
-def test_the_layout_is_an_option_of_cuda(
-    options: dict[str, Any], cuda: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("provider", EXECUTION)
+def test_the_session_gets_what_stands_for_the_provider(
+    provider: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
     monkeypatch.setattr("jr_onnx.serving.served.session", lambda *_, providers, **__: seen.append(providers))
     onnx.save(mixed_model(0.5), tmp_path / "m.onnx")
-    ServedModel(tmp_path / "m.onnx", None, **options)
-    assert seen == [[*cuda, "CPUExecutionProvider"]]
+    ServedModel(tmp_path / "m.onnx", None, provider)
+    assert seen == [EXECUTION[provider]]
 
 
 @pytest.mark.parametrize("datatype", NUMBERS)
@@ -148,7 +142,7 @@ def test_what_onnxruntime_cannot_run_is_the_requests_fault_in_one_line(tmp_path:
     nodes = [node("Relu", "x", "h"), node("Add", "h z", "y")]
     inputs = [value(name, FLOAT, [free]) for name, free in (("x", "N"), ("z", "M"))]
     onnx.save(hardened(make_model(nodes, inputs, [value("y", FLOAT, ["K"])])), tmp_path / "sum.onnx")
-    served = ServedModel(tmp_path / "sum.onnx", None, gpu=False)
+    served = ServedModel(tmp_path / "sum.onnx", None)
     with pytest.raises(RequestError, match=r"the model cannot run this request: .*Add") as refusal:
         served.run({"x": np.ones(2, np.float32), "z": np.ones(3, np.float32)})
     assert "\n" not in str(refusal.value)
@@ -159,7 +153,7 @@ def test_what_onnxruntime_cannot_run_is_the_requests_fault_in_one_line(tmp_path:
 def test_a_client_may_raise_the_jump_and_not_lower_it(dtype: Any, tmp_path: Path) -> None:
     element_type = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     onnx.save(hardened(relu_model(element_type, [3]), 0.3, jump_input="jump"), tmp_path / "m.onnx")
-    served = ServedModel(tmp_path / "m.onnx", None, gpu=False)
+    served = ServedModel(tmp_path / "m.onnx", None)
     x, own = np.array([0.25, 0.35, 0.9], dtype), np.asarray(0.3, dtype)
     for jump in (own, np.asarray(0.5, dtype), np.finfo(dtype).max.reshape(1)):
         got = served.run({"x": x, "jump": jump})["y"]
@@ -172,7 +166,7 @@ def test_a_client_may_raise_the_jump_and_not_lower_it(dtype: Any, tmp_path: Path
 
 def test_many_threads_at_once_get_their_own_answers(tmp_path: Path) -> None:
     onnx.save(row_model(0.5), tmp_path / "rows.onnx")
-    rows = ServedModel(tmp_path / "rows.onnx", None, gpu=False)
+    rows = ServedModel(tmp_path / "rows.onnx", None)
 
     def ask(number: int) -> None:
         x = np.random.default_rng(number).standard_normal((1 + number % 7, 3)).astype(np.float32)

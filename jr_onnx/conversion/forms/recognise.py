@@ -10,9 +10,9 @@ import numpy as np
 import onnx
 
 from jr_onnx.conversion.element_types import NUMPY_TYPES
-from jr_onnx.conversion.forms.table import HARD_SIGMOID, STEEP, THRESHOLDED_RELU, Form, Op
+from jr_onnx.conversion.forms.table import HARD_SIGMOID, STEEP, THRESHOLDED_RELU, Fill, Form, Op
 from jr_onnx.conversion.forms.write import main_position, without_relu
-from jr_onnx.conversion.graph.names import FORM, OP_TYPE, PREFIX, is_jump_relu_name, mark_of
+from jr_onnx.conversion.graph.names import FORM, PREFIX, mark_of, own_operator
 from jr_onnx.conversion.graph.scopes import attribute_of, own_domain
 from jr_onnx.conversion.graph.wiring import Wiring, constant_value
 from jr_onnx.conversion.metadata import Record
@@ -64,9 +64,15 @@ def recognise(form: Form, wiring: Wiring, index: int, record: Record = _NO_RECOR
 
 
 def operator_of(node: onnx.NodeProto) -> tuple[str, str]:
-    """The domain and the operator of a node; JumpReLU has its own name here whatever prefix it was given."""
+    """The domain and the operator of a node; ours have their own names here whatever prefix they were given."""
     domain = own_domain(node.domain)
-    return domain, OP_TYPE if is_jump_relu_name(domain, node.op_type) else node.op_type
+    return domain, own_operator(domain, node.op_type) or node.op_type
+
+
+def thresholded_of(match: Match) -> int | None:
+    """The index of the node whose attribute alpha is the jump, of a form with such a one."""
+    places = (place for place, op in enumerate(match.form.ops) if Fill.JUMP in op.attributes.values())
+    return next((match.nodes[place] for place in places), None)
 
 
 def step_of(gate: onnx.NodeProto) -> float | None:
@@ -82,15 +88,19 @@ def _is_ours(match: Match, wiring: Wiring, record: Record) -> bool:
     zero computed from the jump as in the function's body, or a jump that the model's record has.
     """
     form, values, last = match.form, match.values, wiring.scope.nodes[match.nodes[-1]]
-    if form.ops[-1].domain or mark_of(last, FORM) == form.name:
+    if form.calls or mark_of(last, FORM) == form.name:
         return True
     if form is HARD_SIGMOID:
         step = step_of(wiring.scope.nodes[match.nodes[-2]])
         return step is not None and 0 <= step < math.inf
-    if form is THRESHOLDED_RELU:
-        return _is_recorded(last, record)
-    jump, zero = values["jump"], values.get("zero", "")
-    inner = {symbol: name for symbol, name in values.items() if symbol not in ("x", "y", "jump", "zero")}
+    thresholded = thresholded_of(match)
+    if thresholded is not None:
+        # Between DequantizeLinear and QuantizeLinear it is written for other targets too.
+        known = record.thresholds if len(form.ops) == 1 or record.jump is None else (record.jump,)
+        if _is_recorded(wiring.scope.nodes[thresholded], known):
+            return True
+    jump, zero = values.get("jump", ""), values.get("zero", "")
+    inner = {op.output: values[op.output] for op in form.ops[:-1] if op.output in values}
     return (
         PREFIX in jump
         or PREFIX in zero
@@ -100,14 +110,14 @@ def _is_ours(match: Match, wiring: Wiring, record: Record) -> bool:
     )
 
 
-def _is_recorded(thresholded: onnx.NodeProto, record: Record) -> bool:
+def _is_recorded(thresholded: onnx.NodeProto, thresholds: tuple[float, ...] | None) -> bool:
     """Whether the threshold is a recorded jump, in one of the types that it may have been rounded to."""
     given = attribute_of(thresholded, "alpha")
     alpha = given.f if given is not None else 1.0
-    if record.thresholds is None:
+    if thresholds is None:
         return True
     with np.errstate(over="ignore"):
-        rounded = (np.asarray(record.thresholds).astype(NUMPY_TYPES[one]) for one in THRESHOLDED_RELU.types)
+        rounded = (np.asarray(thresholds).astype(NUMPY_TYPES[one]) for one in THRESHOLDED_RELU.types)
         return any(alpha in values.astype(np.float64) for values in rounded)
 
 
@@ -120,6 +130,14 @@ def _puts_zero(values: Mapping[str, str], wiring: Wiring) -> bool:
     """Whether the form's zero is one: Where(x <= k, k, x), a lower bound, looks the same otherwise."""
     zero = constant_value(wiring, values["zero"]) if "zero" in values else np.zeros(())
     return zero is not None and not zero.any()
+
+
+def _is_same_number(wiring: Wiring, symbol: str, one: str, other: str) -> bool:
+    """Whether two names stand for one scale or zero point: onnxruntime writes both anew where it changes their type."""
+    if symbol not in ("scale", "zero_point") or not one or not other:
+        return False
+    numbers = constant_value(wiring, one), constant_value(wiring, other)
+    return numbers[0] is not None and numbers[1] is not None and np.array_equal(numbers[0], numbers[1])
 
 
 def _bind(ops: tuple[Op, ...], wiring: Wiring, index: int) -> tuple[dict[str, str], tuple[int, ...]] | None:
@@ -137,7 +155,7 @@ def _bind(ops: tuple[Op, ...], wiring: Wiring, index: int) -> tuple[dict[str, st
         if operator_of(node) != (op.domain, op.op_type) or len(node.input) != len(op.inputs):
             return None
         for symbol, name in zip(op.inputs, node.input, strict=True):
-            if symbols.setdefault(symbol, name) != name:
+            if symbols.setdefault(symbol, name) != name and not _is_same_number(wiring, symbol, symbols[symbol], name):
                 return None
         nodes.insert(0, position)
     inner = [symbols[op.output] for op in ops[:-1]]

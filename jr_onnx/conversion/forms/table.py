@@ -5,7 +5,7 @@ The definition (`jr_onnx.reference`): 0 where x <= jump, x elsewhere; NaN goes t
 
     form                                  differs from the definition
     JumpReLU (kernel, or function body)   nowhere (but the body, below opset 9: as Relu*Greater)
-    Where(LessOrEqual(x, k), 0, x)        nowhere
+    Where(LessOrEqual(x, k), 0, x)        nowhere; the same with x and k cast to float for the comparison
     Where(x > k or IsNaN(x), x, 0)        nowhere
     Relu(x) * Cast(Greater(Relu(x), k))   keeps -0.0 (onnxruntime); NaN -> 0 (OpenVINO, tract); -inf -> NaN (OpenCV)
     ThresholdedRelu(x, alpha=k)           NaN -> 0; -inf -> NaN (OpenVINO)
@@ -37,8 +37,11 @@ class Fill(Enum):
 
     JUMP = "jump"
     ELEMENT_TYPE = "element type"
+    FLOAT = "float"
     STEEP = "2^100"
     STEEP_JUMP = "-2^100 * jump"
+    CHANNELS_LAST = "NCHW to NHWC"
+    CHANNELS_FIRST = "NHWC to NCHW"
 
 
 #: The slope of a HardSigmoid that is a step in float: see HARD_SIGMOID.
@@ -47,7 +50,10 @@ STEEP = 2.0**100
 
 @dataclass(frozen=True)
 class Op:
-    """One operator of a form. Inputs and output are symbols: x, jump, zero and y are the site's, others are inside."""
+    """One operator of a form.
+
+    Inputs and output are symbols: x, jump, zero, scale, zero_point and y are the site's, others are inside.
+    """
 
     op_type: str
     inputs: tuple[str, ...]
@@ -66,6 +72,7 @@ class Form:
         types: element type -> the lowest opset at which all the operators take it, and onnxruntime has kernels.
         missing: element type -> why it is not in `types`.
         jump_is_input: the jump is a value, so it can be a tensor or a graph input; otherwise it is an attribute.
+        constant_only: it is a value, but none that may be given when the model runs.
         differs: where it differs from the definition; empty if nowhere.
         jumps: the least jump that it is right for, and the first that is too large; None for no limits.
     """
@@ -75,8 +82,14 @@ class Form:
     types: Mapping[int, int]
     missing: Mapping[int, str] = field(default_factory=dict)
     jump_is_input: bool = True
+    constant_only: bool = False
     differs: str = ""
     jumps: tuple[float, float] | None = None
+
+    @property
+    def calls(self) -> str:
+        """The function of the jr_onnx domain that it calls; empty for none."""
+        return next((op.op_type for op in self.ops if op.domain == DOMAIN), "")
 
     def refusal(self, element_type: int, opset: int, *, scalar: bool, constant: bool, jump: float | None = None) -> str:
         """Why this form cannot be used; empty if it can. A jump that is not one number is None."""
@@ -87,6 +100,8 @@ class Form:
             return f"{self.name} takes {type_name(element_type)} from opset {lowest}, this is {opset}"
         if not self.jump_is_input and not (scalar and constant):
             return f"the jump of {self.name} is an attribute: one number, fixed"
+        if self.constant_only and not constant:
+            return f"the threshold of {self.name} is an integer that is computed from the jump beforehand"
         if self.jumps is not None and jump is not None and not self.jumps[0] <= jump < self.jumps[1]:
             return f"{self.name} is exact for jumps from {self.jumps[0]:.2g} to {self.jumps[1]:.2g}, this is {jump:g}"
         return ""
@@ -103,7 +118,20 @@ JUMP_RELU = Form(
 WHERE = Form(
     "Where(LessOrEqual)",
     (Op("LessOrEqual", ("x", "jump"), "mask"), Op("Where", ("mask", "zero", "x"), "y")),
-    {FLOAT: 12, FLOAT16: 12, DOUBLE: 12, BFLOAT16: 16},
+    {FLOAT: 12, FLOAT16: 12, DOUBLE: 12},
+    {BFLOAT16: "onnxruntime has no LessOrEqual for bfloat16"},
+)
+
+# Compared in float, which has every bfloat16: onnxruntime's CUDA provider runs this.
+WHERE_FLOAT = Form(
+    "Where(LessOrEqual in float)",
+    (
+        Op("Cast", ("x",), "wide", attributes={"to": Fill.FLOAT}),
+        Op("Cast", ("jump",), "limit", attributes={"to": Fill.FLOAT}),
+        Op("LessOrEqual", ("wide", "limit"), "mask"),
+        WHERE.ops[-1],
+    ),
+    {BFLOAT16: 16, FLOAT: 16, FLOAT16: 16},
 )
 
 # LessOrEqual came with opset 12; in this one a comparison that is false for NaN must not hide it.
@@ -154,8 +182,11 @@ RELU_GREATER_EXPANDED = Form(
 THRESHOLDED_RELU = Form(
     "ThresholdedRelu",
     (Op("ThresholdedRelu", ("x",), "y", attributes={"alpha": Fill.JUMP}),),
-    {FLOAT: 10, FLOAT16: 10, BFLOAT16: 22},
-    {DOUBLE: "onnxruntime has no ThresholdedRelu for double on CPU"},
+    {FLOAT: 10, FLOAT16: 10},
+    {
+        DOUBLE: "onnxruntime has no ThresholdedRelu for double on CPU",
+        BFLOAT16: "onnxruntime has no ThresholdedRelu for bfloat16",
+    },
     jump_is_input=False,
     differs="NaN becomes 0",
 )
@@ -194,19 +225,20 @@ RECURRENT = Form(
 
 #: Target -> the forms it may take, the preferred one first; every opset and element type is served by one of them.
 PREFERENCES: Mapping[Target, tuple[Form, ...]] = {
-    "custom-op": (JUMP_RELU, WHERE, WHERE_NAN, RELU_GREATER),
+    "custom-op": (JUMP_RELU, WHERE, WHERE_FLOAT, WHERE_NAN, RELU_GREATER),
     "subgraph": (RELU_GREATER,),
-    "standard": (THRESHOLDED_RELU, WHERE, WHERE_NAN, RELU_GREATER),
+    "standard": (THRESHOLDED_RELU, WHERE, WHERE_FLOAT, WHERE_NAN, RELU_GREATER),
     "hard-sigmoid": (HARD_SIGMOID, RELU_GREATER),
 }
 
 #: The forms that can be the body of the function jr_onnx::JumpReLU, the preferred one first.
-BODIES: tuple[Form, ...] = (WHERE, WHERE_NAN, RELU_GREATER)
+BODIES: tuple[Form, ...] = (WHERE, WHERE_FLOAT, WHERE_NAN, RELU_GREATER)
 
 #: Every form, for recognising them in a model that was hardened before.
 ALL_FORMS: tuple[Form, ...] = (
     JUMP_RELU,
     WHERE,
+    WHERE_FLOAT,
     WHERE_EXPANDED,
     WHERE_NAN,
     RELU_GREATER_EXPANDED,  # before the next one, which it ends with where there is no Relu

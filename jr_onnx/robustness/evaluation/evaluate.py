@@ -78,7 +78,7 @@ def evaluate(
         OutputError: the journal cannot be written.
         WorkerError: worker processes die again and again, or the executor loses its workers.
 
-    Example:
+    Examples:
         >>> _ = jr_onnx.convert("models/digits.onnx", jump=0.5, output="hard.onnx")
         >>> report = jr_onnx.evaluate("models/digits.onnx", "hard.onnx", "few.npz", eps=[0.1], attacks=["square"])
         >>> sorted(report.models)

@@ -92,7 +92,7 @@ def tune(
         RuntimeMissingError: onnxruntime is not installed, or for the objective "adaptive" the extra [attack].
         OutputError, WorkerError: as `evaluate`.
 
-    Example:
+    Examples:
         >>> report = jr_onnx.tune("models/digits.onnx", "models/digits_test.npz", objective="clean", grid=[0.1, 0.5])
         >>> len(report.candidates)
         3

@@ -115,7 +115,7 @@ def load_data(
     Raises:
         OptionError: there are no such data, or they are unfit; the message says why.
 
-    Example:
+    Examples:
         >>> len(jr_onnx.load_data("models/digits_test.npz", mean=0.5, std=0.25))
         360
     """

@@ -118,7 +118,7 @@ def optimize(
             model takes.
         OutputError: the output cannot be written.
 
-    Example:
+    Examples:
         >>> _ = jr_onnx.convert("models/digits.onnx", jump=0.5, output="hard.onnx")
         >>> jr_onnx.optimize("hard.onnx", output="fast.onnx").sites
         4

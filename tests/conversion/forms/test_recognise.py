@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from support import (
+    BFLOAT16,
     DOUBLE,
     EACH_TARGET,
     FLOAT,
@@ -39,6 +40,7 @@ VALUES = np.array([-1, 0.25, 0.5, 2], np.float32)
 WRITTEN = {
     "JumpReLU": hardened(relu_model(shape=(4,), opset=18), 0.5),
     "Where(LessOrEqual)": hardened(relu_model(shape=(4,), opset=18), 0.5, inline=True),
+    "Where(LessOrEqual in float)": hardened(relu_model(BFLOAT16, shape=(4,), opset=18), 0.5, inline=True),
     "Where(Greater or IsNaN)": hardened(relu_model(shape=(4,), opset=11), 0.5, inline=True),
     "Relu*Greater": hardened(relu_model(shape=(4,), opset=18), 0.5, target="subgraph"),
     "ThresholdedRelu": hardened(relu_model(shape=(4,), opset=18), 0.5, target="standard"),

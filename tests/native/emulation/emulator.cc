@@ -19,7 +19,7 @@ int order = forward;
 unsigned most_blocks = ~0u;
 }  // namespace
 
-cudaError_t emulated::launch(dim3 grid, dim3 block, const std::function<void()>& thread) {
+cudaError_t emulated::launch(dim3 grid, dim3 block, cudaStream_t, std::function<void()> thread) {
   if (grid.x == 0 || grid.x > 0x7fffffffu || block.x == 0 || block.x > 1024) {
     return cudaErrorInvalidConfiguration;
   }
@@ -36,11 +36,28 @@ cudaError_t emulated::launch(dim3 grid, dim3 block, const std::function<void()>&
   return cudaSuccess;
 }
 
+extern "C" {
 const char* cudaGetErrorString(cudaError_t error) {
   return error == cudaSuccess ? "no error" : "invalid";
 }
+cudaError_t cudaGetLastError() {
+  return cudaSuccess;
+}
+cudaError_t cudaDriverGetVersion(int* version) {
+  *version = CUDART_VERSION;
+  return cudaSuccess;
+}
+cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+cudaError_t cudaSetDevice(int) {
+  return cudaSuccess;
+}
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes*, const void*) {
+  return cudaSuccess;
+}
 
-extern "C" {
 int jump_relu(int type, const jr::Inputs* inputs, void* y, long long count, long long channels,
               long long inner, bool zero_each) {
   return jr::cuda::launch(static_cast<jr::ort::ElementType>(type), *inputs, y,

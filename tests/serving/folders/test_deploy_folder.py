@@ -20,7 +20,9 @@ from support import FLOAT, FLOAT16, INT64, SHIPPED, hardened, make_model, node, 
 import jr_onnx
 from jr_onnx import ModelError, OptionError, deploy
 from jr_onnx.files.source import open_proto
+from jr_onnx.runtime.execution import has_use_for_kernels
 from jr_onnx.serving.deploy import SERVERS
+from jr_onnx.serving.layouts import BY_KERNELS, EXECUTION
 
 TEXTS = {".md", ".json", ".pbtxt"}
 EACH_SERVER = pytest.mark.parametrize("server", SERVERS)
@@ -109,44 +111,56 @@ def test_without_the_library_the_function_in_the_model_serves(server: Any, model
     assert got.tobytes() == run(onnx.load(model), {"x": x})[0].tobytes()
 
 
+#: What each server's settings call a provider.
+SETTING = {"mlserver": '"provider": "{}"', "kserve": " --provider={} "}
+
+
+def settings_of(report: jr_onnx.DeploymentReport) -> str:
+    return "".join(file.read_text() for file in report.output.rglob("*.*") if file.suffix in TEXTS)
+
+
 @EACH_SERVER
-def test_on_a_gpu_the_settings_ask_for_cuda_and_the_readme_for_its_onnxruntime(
-    server: Any, model: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("provider", "package"), [("cpu", None), ("cuda", "onnxruntime-gpu"), ("openvino", "onnxruntime-openvino")]
+)
+def test_the_settings_name_the_provider_and_the_readme_the_onnxruntime_that_has_it(
+    provider: Any, package: str | None, server: Any, model: Path, tmp_path: Path
 ) -> None:
-    said = {}
-    for gpu in (False, True):
-        report = deploy(model, server, tmp_path / str(gpu), gpu=gpu, library=False)
-        said[gpu] = "".join(file.read_text() for file in report.output.rglob("*.*") if file.suffix in TEXTS)
-    marks = {"triton": "KIND_GPU", "mlserver": '"gpu": true', "kserve": " --gpu "}
-    assert marks[server] in said[True]
-    assert marks[server] not in said[False]
-    assert ("onnxruntime-gpu" in said[True], "onnxruntime-gpu" in said[False]) == (server != "triton", False)
+    said = settings_of(deploy(model, server, tmp_path / "out", provider=provider, library=False))
+    if server != "triton":  # whose settings are in test_triton_config.py
+        assert SETTING[server].format(provider) in said
+    packages = {name for name in ("onnxruntime-gpu", "onnxruntime-openvino") if name in said}
+    assert packages == ({package} if package and server != "triton" else set())
 
 
 @EACH_SERVER
-def test_in_the_layout_nhwc_the_function_serves(server: Any, model: Path, tmp_path: Path) -> None:
-    report = deploy(model, server, tmp_path / "out", gpu=True, prefer_nhwc=True)
-    assert (report.library, report.without) == (False, "its function is faster in the layout NHWC")
+@pytest.mark.parametrize("provider", ["cuda-nhwc", "tensorrt", "openvino"])
+def test_with_a_provider_that_the_kernels_are_in_the_way_of_the_function_serves(
+    provider: Any, server: Any, model: Path, tmp_path: Path
+) -> None:
+    report = deploy(model, server, tmp_path / "out", provider=provider)
+    assert (report.library, report.without) == (False, f"its function is faster with {provider}")
     assert not list(report.output.rglob("*.so"))
-    said = "".join(file.read_text() for file in report.output.rglob("*.*") if file.suffix in TEXTS)
-    marks = {
-        "triton": 'parameters { key: "prefer_nhwc" value: "1" }',
-        "mlserver": '"prefer_nhwc": true',
-        "kserve": " --gpu --prefer-nhwc ",
-    }
-    assert marks[server] in said
-    plain = deploy(model, server, tmp_path / "plain", gpu=True, library=False)
-    assert not any("nhwc" in file.read_text() for file in plain.output.rglob("*.*") if file.suffix in TEXTS)
 
 
-def test_the_layout_nhwc_is_for_cuda_and_needs_the_function(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="`prefer_nhwc`: is an option of CUDA; add `gpu=True`"):
-        deploy(model, "triton", tmp_path / "out", prefer_nhwc=True)
+def test_a_provider_that_needs_the_function_is_refused_a_model_without_it(model: Path, tmp_path: Path) -> None:
     bare = onnx.load(model)
     del bare.functions[:]
     onnx.save(bare, model)
-    with pytest.raises(ModelError, match="it needs the library; leave out `prefer_nhwc=True`"):
-        deploy(model, "triton", tmp_path / "out", gpu=True, prefer_nhwc=True)
+    with pytest.raises(ModelError, match="it needs the library; choose another `provider`"):
+        deploy(model, "triton", tmp_path / "out", provider="cuda-nhwc")
+
+
+def test_an_unknown_provider_is_refused_with_those_there_are(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="unknown provider 'gpu'; it is one of cpu, cuda, cuda-nhwc, tensorrt, openv"):
+        deploy(model, "triton", tmp_path / "out", provider="gpu")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("provider", EXECUTION)
+def test_the_kernels_are_for_the_providers_that_a_session_uses_them_with(provider: Any) -> None:
+    first = EXECUTION[provider][0]
+    name, options = first if isinstance(first, tuple) else (first, {})
+    assert has_use_for_kernels(name, options) == (provider in BY_KERNELS)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +169,7 @@ def test_the_layout_nhwc_is_for_cuda_and_needs_the_function(model: Path, tmp_pat
         ({"target": "subgraph"}, (), "it has no node jr_onnx::JumpReLU"),
         ({"target": "subgraph"}, ("--no-library",), "it has no node jr_onnx::JumpReLU"),
         ({}, ("--no-library",), "none was asked for"),
-        ({}, ("--gpu", "--prefer-nhwc"), "its function is faster in the layout NHWC"),
+        ({}, ("--provider", "cuda-nhwc"), "its function is faster with cuda-nhwc"),
     ],
 )
 def test_the_one_reason_for_no_kernels_is_said(

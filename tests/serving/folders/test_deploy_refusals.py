@@ -142,8 +142,8 @@ def test_a_gpu_needs_a_library_with_cuda(model: Path, tmp_path: Path) -> None:
     if runtime.build_info().cuda:
         pytest.skip("this library was built with CUDA")
     with pytest.raises(OptionError, match="JR_CUDA=ON"):
-        deploy(model, "triton", tmp_path / "out", gpu=True)
-    deploy(model, "triton", tmp_path / "out", gpu=True, library=False)
+        deploy(model, "triton", tmp_path / "out", provider="cuda")
+    deploy(model, "triton", tmp_path / "out", provider="cuda", library=False)
 
 
 @pytest.mark.parametrize("server", SERVERS)

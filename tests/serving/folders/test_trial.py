@@ -76,7 +76,7 @@ def test_kernels_that_give_other_values_are_left_out(
 def test_kernels_that_do_not_load_are_left_out_and_the_command_says_so(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(*_: object) -> None:
+    def fails(*_: object, **__: object) -> None:
         raise RuntimeError("libcudart.so.13: no such file")
 
     monkeypatch.setattr(execution, "register", fails)
@@ -155,7 +155,7 @@ def test_a_model_without_the_function_is_served_by_the_kernels_alone(model: Path
 def test_what_neither_loads_is_refused_though_it_needs_the_library(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(*_: object) -> None:
+    def fails(*_: object, **__: object) -> None:
         raise RuntimeError("not a shared object")
 
     bare = onnx.load(model)

@@ -35,8 +35,7 @@ def deployment_of(*inputs: Tensor, library: bool = True, **more: Any) -> Deploym
     outputs = (Tensor("y", FLOAT, (-1,)),)
     options: dict[str, Any] = {
         "name": "m",
-        "gpu": False,
-        "prefer_nhwc": False,
+        "provider": "cpu",
         "mount": MOUNT,
         "max_batch_size": 0,
         **more,
@@ -116,16 +115,29 @@ def test_without_the_library_none_is_named() -> None:
     assert not parsed(text_of(deployment_of(Tensor("x", FLOAT, (1,)), library=False))).HasField("model_operations")
 
 
-def test_a_gpu_is_asked_for_by_instance_and_accelerator() -> None:
-    config = parsed(text_of(deployment_of(Tensor("x", FLOAT, (1,)), gpu=True)))
-    assert [group.kind for group in config.instance_group] == [schema.ModelInstanceGroup.KIND_GPU]
-    (accelerator,) = config.optimization.execution_accelerators.gpu_execution_accelerator
-    assert (accelerator.name, dict(accelerator.parameters)) == ("cuda", {})
-    config = parsed(text_of(deployment_of(Tensor("x", FLOAT, (1,)), gpu=True, prefer_nhwc=True)))
-    (accelerator,) = config.optimization.execution_accelerators.gpu_execution_accelerator
-    assert (accelerator.name, dict(accelerator.parameters)) == ("cuda", {"prefer_nhwc": "1"})
+@pytest.mark.parametrize(
+    ("provider", "kind", "accelerator", "parameters"),
+    [
+        ("cuda", "gpu", "cuda", {}),
+        ("cuda-nhwc", "gpu", "cuda", {"prefer_nhwc": "1"}),
+        ("tensorrt", "gpu", "tensorrt", {}),
+        ("openvino", "cpu", "openvino", {}),
+    ],
+)
+def test_a_provider_is_asked_for_by_instance_and_accelerator(
+    provider: str, kind: str, accelerator: str, parameters: dict[str, str]
+) -> None:
+    config = parsed(text_of(deployment_of(Tensor("x", FLOAT, (1,)), provider=provider)))
+    (group,) = config.instance_group
+    assert group.kind == getattr(schema.ModelInstanceGroup, f"KIND_{kind.upper()}")
+    (one,) = getattr(config.optimization.execution_accelerators, f"{kind}_execution_accelerator")
+    assert (one.name, dict(one.parameters)) == (accelerator, parameters)
+
+
+def test_the_cpu_has_no_accelerator() -> None:
     config = parsed(text_of(deployment_of(Tensor("x", FLOAT, (1,)))))
     assert [group.kind for group in config.instance_group] == [schema.ModelInstanceGroup.KIND_CPU]
+    assert not config.HasField("optimization")
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1), min_size=1, max_size=3, unique=True))

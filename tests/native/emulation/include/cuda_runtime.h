@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 #define __global__
@@ -16,24 +17,44 @@ struct dim3 {
 };
 extern dim3 threadIdx, blockIdx, gridDim;
 
+#define CUDART_VERSION 13000
+
 enum cudaError_t : int { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorInvalidConfiguration = 9 };
 using cudaStream_t = struct Stream*;
+struct cudaFuncAttributes {
+  char unused[512];
+};
+extern "C" {
 const char* cudaGetErrorString(cudaError_t error);
+cudaError_t cudaGetLastError();
+cudaError_t cudaDriverGetVersion(int* version);
+cudaError_t cudaGetDevice(int* device);
+cudaError_t cudaSetDevice(int device);
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* kernel);
+}
+
+template <class... Arguments>
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, void (*kernel)(Arguments...)) {
+  return cudaFuncGetAttributes(attributes, reinterpret_cast<const void*>(kernel));
+}
 
 namespace emulated {
-cudaError_t launch(dim3 grid, dim3 block, const std::function<void()>& thread);
+cudaError_t launch(dim3 grid, dim3 block, cudaStream_t stream, std::function<void()> thread);
 
+// The arguments are copied, for a launch that is captured now and replayed later.
 template <class... Arguments, std::size_t... place>
-void call(void (*kernel)(Arguments...), void** arguments, std::index_sequence<place...>) {
-  kernel(*static_cast<std::remove_const_t<Arguments>*>(arguments[place])...);
+std::function<void()> call(void (*kernel)(Arguments...), void** arguments, std::index_sequence<place...>) {
+  const std::tuple<std::remove_const_t<Arguments>...> copies(
+      *static_cast<std::remove_const_t<Arguments>*>(arguments[place])...);
+  return [=] { std::apply(kernel, copies); };
 }
 }  // namespace emulated
 
 template <class... Arguments>
 cudaError_t cudaLaunchKernel(void (*kernel)(Arguments...), dim3 grid, dim3 block, void** arguments,
-                             std::size_t, cudaStream_t) {
-  return emulated::launch(
-      grid, block, [=] { emulated::call(kernel, arguments, std::index_sequence_for<Arguments...>()); });
+                             std::size_t, cudaStream_t stream) {
+  return emulated::launch(grid, block, stream,
+                          emulated::call(kernel, arguments, std::index_sequence_for<Arguments...>()));
 }
 
 namespace emulated {
