@@ -96,9 +96,10 @@ def test_nothing_is_read_or_written_outside(tmp_path: Path) -> None:
 @pytest.mark.sanitizers
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_found(fault: str, tmp_path: Path) -> None:
-    source = (SOURCES / "cuda_kernels.cu").read_text()
+    sources = {name: (SOURCES / name).read_text() for name in ("cuda_kernels.cu", "cuda_jumps.h")}
     there, planted = FAULTS[fault]
-    assert there in source
-    (tmp_path / "cuda_kernels.cu").write_text(source.replace(there, planted))
+    assert any(there in source for source in sources.values())
+    for name, source in sources.items():
+        (tmp_path / name).write_text(source.replace(there, planted))
     build(tmp_path / "kernels.so", *SANITIZED, kernels=tmp_path)
     assert run_sanitized(tmp_path / "kernels.so", timeout=600).returncode != 0
