@@ -190,6 +190,32 @@ def test_a_zero_point_that_is_computed_from_constants_is_seen() -> None:
     assert verdicts(model) == {"quantize": SITE}
 
 
+BIAS = (
+    "a Relu may be folded into its zero point, but a constant is added behind it, its bias, and a Relu comes after that"
+)
+
+
+@pytest.mark.parametrize(
+    ("behind", "verdict"),
+    [
+        ([node("Add", "d one", "z")], BIAS),
+        ([node("DequantizeLinear", "middle scale middle", "c"), node("Add", "c d", "z")], BIAS),
+        ([node("Add", "d d", "z")], SITE),
+        ([node("Add", "d x", "z")], SITE),
+        ([node("Mul", "d one", "z")], SITE),
+        ([node("Add", "d one", "z"), node("Exp", "d", "e")], SITE),
+        ([], SITE),
+    ],
+)
+def test_a_layer_in_front_of_its_bias_has_no_relu(behind: list[onnx.NodeProto], verdict: str) -> None:
+    """All of its values may have been positive in the calibration."""
+    model = quantized(MATMUL)
+    model.graph.node.append(node("DequantizeLinear", "y scale zp", "d"))
+    model.graph.node.extend(behind)
+    model.graph.output[0].name = behind[0].output[0] if behind else "d"
+    assert verdicts(model) == {"quantize": verdict}
+
+
 OPERATORS = {
     "QLinearConv": ("x s x_zp w s w_zp s y_zp", ""),
     "com.microsoft.QLinearConv": ("x s x_zp w s w_zp s y_zp", MICROSOFT),
