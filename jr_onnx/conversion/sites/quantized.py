@@ -98,10 +98,10 @@ def folded(wiring: Wiring, index: int) -> Quantization | str | None:
     """How the output of a QuantizeLinear or an operator on integers is quantized, where a ReLU is folded into that.
 
     Or why it cannot be told, or nothing where there is none: the integers do not start at 0, the value is never
-    negative, or it is an input of the model.
+    negative, or it is an input of the model or a constant.
     """
     node = wiring.scope.nodes[index]
-    if not _starts_at_zero(wiring, node):
+    if not _starts_at_zero(wiring, node) or constant_value(wiring, node.input[0]) is not None:
         return None
     kind = QLINEAR.get((node.domain, node.op_type))
     if kind is None:

@@ -126,6 +126,13 @@ FROM_AN_INPUT = {
 }
 
 
+def test_a_constant_is_no_site() -> None:
+    """Weights are quantized too."""
+    model = quantized(node("Mul", "x one", "h"))
+    model.graph.node[-1].input[0] = "minus"
+    assert not verdicts(model)
+
+
 @pytest.mark.parametrize("kind", FROM_AN_INPUT)
 def test_an_input_of_the_model_is_no_site(kind: str) -> None:
     assert not verdicts(quantized(*FROM_AN_INPUT[kind]))
