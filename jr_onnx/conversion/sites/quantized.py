@@ -101,9 +101,9 @@ def folded(wiring: Wiring, index: int) -> Quantization | str | None:
     negative, or it is an input of the model or a constant.
     """
     node = wiring.scope.nodes[index]
-    if not _starts_at_zero(wiring, node) or constant_value(wiring, node.input[0]) is not None:
-        return None
     kind = QLINEAR.get((node.domain, node.op_type))
+    if not _starts_at_zero(wiring, node) or (kind is None and constant_value(wiring, node.input[0]) is not None):
+        return None
     if kind is None:
         origins = _origins(wiring, node.input[:1])
     elif kind.values(len(node.input)):
