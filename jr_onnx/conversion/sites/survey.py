@@ -227,7 +227,7 @@ def _stays_before(wiring: Wiring, match: Match, types: ValueTypes) -> Found | No
     if produced is None:
         return None
     found, index = _verdict(wiring, produced[0], types), produced[0]
-    if found is None and produced[1].op_type == "QuantizeLinear":  # of a Relu
+    if found is None and produced[1].op_type == "QuantizeLinear" and produced[1].input:  # of a Relu
         index = wiring.producers.get(produced[1].input[0], index)
         found = _verdict(wiring, index, types)
     if isinstance(found, Found):
