@@ -26,6 +26,15 @@ JUMP_FORMS = (
     ("LessOrEqual", "Where"),
     ("Greater", "IsNaN", "Or", "Where"),
 )
+#: The forms behind what gives integers, each behind the node itself, which stays.
+INTEGER_FORMS = (
+    ("QuantizedJumpReLU",),
+    ("Transpose", "QuantizedJumpReLU", "Transpose"),
+    ("DequantizeLinear", "ThresholdedRelu", "QuantizeLinear"),
+    ("DequantizeLinear", "Relu", "Greater", "Cast", "Mul", "QuantizeLinear"),
+)
+INTEGERS = ("QuantizeLinear", "QLinearConv", "QLinearMatMul", "QGemm", "QLinearAdd", "QLinearMul", "QLinearConcat")
+
 #: What may stand in place of a node: the forms of JumpReLU, behind a node that stays without their Relu.
 FORMS = {
     **dict.fromkeys(("Relu", "LeakyRelu", "PRelu", "Max"), JUMP_FORMS),
@@ -33,6 +42,7 @@ FORMS = {
         stays: tuple((stays, *(op for op in form if op != "Relu")) for form in JUMP_FORMS)
         for stays in ("Clip", "FusedConv", "FusedGemm")
     },
+    **{stays: tuple((stays, *form) for form in INTEGER_FORMS) for stays in INTEGERS},
     **dict.fromkeys(("RNN", "GRU", "LSTM", "DynamicQuantizeLSTM"), ()),
 }
 
@@ -74,7 +84,7 @@ def _added_to_model(item: WireField) -> None:
         _added_import(item)
     elif item.number == ModelProto.FUNCTIONS_FIELD_NUMBER:
         function = FunctionProto.FromString(item.value)
-        assert (function.domain, function.name) == ("jr_onnx", "JumpReLU")
+        assert (function.domain, function.name) in (("jr_onnx", "JumpReLU"), ("jr_onnx", "QuantizedJumpReLU"))
     else:
         assert item.number == ModelProto.METADATA_PROPS_FIELD_NUMBER, f"field {item.number} of the model is new"
         assert onnx.StringStringEntryProto.FromString(item.value).key.startswith("jr_onnx.")
@@ -147,7 +157,8 @@ def _node(before: bytes, written: deque[WireField], number: int) -> int:
         assert written, f"{old.output[0]} is produced no more"
         assert written[0].number == number, f"{old.output[0]} is produced no more"
         new.append(NodeProto.FromString(written.popleft().value))
-    assert old.domain == ("com.microsoft" if old.op_type.startswith(("Fused", "Dynamic")) else "")
+    if old.op_type not in INTEGERS:  # those are in both
+        assert old.domain == ("com.microsoft" if old.op_type.startswith(("Fused", "Dynamic")) else "")
     if FORMS[old.op_type]:
         assert tuple(item.op_type for item in new) in FORMS[old.op_type]
         assert list(new[-1].output) == list(old.output)

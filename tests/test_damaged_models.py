@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto
 from outcome import Outcome
 from planned_edits import planned_edits
+from quantized_models import one_layer
 from support import BACKEND_DATA, SHIPPED, make_model, node, value
 
 #: Seconds of the processor for one example; nothing that it does is slow.
@@ -51,6 +52,20 @@ def seeds() -> list[bytes]:
             [value("y")],
             functions=[strange_models.nested_function("d")],
             domains=["d"],
+        ),
+    ]
+    integers = [
+        node("QLinearMatMul", "x s z w s z s m", "a"),
+        node("QLinearAdd", "a s m x s z s z", "y", domain="com.microsoft"),
+    ]
+    made += [
+        one_layer(0.1, np.uint8(0)),
+        make_model(
+            integers,
+            [value("x", TensorProto.UINT8, [2, 2])],
+            [value("y", TensorProto.UINT8)],
+            initializers={"s": np.float32(0.1), "z": np.uint8(0), "m": np.uint8(128), "w": np.ones((2, 2), np.uint8)},
+            domains=["com.microsoft"],
         ),
     ]
     external = strange_models.weighted_relu(np.ones(3, np.float32))

@@ -111,7 +111,7 @@ def quantized_forms(
         return plain, ""
     if quantization.by_quantizer and quantization.element_type == onnx.TensorProto.INT8:
         return plain, "on x64 onnxruntime fuses int8 only with DequantizeLinear right behind QuantizeLinear"
-    last = quantization.convolved and rank == 4 and quantization.element_type in _BYTES
+    last = quantization.convolved and (rank or 0) > 2 and quantization.element_type in _BYTES
     return (*(CALLS if last else CALLS[1:]), *plain), ""
 
 

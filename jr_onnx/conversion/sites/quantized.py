@@ -94,16 +94,24 @@ QLINEAR: Mapping[tuple[str, str], QLinear] = {
 }
 
 
+def _on_integers(node: onnx.NodeProto) -> QLinear | None:
+    return QLINEAR.get((own_domain(node.domain), node.op_type))
+
+
+def _quantizes(node: onnx.NodeProto) -> bool:
+    return node.op_type == "QuantizeLinear" and own_domain(node.domain) in ("", MICROSOFT)
+
+
 def folded(wiring: Wiring, index: int) -> Quantization | str | None:
     """How the output of a QuantizeLinear or an operator on integers is quantized, where a ReLU is folded into that.
 
     Or why it cannot be told, or nothing where there is none: the integers do not start at 0, the value is never
-    negative, or it is an input of the model.
+    negative, or it is an input of the model or a constant.
     """
     node = wiring.scope.nodes[index]
-    if not _starts_at_zero(wiring, node):
+    kind = _on_integers(node)
+    if not _starts_at_zero(wiring, node) or (kind is None and constant_value(wiring, node.input[0]) is not None):
         return None
-    kind = QLINEAR.get((node.domain, node.op_type))
     if kind is None:
         origins = _origins(wiring, node.input[:1])
     elif kind.values(len(node.input)):
@@ -112,9 +120,51 @@ def folded(wiring: Wiring, index: int) -> Quantization | str | None:
         origins = {_layer(node)}
     if not origins - {Origin.INPUT}:
         return None
+    if _is_before_bias(wiring, node):
+        return f"{_FOLDED} a constant is added behind it, its bias, and a Relu comes after that"
     if not origins & {Origin.CONVOLUTION, Origin.LINEAR}:
         return f"{_FOLDED} it stands behind no convolution or other linear layer"
     return quantization_of(wiring, node, convolved=Origin.CONVOLUTION in origins)
+
+
+#: Layers, and how many inputs they have with a bias.
+_WITH_BIAS = {"Conv": 3, "ConvTranspose": 3, "Gemm": 3, "MatMul": 3, "QLinearConv": 9, "QLinearMatMul": 9}
+
+
+def _is_before_bias(wiring: Wiring, node: onnx.NodeProto) -> bool:
+    """Whether a value is that of a layer without a bias, and all that takes it adds a constant: the layer's bias.
+
+    Such a value may have been positive in all of the calibration.
+    """
+    source = (wiring, node) if node.op_type in _WITH_BIAS else wiring.source(node.input[0])
+    if source is None or len(source[1].input) >= _WITH_BIAS.get(source[1].op_type, 0):
+        return False
+    names = [node.output[0]]
+    for taker in wiring.consumers[names[0]]:
+        if taker >= 0 and wiring.scope.nodes[taker].op_type == "DequantizeLinear":
+            names.append(wiring.scope.nodes[taker].output[0])
+    takers = [wiring.scope.nodes[i] if i >= 0 else None for name in names for i in wiring.consumers[name]]
+    others = [taker for taker in takers if taker is None or taker.op_type != "DequantizeLinear"]
+    return bool(others) and all(taker is not None and _adds_constant(wiring, taker, names) for taker in others)
+
+
+def _adds_constant(wiring: Wiring, node: onnx.NodeProto, names: Sequence[str]) -> bool:
+    """Whether a node adds a constant, quantized or not, to one of some values."""
+    places = {"Add": (0, 1), "QLinearAdd": (0, 3)}.get(node.op_type, ())
+    summands = [node.input[place] for place in places if place < len(node.input) and node.input[place] not in names]
+    for name in summands:
+        for _ in range(_LONGEST_CONSTANT):
+            source = wiring.source(name)
+            if source is None or not source[1].input:
+                break
+            name = source[1].input[0]
+        if wiring.constant(name) is None and not wiring.unread(name):
+            return False
+    return len(summands) == 1
+
+
+#: How many nodes may stand behind a constant that is added: what moves and quantizes it.
+_LONGEST_CONSTANT = 4
 
 
 def quantizer_behind(wiring: Wiring, index: int) -> tuple[int, Quantization] | None:
@@ -129,7 +179,7 @@ def quantizer_behind(wiring: Wiring, index: int) -> tuple[int, Quantization] | N
         return None
     before = (layer[0].source(name) for name in layer[1].input)
     taker = wiring.scope.nodes[takers[0]]
-    if taker.op_type != "QuantizeLinear" or taker.input[0] != node.output[0]:
+    if not _quantizes(taker) or taker.input[0] != node.output[0]:
         return None
     if not any(one is not None and one[1].op_type == "DequantizeLinear" for one in before):
         return None
@@ -139,7 +189,9 @@ def quantizer_behind(wiring: Wiring, index: int) -> tuple[int, Quantization] | N
 
 def quantization_of(wiring: Wiring, node: onnx.NodeProto, *, convolved: bool = False) -> Quantization | str:
     """How the output of a QuantizeLinear or an operator on integers is quantized, or why JumpReLU cannot go behind."""
-    kind = QLINEAR.get((node.domain, node.op_type))
+    kind = _on_integers(node)
+    if kind is None and not _quantizes(node):
+        return "nothing is known of how its integers stand for numbers"
     place = 2 if kind is None else kind.zero_point
     scale_name = node.input[place - 1] if len(node.input) >= place else ""
     zero_name = node.input[place] if len(node.input) > place else ""
@@ -153,7 +205,7 @@ def quantization_of(wiring: Wiring, node: onnx.NodeProto, *, convolved: bool = F
     if not element_type or scale.dtype != np.float32:
         types = f"{zero.dtype} with a scale of {scale.dtype}"
         return f"{_FOLDED} {types} has no JumpReLU; quantize to 8 or 16 bits with scales of float32"
-    domain = node.domain if kind is None else quantizer_domain(element_type, wiring.scope.opset)
+    domain = own_domain(node.domain) if kind is None else quantizer_domain(element_type, wiring.scope.opset)
     found = Quantization(
         element_type, float(scale.item()), int(zero.item()), scale_name, zero_name, domain, kind is None, convolved
     )
@@ -170,7 +222,7 @@ def _no_zero_point(node: onnx.NodeProto) -> npt.NDArray[Any] | None:
 
 def _starts_at_zero(wiring: Wiring, node: onnx.NodeProto) -> bool:
     """Whether the integers of a QuantizeLinear or an operator on integers start at 0."""
-    kind = QLINEAR.get((node.domain, node.op_type))
+    kind = _on_integers(node)
     place = 2 if kind is None else kind.zero_point
     if len(node.input) > place and node.input[place]:
         return _is_lowest(constant_value(wiring, node.input[place]))
@@ -234,8 +286,8 @@ def _negative_only_with(wiring: Wiring, node: onnx.NodeProto) -> Sequence[str] |
     Where chooses between values by a condition that nothing is known of: it is JumpReLU in some of its forms, so no
     ReLU is claimed behind it.
     """
-    if node.op_type in ("QuantizeLinear", "DequantizeLinear") or (node.domain, node.op_type) in QLINEAR:
-        return _quantized_only_with(wiring, node)
+    if node.op_type in ("QuantizeLinear", "DequantizeLinear") or _on_integers(node) is not None:
+        return _quantized_only_with(wiring, node) if node.input else None
     if node.op_type in ("QLinearSigmoid", "QLinearSoftmax", OP_TYPE, QUANTIZED_OP_TYPE, ADD_OP_TYPE):
         return ()
     if any(a.name == "activation" and a.s in (b"Relu", b"Sigmoid", b"HardSigmoid") for a in node.attribute):
@@ -265,7 +317,7 @@ def _quantized_only_with(wiring: Wiring, node: onnx.NodeProto) -> Sequence[str] 
         starts = _starts_at_zero(wiring, node)
     if starts:
         return ()
-    kind = QLINEAR.get((node.domain, node.op_type))
+    kind = _on_integers(node)
     if kind is not None:
         return _values(wiring, node, kind) if kind.values(len(node.input)) else None
     value = constant_value(wiring, node.input[0])
@@ -277,7 +329,7 @@ def _quantized_only_with(wiring: Wiring, node: onnx.NodeProto) -> Sequence[str] 
 
 def _values(wiring: Wiring, node: onnx.NodeProto, kind: QLinear) -> list[str]:
     """The values that an operator on integers takes, but those whose integers start at 0; zero points stand behind."""
-    places = kind.values(len(node.input))
+    places = [place for place in kind.values(len(node.input)) if place + 2 < len(node.input)]
     return [node.input[i] for i in places if not _is_lowest(constant_value(wiring, node.input[i + 2]))]
 
 

@@ -11,16 +11,14 @@ RNN, GRU, (DynamicQuantize)LSTM with Relu as an activation    ThresholdedRelu th
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import onnx
 
 from jr_onnx.conversion.element_types import FLOAT, NUMPY_TYPES, type_name
-from jr_onnx.conversion.forms.quantized import QUANTIZED_FORMS, WITH_INTEGER
-from jr_onnx.conversion.forms.recognise import Match, operator_of, recognise
-from jr_onnx.conversion.forms.table import ALL_FORMS, LOWEST_OPSET, Form
+from jr_onnx.conversion.forms.recognise import Match
+from jr_onnx.conversion.forms.table import LOWEST_OPSET
 from jr_onnx.conversion.forms.write import is_jump_relu
 from jr_onnx.conversion.graph.names import DOMAIN
 from jr_onnx.conversion.graph.scopes import Scope, attribute_of, own_domain
@@ -29,6 +27,7 @@ from jr_onnx.conversion.graph.wiring import Wiring
 from jr_onnx.conversion.metadata import Record, record_of
 from jr_onnx.conversion.quantization import Quantization
 from jr_onnx.conversion.sites.bounds import GATE, GUARD, is_gate, is_guard
+from jr_onnx.conversion.sites.hardened import covered_by, hardened_in, only_covered, quantization_at
 from jr_onnx.conversion.sites.matchers import (
     MATCHERS,
     Found,
@@ -39,7 +38,6 @@ from jr_onnx.conversion.sites.matchers import (
     on_integers,
     operator_name,
 )
-from jr_onnx.conversion.sites.quantized import quantization_of
 from jr_onnx.conversion.sites.spelled_out import spelled_out
 
 #: Why a Clip with minimum 0 is left alone.
@@ -163,15 +161,11 @@ def _in_scope(
     wiring: Wiring, types: ValueTypes, record: Record, *, clip: bool
 ) -> Iterator[tuple[int, Found | str | OtherActivation]]:
     scope = wiring.scope
-    known = _hardened(wiring, record)
+    known = hardened_in(wiring, record)
     inside = {index for match in known.values() for index in match.nodes[:-1]}
     behind = {index: _stays_before(wiring, match, types) for index, match in known.items()}
     fronts = {front.nodes[-1] for front in behind.values() if front is not None}
-    covered: dict[str, set[int]] = defaultdict(set)  # value -> the nodes of its JumpReLUs
-    for match in known.values():
-        covered[match.x].update(match.nodes)
-        if match.form in QUANTIZED_FORMS:
-            covered.update(_moved(wiring, match.x))
+    covered = covered_by(wiring, known)
     for index in range(len(scope.nodes)):
         if index in inside:
             continue
@@ -179,7 +173,7 @@ def _in_scope(
         if index in known:
             match = known[index]
             front = behind[index]
-            quantization = _quantization(wiring, match, front)
+            quantization = quantization_at(wiring, match, front)
             found = Found(
                 SiteKind.HARDENED, match.x, match.y, match.nodes, match.rectified, match, (), "", front, quantization
             )
@@ -188,7 +182,7 @@ def _in_scope(
             if isinstance(found, Found):
                 left, found = _why_left(wiring, index, found, clip=clip), on_integers(wiring, index, found)
                 stays = index in fronts or found.kind is SiteKind.FUSED or found.quantization is not None
-                if stays and _only_covered(wiring, found.output, covered):
+                if stays and only_covered(wiring, found.output, covered):
                     continue  # its JumpReLU stands behind it, and is a site of its own
                 found = left or found
         if found is not None:
@@ -227,62 +221,18 @@ def _spelled_out(wiring: Wiring, index: int) -> Found | None:
     return Found(SiteKind.RELU, x, wiring.scope.nodes[index].output[0], (index,), formula=written)
 
 
-def _hardened(wiring: Wiring, record: Record) -> Mapping[int, Match]:
-    """The JumpReLUs of a scope, by the index of the node that gives their output."""
-    endings: dict[tuple[str, str], list[Form]] = defaultdict(list)
-    for form in (*ALL_FORMS, *QUANTIZED_FORMS):
-        endings[form.ops[-1].domain, form.ops[-1].op_type].append(form)
-    known = {}
-    for index, node in enumerate(wiring.scope.nodes):
-        for form in endings.get(operator_of(node), ()):
-            match = recognise(form, wiring, index, record)
-            if match is not None:
-                known[index] = match
-                break
-    return known
-
-
-def _only_covered(wiring: Wiring, value: str, covered: Mapping[str, set[int]]) -> bool:
-    """Whether everything that takes a value is part of a JumpReLU of it."""
-    return value in covered and set(wiring.consumers[value]) <= covered[value]
-
-
-def _moved(wiring: Wiring, value: str) -> Iterator[tuple[str, set[int]]]:
-    """A value before each Transpose that onnxruntime has put behind it, and that node: it is the same to a JumpReLU."""
-    produced = wiring.producer(value)
-    while produced is not None and produced[1].op_type == "Transpose":
-        yield produced[1].input[0], {produced[0]}
-        produced = wiring.producer(produced[1].input[0])
-
-
 def _stays_before(wiring: Wiring, match: Match, types: ValueTypes) -> Found | None:
     """What a JumpReLU was put behind, by the name that its input was given then; None where it took a node's place."""
     produced = wiring.producer(match.x) if "/rectified" in match.x else None
     if produced is None:
         return None
     found, index = _verdict(wiring, produced[0], types), produced[0]
-    if found is None and produced[1].op_type == "QuantizeLinear":  # of a Relu
+    if found is None and produced[1].op_type == "QuantizeLinear" and produced[1].input:  # of a Relu
         index = wiring.producers.get(produced[1].input[0], index)
         found = _verdict(wiring, index, types)
     if isinstance(found, Found):
         found = on_integers(wiring, index, found)
     return found if isinstance(found, Found) and found.kind.stays else None
-
-
-def _quantization(wiring: Wiring, match: Match, front: Found | None) -> Quantization | None:
-    """How the integers of a JumpReLU stand for numbers: as what gives them says."""
-    if match.form not in QUANTIZED_FORMS:
-        return None
-    if front is not None:
-        return front.quantization
-    last = wiring.scope.nodes[match.nodes[-1]]
-    quantizer = wiring.source(match.x) if match.form in WITH_INTEGER else (wiring, last)
-    while quantizer is not None and quantizer[1].op_type == "Transpose":
-        quantizer = quantizer[0].source(quantizer[1].input[0])
-    if quantizer is None:
-        return None
-    found = quantization_of(*quantizer)
-    return found if isinstance(found, Quantization) else None
 
 
 def _named(found: Found, index: int) -> int:

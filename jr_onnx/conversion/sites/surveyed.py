@@ -109,7 +109,7 @@ def _number(site: Site, jump: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return jump
     numbers = site.quantization.dequantized(jump)
     last = site.hardened is not None and site.hardened.form is QUANTIZED_CHANNELS_LAST
-    return numbers.reshape(-1, 1, 1) if last and numbers.ndim else numbers
+    return numbers.reshape(-1, *(1,) * (len(site.shape or ()) - 2)) if last and numbers.ndim else numbers
 
 
 def numbers_of(site: Site) -> Jump | None:

@@ -17,6 +17,7 @@ from quantized_models import (
     dequantized,
     fused,
     images,
+    inputs_of,
     one_layer,
     quantized,
     run_with_kernels,
@@ -185,6 +186,20 @@ def test_the_kernel_runs_alone_between_what_is_fused() -> None:
     model = quantized("QUInt8", "QDQ")
     before, after = fused(model), fused(hardened(model, 0.1), kernels=True)
     assert after - before == {"QuantizedJumpReLU": 4}
+
+
+@pytest.mark.parametrize("form", ["QDQ", "QOperator"])
+@pytest.mark.parametrize("rank", [3, 4, 5])
+def test_so_it_does_behind_convolutions_of_any_rank(rank: int, form: str) -> None:
+    model, feeds = quantized("QUInt8", form, rank), {"x": inputs_of(rank)}
+    hard = hardened(model, 0.1)
+    assert fused(hard, kernels=True) - fused(model) == {"QuantizedJumpReLU": 2}
+    assert_same_bits(run_with_kernels(hard, feeds)[0], run(hardened(model, 0.1, target="standard"), feeds)[0])
+    jumps = (0.0, 0.1, 0.2, 0.3)
+    each = hardened(model, jumps)
+    plain = hardened(model, jumps, target="standard")
+    assert_same_bits(run_with_kernels(each, feeds)[0], run(plain, feeds)[0])
+    assert not jr_onnx.check(model, each, jump=jumps).findings
 
 
 def test_of_int8_between_quantizers_the_pair_stays() -> None:
