@@ -13,15 +13,12 @@ import onnx
 from jr_onnx.arguments import as_model, as_path
 from jr_onnx.conversion.edits import ModelEdit, rewrite
 from jr_onnx.conversion.forms.table import Target
-from jr_onnx.conversion.forms.write import is_for_cuda
-from jr_onnx.conversion.graph.soundness import check_structure
-from jr_onnx.conversion.lower import Lowering
-from jr_onnx.conversion.metadata import MADE_FOR, hardened_metadata, origin_digest
-from jr_onnx.conversion.options import Options, make_options, provenance
-from jr_onnx.conversion.plan import make_plan, options_to_record
+from jr_onnx.conversion.lower import planned_edit
+from jr_onnx.conversion.options import Options, make_options
+from jr_onnx.conversion.plan import check_convertible
 from jr_onnx.conversion.policy import Jump, JumpReluPolicy
 from jr_onnx.conversion.report import ConversionReport, converted_site
-from jr_onnx.errors import ModelError, OptionError, OutputError
+from jr_onnx.errors import OptionError, OutputError
 from jr_onnx.files.atomic import place_of
 from jr_onnx.files.external import DataFile, ExternalMode, data_files, external_mode
 from jr_onnx.files.source import Source, open_file, open_proto
@@ -172,16 +169,9 @@ class _Work:
 
 def _prepare(source: Source, options: Options) -> _Work:
     skeleton = source.skeleton
-    check_structure(skeleton)
-    if MADE_FOR in hardened_metadata(skeleton):
-        raise ModelError("was optimised for one machine; convert the model that it was made from, and optimise again")
-    if is_for_cuda(skeleton):
-        raise ModelError("is optimised for CUDA; convert the model that it was made from, and optimise again")
+    check_convertible(skeleton)
     data = data_files(skeleton, source.path) if source.path is not None else ()
-    plan = make_plan(skeleton, options)
-    edit = Lowering(skeleton, plan, options).edit()
-    recorded, origin = options_to_record(plan, options), origin_digest(skeleton, source.digest)
-    edit.metadata = provenance(recorded, len(plan.sites), origin, edit.jump_input)
+    plan, edit = planned_edit(skeleton, source.digest, options)
     pieces = rewrite(source, edit)
     report = ConversionReport(
         source=source.path,

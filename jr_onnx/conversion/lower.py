@@ -24,13 +24,31 @@ from jr_onnx.conversion.forms.write import (
 )
 from jr_onnx.conversion.graph.names import DOMAIN, OP_TYPE, PREFIX, Namer, initializer_names, outputs_of, taken_names
 from jr_onnx.conversion.graph.scopes import FREE_INITIALIZERS, Scope
-from jr_onnx.conversion.metadata import jump_input_of
-from jr_onnx.conversion.options import Options
-from jr_onnx.conversion.plan import Plan, PlannedSite, jump_shape
+from jr_onnx.conversion.metadata import jump_input_of, origin_digest
+from jr_onnx.conversion.options import Options, provenance
+from jr_onnx.conversion.plan import Plan, PlannedSite, jump_shape, make_plan, options_to_record
 from jr_onnx.errors import OptionError
 
 #: The IR versions that a conversion may raise a model to.
 RAISED_TO = (FREE_INITIALIZERS, FUNCTIONS_IR_VERSION)
+
+
+def planned_edit(model: onnx.ModelProto, digest: str, options: Options) -> tuple[Plan, ModelEdit]:
+    """The plan for a model, and the edits that carry it out, with the record of where it comes from.
+
+    Args:
+        model: the model, or its skeleton; `check_convertible` has passed it.
+        digest: of the skeleton.
+
+    Raises:
+        ModelError: an opset is not supported, or a selected site's element type is unknown.
+        OptionError: an option makes no sense for this model.
+    """
+    plan = make_plan(model, options)
+    edit = Lowering(model, plan, options).edit()
+    recorded, origin = options_to_record(plan, options), origin_digest(model, digest)
+    edit.metadata = provenance(recorded, len(plan.sites), origin, edit.jump_input)
+    return plan, edit
 
 
 class Lowering:

@@ -11,7 +11,7 @@ import onnx
 
 from jr_onnx.conversion.element_types import type_name
 from jr_onnx.conversion.graph.value_types import Dimension
-from jr_onnx.conversion.plan import PlannedSite
+from jr_onnx.conversion.plan import Plan, PlannedSite
 from jr_onnx.conversion.policy import Jump
 from jr_onnx.conversion.sites.survey import LeftAlone
 
@@ -99,6 +99,17 @@ class ConversionReport(Generic[Model]):
 
 
 @dataclass(frozen=True)
+class HardenReport:
+    """The result of `jr_onnx.ir.harden` and `jr_onnx.graphsurgeon.harden`; the attributes are those of
+    `jr_onnx.ConversionReport`."""
+
+    target: str
+    sites: tuple[ConvertedSite, ...]
+    left_alone: tuple[LeftAlone, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class InspectedNode:
     """One node that is a ReLU or looks like one.
 
@@ -158,6 +169,11 @@ def converted_site(planned: PlannedSite) -> ConvertedSite:
         reason=planned.reason,
         differs=planned.differs,
     )
+
+
+def harden_report(target: str, plan: Plan) -> HardenReport:
+    """The report on a plan that was carried out in memory."""
+    return HardenReport(target, tuple(map(converted_site, plan.sites)), plan.left_alone, plan.notes)
 
 
 def _plain(report: Any) -> dict[str, Any]:
