@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -156,6 +157,19 @@ def test_the_example_runs(documented: Any, tmp_path: Path, monkeypatch: pytest.M
     told: list[str] = []
     assert example.examples
     assert not doctest.DocTestRunner().run(example, out=told.append).failed, "".join(told)
+
+
+def test_the_snippets_of_the_page_on_pipelines_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch", reason="exports a network with torch")
+    (tmp_path / "models").symlink_to(MODELS)
+    monkeypatch.chdir(tmp_path)
+    page = (MODELS.parent / "docs" / "pipelines.md").read_text()
+    snippets = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    assert len(snippets) == 2
+    for snippet in snippets:
+        exec(snippet, {})
+    assert len(jr_onnx.check(None, "model.jumprelu.onnx").sites) == 1
+    assert jr_onnx.check("models/digits.onnx", "hard.onnx").sites
 
 
 def test_importing_jr_onnx_does_not_import_onnx_ir() -> None:
