@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from jr_onnx.conversion.convert import convert
     from jr_onnx.conversion.inspect import find_sites, inspect
     from jr_onnx.conversion.policy import JumpReluPolicy, PolicyRule, read_policy
-    from jr_onnx.conversion.report import ConversionReport, InspectionReport
+    from jr_onnx.conversion.report import ConversionReport, InspectionReport, RevertReport
+    from jr_onnx.conversion.revert import revert
     from jr_onnx.conversion.sites.survey import Site
     from jr_onnx.errors import JrOnnxError, ModelError, OptionError, OutputError, RuntimeMissingError, WorkerError
     from jr_onnx.robustness.attacks.target import Effort
@@ -55,6 +56,7 @@ __all__ = [
     "OptionError",
     "OutputError",
     "PolicyRule",
+    "RevertReport",
     "RuntimeMissingError",
     "Site",
     "TuningReport",
@@ -75,6 +77,7 @@ __all__ = [
     "placement",
     "read_policy",
     "register",
+    "revert",
     "session",
     "tune",
 ]
@@ -116,6 +119,8 @@ _HOMES = {
     "read_policy": "jr_onnx.conversion.policy",
     "ConversionReport": "jr_onnx.conversion.report",
     "InspectionReport": "jr_onnx.conversion.report",
+    "RevertReport": "jr_onnx.conversion.report",
+    "revert": "jr_onnx.conversion.revert",
     "NodePlacement": "jr_onnx.runtime",
     "library_path": "jr_onnx.runtime",
     "placement": "jr_onnx.runtime",

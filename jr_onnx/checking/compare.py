@@ -21,7 +21,7 @@ from jr_onnx.checking.report import Finding, finding
 from jr_onnx.conversion.element_types import type_name
 from jr_onnx.conversion.graph.names import DOMAIN, PREFIX
 from jr_onnx.conversion.graph.scopes import Scope, function_name, own_domain
-from jr_onnx.conversion.metadata import JUMP, SOURCE
+from jr_onnx.conversion.metadata import JUMP, REVERT, SOURCE
 from jr_onnx.conversion.policy import jump_text
 from jr_onnx.conversion.sites.surveyed import Side
 
@@ -98,7 +98,7 @@ def _metadata(ours: onnx.ModelProto, theirs: onnx.ModelProto) -> Iterator[Differ
     wanted = {str(entry.key): str(entry.value) for entry in ours.metadata_props}
     found = {str(entry.key): str(entry.value) for entry in theirs.metadata_props}
     for key in dict.fromkeys((*wanted, *found)):
-        if wanted.get(key) == found.get(key):
+        if wanted.get(key) == found.get(key) or key == REVERT:  # it says nothing of the model
             continue
         kind = Kind.METADATA if key.startswith(PREFIX) else Kind.OTHER
         if key in wanted and key in found:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 
 import onnx
 
-from jr_onnx.checking.weights import Spliced
 from jr_onnx.conversion.edits import rewrite
 from jr_onnx.conversion.forms.table import HARD_SIGMOID, JUMP_RELU, RELU_GREATER, TARGETS, THRESHOLDED_RELU
 from jr_onnx.conversion.graph.soundness import check_structure
@@ -35,6 +34,7 @@ from jr_onnx.conversion.sites.surveyed import Side, jump_of, read_side
 from jr_onnx.errors import OptionError
 from jr_onnx.files.skeleton import skeleton_of
 from jr_onnx.files.source import Source
+from jr_onnx.files.spliced import Spliced
 
 #: What a file records of its making that decides, beside the jump, which sites there are and who sets the jump.
 FILTERS = (INCLUDE, EXCLUDE, CLIP, JUMP_INPUT)

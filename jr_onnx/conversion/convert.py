@@ -15,11 +15,12 @@ from jr_onnx.conversion.edits import ModelEdit, rewrite
 from jr_onnx.conversion.forms.table import Target
 from jr_onnx.conversion.lower import planned_edit
 from jr_onnx.conversion.options import Options, make_options
+from jr_onnx.conversion.output import check_output
 from jr_onnx.conversion.plan import check_convertible
 from jr_onnx.conversion.policy import Jump, JumpReluPolicy
 from jr_onnx.conversion.report import ConversionReport, converted_site
-from jr_onnx.errors import OptionError, OutputError
-from jr_onnx.files.atomic import place_of
+from jr_onnx.conversion.revert import recorded
+from jr_onnx.errors import OptionError
 from jr_onnx.files.external import DataFile, ExternalMode, data_files, external_mode
 from jr_onnx.files.source import Source, open_file, open_proto
 from jr_onnx.files.splice import Piece, Progress, join, size_of
@@ -144,7 +145,8 @@ def convert(
         report = replace(work.report, output=goal, external_mode=(external or mode) if work.data else None)
         if not dry_run:
             places = data_places(work.data, place, force)
-            pieces = rewrite(source, work.edit, new_locations(source, places))
+            locations = new_locations(source, places)
+            pieces = rewrite(source, work.edit, locations) if locations else work.pieces
             write_model(source, pieces, place, places, force=force, progress=progress)
             report = replace(
                 report,
@@ -172,7 +174,7 @@ def _prepare(source: Source, options: Options) -> _Work:
     check_convertible(skeleton)
     data = data_files(skeleton, source.path) if source.path is not None else ()
     plan, edit = planned_edit(skeleton, source.digest, options)
-    pieces = rewrite(source, edit)
+    pieces = recorded(source, rewrite(source, edit))
     report = ConversionReport(
         source=source.path,
         output=None,
@@ -197,37 +199,3 @@ def _renamed(places: tuple[DataPlace, ...]) -> Iterator[str]:
     for one in places:
         if one.location != one.file.location:
             yield f"other data have the name {one.file.location} there: the model names {one.location}"
-
-
-def check_output(output: Path, source: Path, data: tuple[DataFile, ...], force: bool) -> Path:
-    """Refuse an output that would damage the input or its data.
-
-    Returns:
-        Where the output is put: a symbolic link is followed.
-
-    Raises:
-        OutputError: it would, or it is no file that can be written.
-    """
-    try:
-        if not output.parent.is_dir():
-            raise OutputError(f"{output.parent}: no such folder; make it, or choose another `output`")
-        if output.is_dir():
-            raise OutputError(f"{output}: is a folder; name a file in it as `output`")
-        place = place_of(output)
-        if place is None:
-            raise OutputError(f"{output}: is no regular file; choose another `output`")
-        if output.exists() and output.samefile(source) and not force:
-            raise OutputError(f"{output}: is the input itself; choose another `output`, or add `force=True`")
-        if any(file.outside for file in data) and place.parent.samefile(source.parent):
-            raise OutputError(
-                f"{output}: the model's external data are links out of this folder, as in Hugging Face's cache; "
-                "choose an `output` in another folder"
-            )
-        for file in data:
-            if place == place.parent / file.location or (place.exists() and place.samefile(file.path)):
-                raise OutputError(f"{output}: is where the model's external data lies; choose another `output`")
-    except OSError as error:
-        raise OutputError(f"{output}: cannot be written: {error.strerror}") from error
-    except ValueError as error:  # a null character
-        raise OutputError(f"{str(output)!r}: is no name for a file: {error}") from error
-    return place

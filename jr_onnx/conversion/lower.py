@@ -11,8 +11,8 @@ import onnx
 
 from jr_onnx.conversion.edits import ModelEdit
 from jr_onnx.conversion.element_types import DOUBLE, FLOAT, NUMPY_TYPES, round_jump, type_name
-from jr_onnx.conversion.forms.recurrent import with_threshold
-from jr_onnx.conversion.forms.table import FUNCTIONS_IR_VERSION, JUMP_RELU, RECURRENT
+from jr_onnx.conversion.forms.recurrent import with_threshold, without_threshold
+from jr_onnx.conversion.forms.table import FUNCTIONS_IR_VERSION, JUMP_RELU, RECURRENT, RELU
 from jr_onnx.conversion.forms.write import (
     Binding,
     NewNode,
@@ -27,6 +27,9 @@ from jr_onnx.conversion.graph.scopes import FREE_INITIALIZERS, Scope
 from jr_onnx.conversion.metadata import jump_input_of, origin_digest
 from jr_onnx.conversion.options import Options, provenance
 from jr_onnx.conversion.plan import Plan, PlannedSite, jump_shape, make_plan, options_to_record
+from jr_onnx.conversion.sites.matchers import SiteKind
+from jr_onnx.conversion.sites.survey import Site
+from jr_onnx.conversion.sites.surveyed import wiring_of
 from jr_onnx.errors import OptionError
 
 #: The IR versions that a conversion may raise a model to.
@@ -131,11 +134,15 @@ class Lowering:
         replaced = self._edit.at(site.scope).replaced
         last = site.nodes[-1]
         node = site.scope.nodes[last]
-        if planned.form is RECURRENT:
-            attributes, marks = with_threshold(node, _scalar(planned))
+        if planned.form is RELU and self._took_away(site):
+            return
+        if site.kind is SiteKind.RECURRENT:
+            back = planned.form is RELU
+            attributes, marks = (without_threshold(node), {}) if back else with_threshold(node, _scalar(planned))
             replaced[last] = (_changed(node, last, attributes=attributes, marks=marks),)
             return
-        ops = without_relu(planned.form.ops) if site.rectified or site.behind else planned.form.ops
+        rectified = (site.rectified or site.behind) and planned.form is not RELU
+        ops = without_relu(planned.form.ops) if rectified else planned.form.ops
         values = self._values(planned, {symbol for op in ops for symbol in op.inputs})
         carrier = site.hardened.carrier if site.hardened else last
         replaces = {main_position(ops): carrier}
@@ -152,7 +159,7 @@ class Lowering:
             values["x"] = self._namer.fresh(f"{site.output}/rectified")
             outputs = tuple(values["x"] if name == site.output else name for name in node.output)
             front = (_changed(node, last, outputs=outputs),)
-        mark = "" if planned.form is JUMP_RELU else planned.form.name
+        mark = "" if planned.form in (JUMP_RELU, RELU) else planned.form.name
         binding = Binding(values, site.element_type, _scalar(planned), site.name, mark, replaces)
         nodes = write_ops(ops, binding, self._namer.fresh)
         if again:
@@ -160,6 +167,17 @@ class Lowering:
         else:
             replaced.update(dict.fromkeys(site.nodes, ()))
             replaced[last] = (*front, *nodes)
+
+    def _took_away(self, site: Site) -> bool:
+        """Take a JumpReLU away that was put behind a node, which gives the site's output again, if all is as it was."""
+        if site.behind is None or set(wiring_of(site.scope).consumers[site.input]) - set(site.nodes):
+            return False
+        replaced, front = self._edit.at(site.scope).replaced, site.behind.nodes[-1]
+        node = site.scope.nodes[front]
+        outputs = tuple(site.output if name == site.input else name for name in node.output)
+        replaced.update(dict.fromkeys(site.nodes, ()))
+        replaced[front] = (_changed(node, front, outputs=outputs),)
+        return True
 
     def _values(self, planned: PlannedSite, symbols: set[str]) -> dict[str, str]:
         """The names of what a site takes and gives; constants are made where there are none to share."""

@@ -81,10 +81,16 @@ def check_convertible(model: onnx.ModelProto) -> None:
         ModelError: it is one of these.
     """
     check_structure(model)
+    optimized = why_optimized(model)
+    if optimized:
+        raise ModelError(f"{optimized}; convert the model that it was made from, and optimise again")
+
+
+def why_optimized(model: onnx.ModelProto) -> str:
+    """What a model was made for that only jr-onnx optimize makes; empty for any other model."""
     if MADE_FOR in hardened_metadata(model):
-        raise ModelError("was optimised for one machine; convert the model that it was made from, and optimise again")
-    if is_for_cuda(model):
-        raise ModelError("is optimised for CUDA; convert the model that it was made from, and optimise again")
+        return "was optimised for one machine"
+    return "is optimised for CUDA" if is_for_cuda(model) else ""
 
 
 def make_plan(model: onnx.ModelProto, options: Options) -> Plan:
