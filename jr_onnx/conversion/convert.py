@@ -14,12 +14,13 @@ from jr_onnx.arguments import as_model, as_path
 from jr_onnx.conversion.edits import ModelEdit, rewrite
 from jr_onnx.conversion.forms.table import Target
 from jr_onnx.conversion.lower import planned_edit
+from jr_onnx.conversion.metadata import REVERT
 from jr_onnx.conversion.options import Options, make_options
 from jr_onnx.conversion.output import check_output
 from jr_onnx.conversion.plan import check_convertible
 from jr_onnx.conversion.policy import Jump, JumpReluPolicy
 from jr_onnx.conversion.report import ConversionReport, converted_site
-from jr_onnx.conversion.revert import recorded
+from jr_onnx.conversion.revert import record_way_back
 from jr_onnx.errors import OptionError
 from jr_onnx.files.external import DataFile, ExternalMode, data_files, external_mode
 from jr_onnx.files.source import Source, open_file, open_proto
@@ -146,7 +147,9 @@ def convert(
         if not dry_run:
             places = data_places(work.data, place, force)
             locations = new_locations(source, places)
-            pieces = rewrite(source, work.edit, locations) if locations else work.pieces
+            if locations:  # the way back leads to the names that the data had
+                work.edit.metadata.pop(REVERT, None)
+            pieces = rewrite(source, work.edit, locations)
             write_model(source, pieces, place, places, force=force, progress=progress)
             report = replace(
                 report,
@@ -174,7 +177,8 @@ def _prepare(source: Source, options: Options) -> _Work:
     check_convertible(skeleton)
     data = data_files(skeleton, source.path) if source.path is not None else ()
     plan, edit = planned_edit(skeleton, source.digest, options)
-    pieces = recorded(source, rewrite(source, edit))
+    record_way_back(source, edit)
+    pieces = rewrite(source, edit)
     report = ConversionReport(
         source=source.path,
         output=None,

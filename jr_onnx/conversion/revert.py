@@ -31,10 +31,10 @@ from jr_onnx.conversion.sites.surveyed import jump_of
 from jr_onnx.errors import ModelError, OptionError
 from jr_onnx.files.external import data_files, relocate
 from jr_onnx.files.source import Source, open_bytes, open_file, open_proto
-from jr_onnx.files.splice import Piece, Progress, join, size_of
+from jr_onnx.files.splice import Piece, Progress, Span, join, size_of
 from jr_onnx.files.spliced import Spliced
 from jr_onnx.files.undo import chained, packed, unpacked, way_back
-from jr_onnx.files.wire import MODEL_METADATA, encode_field
+from jr_onnx.files.wire import MODEL_METADATA
 from jr_onnx.files.writing import data_places, new_locations, write_model
 
 
@@ -106,21 +106,19 @@ def revert(
     return replace(report, output=goal, external_data=locations, seconds=time.perf_counter() - started)
 
 
-def recorded(source: Source, pieces: list[Piece]) -> list[Piece]:
-    """The pieces of what was made of a model, and behind them the record of the way back to it.
+def record_way_back(source: Source, edit: ModelEdit) -> None:
+    """Let the edit record how its result leads back to the model, as pieces of the result without this very record.
 
     Of a model that was hardened before, the way back is that to its own original. There is none where it has no such
-    record, or the record is too large to be read.
+    record, or the record would be too large to be read.
     """
-    back = way_back(source.buffer, pieces)
+    back = way_back(source.buffer, rewrite(source, edit))
     if hardened_metadata(source.skeleton):
         before = _recorded_way(source)
         back = [] if before is None else chained(before, back)
     text = packed(back)
-    if not back or text is None:
-        return pieces
-    entry = onnx.StringStringEntryProto(key=REVERT, value=text)
-    return [*pieces, encode_field(MODEL_METADATA, entry.SerializeToString())]
+    if back and text is not None:
+        edit.metadata[REVERT] = text
 
 
 def _prepare(source: Source) -> tuple[list[Piece], RevertReport]:
@@ -132,7 +130,7 @@ def _prepare(source: Source) -> tuple[list[Piece], RevertReport]:
     if pieces is None:
         edit, sites = _undoing(model)
         pieces = rewrite(source, edit)
-        if open_bytes(Spliced(source, pieces)).digest != origin_digest(model, ""):
+        if _digest(source, pieces) != origin_digest(model, ""):
             has_record = any(entry.key == REVERT for entry in model.metadata_props)
             why_not = "it was changed since it was hardened" if has_record else "it has no record of the way back"
     report = RevertReport(source.path, None, None, not why_not, why_not, sites, (), size_of(pieces), 0.0)
@@ -141,15 +139,23 @@ def _prepare(source: Source) -> tuple[list[Piece], RevertReport]:
 
 def _recorded_way(source: Source) -> list[Piece] | None:
     """The original as pieces of the hardened model, by its record; None where that does not give the original."""
-    text = next((entry.value for entry in source.skeleton.metadata_props if entry.key == REVERT), "")
-    pieces = unpacked(text, len(source.buffer)) if text else None
-    if pieces is None:
-        return None
+    for field in source.root().fields(MODEL_METADATA):
+        entry = onnx.StringStringEntryProto.FromString(source.buffer[field.value : field.end])
+        if entry.key != REVERT:
+            continue
+        others: list[Piece] = [Span(0, field.start), Span(field.end, len(source.buffer))]
+        back = unpacked(entry.value, size_of(others))
+        if back is not None and _digest(source, pieces := chained(back, others)) == origin_digest(source.skeleton, ""):
+            return pieces
+    return None
+
+
+def _digest(source: Source, pieces: list[Piece]) -> str:
+    """Of the model that consists of these pieces; empty if they are none."""
     try:
-        digest = open_bytes(Spliced(source, pieces)).digest
+        return open_bytes(Spliced(source, pieces)).digest
     except ModelError:
-        return None
-    return pieces if digest == origin_digest(source.skeleton, "") else None
+        return ""
 
 
 def _undoing(model: onnx.ModelProto) -> tuple[ModelEdit, int]:

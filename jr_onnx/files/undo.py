@@ -39,13 +39,15 @@ def way_back(buffer: Buffer, pieces: list[Piece]) -> list[Piece]:
 
 
 def _removed(old: bytes, new: bytes, place: int) -> list[Piece]:
-    """Bytes that were replaced by `new`, which ends at `place`; of what both end with, the place alone."""
-    common = next((i for i, (a, b) in enumerate(zip(reversed(old), reversed(new), strict=False)) if a != b), None)
-    if common is None:
-        common = min(len(old), len(new))
-    if common < _WORTH_A_SPAN:
+    """Bytes that were replaced by `new`, which ends at `place`; of an end of them that `new` has too, its place."""
+    least, most = 0, len(old)
+    while least < most:  # what holds for an end holds for each shorter one
+        middle = (least + most + 1) // 2
+        least, most = (middle, most) if old[len(old) - middle :] in new else (least, middle - 1)
+    if least < _WORTH_A_SPAN:
         return [old]
-    return [old[: len(old) - common], Span(place - common, place)]
+    start = place - len(new) + new.index(old[len(old) - least :])
+    return [old[: len(old) - least], Span(start, start + least)]
 
 
 def chained(first: list[Piece], second: list[Piece]) -> list[Piece]:
