@@ -28,6 +28,7 @@ from jr_onnx.conversion.metadata import (
     MADE_FOR,
     OPTIMIZED_SITES,
     POLICY,
+    RECOGNISE,
     SITES,
     SOURCE,
     TARGET,
@@ -80,7 +81,7 @@ def _missing(hardened: Hardened) -> Iterator[Finding]:
     for key in (VERSION, TARGET, SITES, SOURCE, *more):
         if not recorded.get(key):
             yield finding(rules.METADATA, f"metadata '{key}' is missing")
-    if JUMP not in recorded and POLICY not in recorded:
+    if not recorded.keys() & {JUMP, POLICY, RECOGNISE}:
         yield finding(rules.METADATA, f"metadata '{JUMP}' is missing")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,11 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("model", metavar="MODEL", type=Path, help="the ONNX file")
     jump = parser.add_mutually_exclusive_group(required=True)
     jump.add_argument("--jump", metavar="K", help="the jump: 0 where x <= K, x elsewhere; finite and >= 0")
+    jump.add_argument(
+        "--recognise",
+        action="store_true",
+        help="no new jump: make the JumpReLU that a sparse autoencoder has written out jr_onnx::JumpReLU",
+    )
     jump.add_argument("--policy", metavar="FILE", type=Path, help="YAML file with a jump for each site, by name")
     parser.add_argument("-o", "--output", metavar="OUT", type=Path, help=f"default: MODEL with the ending {ENDING}")
     parser.add_argument(
@@ -109,6 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
             exclude=arguments.exclude,
             jump_input=arguments.jump_input,
             clip=arguments.clip,
+            recognise=arguments.recognise,
             inline=inline,
             external=arguments.external,
             allow_empty=arguments.allow_empty,
@@ -116,7 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
             force=arguments.force,
             progress=progress,
         )
-    print_report(arguments, report, _text)
+    print_report(arguments, report, partial(_text, advice=not arguments.recognise))
     if arguments.runtime is not None and not (arguments.json or arguments.quiet):
         runtime = RUNTIMES[arguments.runtime]
         print(f"for {runtime.name}: {runtime.options}; it runs JumpReLU {runtime.why}")
@@ -133,7 +140,7 @@ def _target(arguments: argparse.Namespace) -> tuple[Target, bool]:
     return runtime.target, runtime.inline
 
 
-def _text(report: ConversionReport) -> str:
+def _text(report: ConversionReport, *, advice: bool) -> str:
     lines = []
     if report.sites:
         groups: dict[tuple[str, ...], int] = {}
@@ -157,6 +164,6 @@ def _text(report: ConversionReport) -> str:
         lines.append(f"external data: {count(len(report.external_data), 'file')}, {report.external_mode}")
     done = "wrote" if report.written else "dry run, would write"
     lines.append(f"{done} {report.output} ({bytes_text(report.size)}, {report.seconds:.2f} s)")
-    if report.written and report.sites:
+    if report.written and report.sites and advice:
         lines.append(_ADVICE)
     return "\n".join(map(printable, lines))

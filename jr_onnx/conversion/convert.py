@@ -21,6 +21,7 @@ from jr_onnx.conversion.plan import check_convertible
 from jr_onnx.conversion.policy import Jump, JumpReluPolicy
 from jr_onnx.conversion.report import ConversionReport, converted_site
 from jr_onnx.conversion.revert import record_way_back
+from jr_onnx.conversion.thresholds import with_thresholds
 from jr_onnx.errors import OptionError
 from jr_onnx.files.external import DataFile, ExternalMode, data_files, external_mode
 from jr_onnx.files.source import Source, open_file, open_proto
@@ -42,6 +43,7 @@ def convert(
     exclude: Sequence[str] = (),
     jump_input: str | None = None,
     clip: bool = False,
+    recognise: bool = False,
     inline: bool = False,
     allow_empty: bool = False,
     dry_run: Literal[False] = False,
@@ -60,6 +62,7 @@ def convert(
     exclude: Sequence[str] = (),
     jump_input: str | None = None,
     clip: bool = False,
+    recognise: bool = False,
     inline: bool = False,
     external: ExternalMode | None = None,
     allow_empty: bool = False,
@@ -80,6 +83,7 @@ def convert(
     exclude: Sequence[str] = (),
     jump_input: str | None = None,
     clip: bool = False,
+    recognise: bool = False,
     inline: bool = False,
     external: ExternalMode | None = None,
     allow_empty: bool = False,
@@ -104,6 +108,8 @@ def convert(
         include: globs on names and scope paths; if given, only what one of them matches is converted.
         exclude: globs; what one of them matches is left alone.
         jump_input: make the jump a graph input of this name, with the given jump as its default.
+        recognise: instead of a jump: where the model has JumpReLU already, written out in operators of ONNX as exported
+            sparse autoencoders have it, make that jr_onnx::JumpReLU with the thresholds that it has; and nothing else.
         clip: put JumpReLU behind Clip with minimum 0 (ReLU6) as well.
         inline: with the target custom-op, write the function's body into the graph instead of calling it.
         external: how external data gets beside the output: share or copy. By default shared in the same folder, and
@@ -129,7 +135,7 @@ def convert(
     started = time.perf_counter()
     model = as_model("model", model)
     goal = as_path("output", output) if output is not None else None
-    options = make_options(jump, policy, target, include, exclude, jump_input, clip, inline, allow_empty)
+    options = make_options(jump, policy, target, include, exclude, jump_input, clip, inline, allow_empty, recognise)
     if isinstance(model, onnx.ModelProto):
         if goal is not None or external is not None:
             raise OptionError("`output` and `external` are for files; the hardened model is in the report")
@@ -173,7 +179,7 @@ class _Work:
 
 
 def _prepare(source: Source, options: Options) -> _Work:
-    skeleton = source.skeleton
+    skeleton = with_thresholds(source) if options.recognise else source.skeleton
     check_convertible(skeleton)
     data = data_files(skeleton, source.path) if source.path is not None else ()
     plan, edit = planned_edit(skeleton, source.digest, options)

@@ -187,6 +187,8 @@ class Lowering:
             values["zero"] = self._constant(site.scope.outermost, "zero", np.asarray(0, dtype))
         if "jump" in symbols and self._options.jump_input is not None:
             values["jump"] = self._jump_input(site.element_type)
+        elif "jump" in symbols and self._options.recognise and site.hardened is not None:
+            values["jump"] = site.hardened.values["jump"]  # the very tensor that the model has
         elif "jump" in symbols:
             jump = np.asarray(planned.jump, dtype)
             if isinstance(planned.jump, tuple):

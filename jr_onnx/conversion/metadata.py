@@ -16,6 +16,9 @@ JUMP, POLICY, JUMP_INPUT = f"{PREFIX}jump", f"{PREFIX}policy_sha256", f"{PREFIX}
 #: What else decides which sites there are; recorded where asked for, so that `jr-onnx check` can make the plan again.
 CLIP, INCLUDE, EXCLUDE = f"{PREFIX}clip", f"{PREFIX}include", f"{PREFIX}exclude"
 
+#: That the JumpReLUs are the model's own, which it had written out, with the thresholds that they had.
+RECOGNISE = f"{PREFIX}recognise"
+
 #: The machine that a model was optimised for; others have no such entry.
 MADE_FOR = f"{PREFIX}optimized_for"
 

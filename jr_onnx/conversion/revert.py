@@ -20,7 +20,7 @@ from jr_onnx.conversion.forms.table import RELU
 from jr_onnx.conversion.graph.scopes import all_scopes
 from jr_onnx.conversion.graph.soundness import check_structure
 from jr_onnx.conversion.lower import Lowering
-from jr_onnx.conversion.metadata import REVERT, SITES, hardened_metadata, origin_digest, record_of
+from jr_onnx.conversion.metadata import RECOGNISE, REVERT, SITES, hardened_metadata, origin_digest, record_of
 from jr_onnx.conversion.options import Options
 from jr_onnx.conversion.output import check_output
 from jr_onnx.conversion.plan import Plan, PlannedSite, lost_sites, why_optimized
@@ -161,6 +161,8 @@ def _digest(source: Source, pieces: list[Piece]) -> str:
 def _undoing(model: onnx.ModelProto) -> tuple[ModelEdit, int]:
     """The edits that put a Relu in place of every JumpReLU, and how many there are."""
     check_structure(model)
+    if RECOGNISE in hardened_metadata(model):
+        raise ModelError("its JumpReLUs are its own, and how they were written is not recorded; use the original")
     scopes = tuple(all_scopes(model))
     found = survey(model, scopes, clip=True)
     lost = lost_sites(model, found)
