@@ -39,9 +39,11 @@ def written_out(wiring: Wiring, index: int) -> Found | str | None:
         if why_not:
             return f"JumpReLU written as {form.name}, but its threshold {why_not}"
         y = wiring.scope.nodes[index].output[0]
-        # What is taken by others too stays for them.
-        own = [one for one in (*nodes, compared) if set(wiring.consumers[_output(wiring, one)]) <= {index, *nodes}]
-        match = Match(form, (*sorted(own), index), index, {"x": x, "y": y, "jump": threshold}, False)
+        gone = [index]
+        for one in (*nodes, compared):  # what others take too stays for them
+            if set(wiring.consumers[wiring.scope.nodes[one].output[0]]) <= set(gone):
+                gone.insert(0, one)
+        match = Match(form, tuple(gone), index, {"x": x, "y": y, "jump": threshold}, False)
         return Found(SiteKind.HARDENED, x, y, match.nodes, hardened=match)
     return None
 
@@ -90,10 +92,6 @@ def _why_not(wiring: Wiring, threshold: str) -> str:
         return "is the default of a graph input, which may be overridden"
     numbers = values.astype(np.float64)
     return "" if np.isfinite(numbers).all() and (numbers >= 0).all() else "is negative or not finite in places"
-
-
-def _output(wiring: Wiring, index: int) -> str:
-    return str(wiring.scope.nodes[index].output[0])
 
 
 def _is(node: onnx.NodeProto, op_type: str) -> bool:
