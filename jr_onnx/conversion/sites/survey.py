@@ -311,13 +311,14 @@ def _type_problem(found: Found, scope: Scope, element_types: list[int]) -> str:
 
 def survey_written_out(model: onnx.ModelProto, scopes: tuple[Scope, ...]) -> Survey:
     """Find the JumpReLUs that a model has already, written out; its numbers must be those of `with_thresholds`."""
-    types = ValueTypes(model, scopes)
+    types, record = ValueTypes(model, scopes), record_of(model)
     sites: list[Site] = []
     left: list[LeftAlone] = []
     wirings: dict[Scope | None, Wiring] = {}
     for scope in scopes:
         wiring = wirings[scope] = Wiring(scope, wirings.get(scope.parent))
-        for index in range(len(scope.nodes)):
+        ours = _hardened(wiring, record)
+        for index in set(range(len(scope.nodes))) - ours.keys():
             found: Found | Site | str | None = written_out(wiring, index)
             if isinstance(found, Found):
                 found = _widened(wiring, found, types) or _typed(found, scope, index, scope.opset, types)

@@ -35,6 +35,9 @@ def written_out(wiring: Wiring, index: int) -> Found | str | None:
         threshold = _threshold(wiring, compared, x)
         if threshold is None:
             continue
+        values = constant_value(wiring, threshold)
+        if values is not None and not values.any():
+            return None  # a Relu
         why_not = _why_not(wiring, threshold)
         if why_not:
             return f"JumpReLU written as {form.name}, but its threshold {why_not}"
