@@ -1,10 +1,11 @@
-"""JumpReLU's CPU kernel against onnxruntime's own Relu, and against the memory's limit.
+"""JumpReLU's CPU kernel against onnxruntime's own operators, and against the memory's limit.
 
     python benchmarks/kernel_cpu.py [--threads 1 2] [--dtype float32] [--seconds 1.0] [--json results.json]
 
-Each model is a chain of one op, so that the cost of a call to `run` is shared. Relu, JumpReLU (one jump, and one a
-channel) and a loop that only reads and writes back a buffer of that size run in turn in one process; figures are
-medians over the rounds, and ratios medians of the rounds' own ratios. "In place" is a node in the middle of the chain:
+Each model is a chain of one op, so that the cost of a call to `run` is shared. onnxruntime's Relu, JumpReLU (one jump,
+and one a channel) and a loop that only reads and writes back a buffer of that size run in turn in one process; figures
+are medians over the rounds, and ratios medians of the rounds' own ratios. For integers it is QuantizedJumpReLU, and
+LessOrEqual and Where in place of Relu. "In place" is a node in the middle of the chain:
 the time of a long chain less that of two nodes (neither the input nor the output of a session is ever shared).
 "In place/stream" is its bandwidth over that of the loop; it says something beyond the last cache only.
 """
@@ -32,7 +33,14 @@ from onnx import TensorProto, helper
 
 import jr_onnx.runtime
 
-TYPES = {"float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE, "float16": TensorProto.FLOAT16}
+TYPES = {
+    "float32": TensorProto.FLOAT,
+    "float64": TensorProto.DOUBLE,
+    "float16": TensorProto.FLOAT16,
+    "uint8": TensorProto.UINT8,
+    "int8": TensorProto.INT8,
+}
+INTEGERS = ("uint8", "int8")
 SIZES = [1 << shift for shift in (10, 12, 14, 16, 18, 20, 22, 24, 26, 28)]
 CHANNELS = 64
 
@@ -53,31 +61,40 @@ class Row:
     dtype: str
     threads: int
     bytes: int
-    relu_us: float
+    standard_us: float
     jump_us: float
-    jump_over_relu: float
-    channel_over_relu: float
+    jump_over_standard: float
+    channel_over_standard: float
     in_place_gb_s: float
     in_place_over_stream: float
 
 
 def chain(op: str, element_type: int, size: int, depth: int, channels: int = 0) -> onnx.ModelProto:
-    """`depth` nodes of one op, one after the other, on [1, CHANNELS, size / CHANNELS]."""
+    """`depth` times one op, one after the other, on [1, CHANNELS, size / CHANNELS]; Where comes with LessOrEqual."""
     shape = [1, CHANNELS, size // CHANNELS]
     names = ["x", *(f"t{i}" for i in range(depth - 1)), "y"]
-    jump_shape = [channels, 1] if channels else []
-    jumps = np.full(jump_shape, 0.5, helper.tensor_dtype_to_np_dtype(element_type))
-    custom = op == "JumpReLU"
-    nodes = [
-        helper.make_node(op, [a, "jump"] if custom else [a], [b], domain="jr_onnx" if custom else "")
-        for a, b in pairwise(names)
-    ]
+    dtype = helper.tensor_dtype_to_np_dtype(element_type)
+    constants = {
+        "jump": np.full([channels, 1] if channels else [], 0.5 if dtype.kind == "f" else 20, dtype),
+        "zero_point": np.zeros([], dtype),
+    }
+    nodes = []
+    for a, b in pairwise(names):
+        inputs = {
+            "JumpReLU": [a, "jump"],
+            "QuantizedJumpReLU": [a, "jump", "zero_point"],
+            "Where": [f"{a}_mask", "zero_point", a],
+        }.get(op, [a])
+        if op == "Where":
+            nodes.append(helper.make_node("LessOrEqual", [a, "jump"], [f"{a}_mask"]))
+        nodes.append(helper.make_node(op, inputs, [b], domain="jr_onnx" if op.endswith("JumpReLU") else ""))
+    used = {name for node in nodes for name in node.input}
     graph = helper.make_graph(
         nodes,
         "chain",
         [helper.make_tensor_value_info("x", element_type, shape)],
         [helper.make_tensor_value_info("y", element_type, shape)],
-        [onnx.numpy_helper.from_array(jumps, "jump")] if custom else [],
+        [onnx.numpy_helper.from_array(value, name) for name, value in constants.items() if name in used],
     )
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("jr_onnx", 1)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=8)
@@ -150,13 +167,17 @@ def measure(dtype: str, threads: int, size_bytes: int, seconds: float, folder: P
     numpy_type = np.dtype(dtype)
     size = size_bytes // numpy_type.itemsize
     depth = max(10, min(256, (16 << 20) // size_bytes))
-    x = np.random.default_rng(0).standard_normal((1, CHANNELS, size // CHANNELS), np.float32).astype(numpy_type)
+    x = np.random.default_rng(0).standard_normal((1, CHANNELS, size // CHANNELS), np.float32)
+    standard, ours = "Relu", "JumpReLU"
+    if dtype in INTEGERS:
+        x, standard, ours = np.clip(np.abs(x) * 40, 0, 127), "Where", "QuantizedJumpReLU"
+    x = x.astype(numpy_type)
     y = np.empty_like(x)
     models = {
-        "relu": chain("Relu", element_type, size, depth),
-        "jump": chain("JumpReLU", element_type, size, depth),
-        "two": chain("JumpReLU", element_type, size, 2),
-        "channel": chain("JumpReLU", element_type, size, depth, CHANNELS),
+        "standard": chain(standard, element_type, size, depth),
+        "jump": chain(ours, element_type, size, depth),
+        "two": chain(ours, element_type, size, 2),
+        "channel": chain(ours, element_type, size, depth, CHANNELS),
     }
     runs = {name: runner(model, x, y, threads) for name, model in models.items()}
     # Memory as onnxruntime's arena gets it: NumPy would ask for huge pages, which flatters the loop.
@@ -173,24 +194,25 @@ def measure(dtype: str, threads: int, size_bytes: int, seconds: float, folder: P
         dtype,
         threads,
         size_bytes,
-        relu_us=statistics.median(times["relu"]) / depth * 1e6,
+        standard_us=statistics.median(times["standard"]) / depth * 1e6,
         jump_us=statistics.median(times["jump"]) / depth * 1e6,
-        jump_over_relu=ratio(times["jump"], times["relu"]),
-        channel_over_relu=ratio(times["channel"], times["relu"]),
+        jump_over_standard=ratio(times["jump"], times["standard"]),
+        channel_over_standard=ratio(times["channel"], times["standard"]),
         in_place_gb_s=2e-9 * size_bytes * (depth - 2) / statistics.median(in_place),
         in_place_over_stream=ratio(times["stream"], in_place),
     )
 
 
 def table(rows: Iterator[Row]) -> Iterator[str]:
-    columns = ("dtype", "threads", "bytes", "Relu us", "JumpReLU us", "JumpReLU/Relu", "per channel/Relu")
-    columns += ("in place GB/s", "in place/stream")
+    columns = ("dtype", "threads", "bytes", "standard us", "JumpReLU us", "JumpReLU/standard")
+    columns += ("per channel/standard", "in place GB/s", "in place/stream")
     yield f"| {' | '.join(columns)} |"
     yield "|---" * len(columns) + "|"
     for r in rows:
         yield (
-            f"| {r.dtype} | {r.threads} | {r.bytes} | {r.relu_us:.2f} | {r.jump_us:.2f} | {r.jump_over_relu:.2f} "
-            f"| {r.channel_over_relu:.2f} | {r.in_place_gb_s:.1f} | {r.in_place_over_stream:.2f} |"
+            f"| {r.dtype} | {r.threads} | {r.bytes} | {r.standard_us:.2f} | {r.jump_us:.2f} "
+            f"| {r.jump_over_standard:.3g} | {r.channel_over_standard:.3g} "
+            f"| {r.in_place_gb_s:.1f} | {r.in_place_over_stream:.2f} |"
         )
 
 

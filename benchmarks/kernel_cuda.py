@@ -1,12 +1,13 @@
 """JumpReLU's CUDA kernels against a copy on the device, and against onnxruntime's own Relu and ThresholdedRelu.
 
-    python benchmarks/kernel_cuda.py [KERNELS.cu ...] [--dtype float32 float16 bfloat16 float64] [--json results.json]
+    python benchmarks/kernel_cuda.py [KERNELS.cu ...] [--dtype float32 float16 uint8] [--json results.json]
 
 First the kernels alone, beside a device-to-device copy of the same bytes and PyTorch's ReLU: one jump, in place, one
-jump a channel (NCHW; NCHW with rows of 49; NHWC), and the sum of two tensors. Then, where onnxruntime has a CUDA
-provider that starts, chains of one op in a session. Everything is replayed from CUDA graphs, in turn in one process,
-and timed by the device's clock (the kernels) or around the run (the sessions), so that Python's own time does not
-count. GB/s counts the bytes read and written; figures are medians over rounds, and speeds are shares of the copy's.
+jump a channel (NCHW; NCHW with rows of 49; NHWC), and the sum of two tensors; for integers QuantizedJumpReLU. Then,
+where onnxruntime has a CUDA provider that starts, chains of one op in a session. Everything is replayed from CUDA
+graphs, in turn in one process, and timed by the device's clock (the kernels) or around the run (the sessions), so that
+Python's own time does not count. GB/s counts the bytes read and written; figures are medians over rounds, and speeds
+are shares of the copy's.
 Other versions of cuda_kernels.cu, given as arguments, are run in turn with the one of the tree.
 """
 
@@ -61,14 +62,23 @@ def time_in_turn(runs: Runs, size: int) -> dict[str, float]:
 def kernel_runs(name: str, kernels: Kernels, x: Any, z: Any, y: Any, one: Any, each: Any) -> Runs:
     """What one version of the kernels is timed on. `z` is as large as `x`, and is overwritten."""
     row = max(1, x.numel() // CHANNELS // 8)
-    return {
-        f"{name}one jump": lambda: kernels(x, one, y),
-        f"{name}in place": lambda: kernels(z, one, z),
-        f"{name}NCHW": lambda: kernels(x, each, y, inner=row),
-        f"{name}NCHW, rows of 49": lambda: kernels(x, each, y, inner=49),
-        f"{name}NHWC": lambda: kernels(x, each, y, inner=1),
-        f"{name}add": lambda: kernels.add(x, z, one, y),
+    zero_point = None if x.is_floating_point() else one
+
+    def run(x: Any, jump: Any, y: Any, inner: int = 1) -> Callable[[], Any]:
+        if zero_point is None:
+            return lambda: kernels(x, jump, y, inner)
+        return lambda: kernels.quantized(x, jump, zero_point, y, inner)
+
+    runs: Runs = {
+        f"{name}one jump": run(x, one, y),
+        f"{name}in place": run(z, one, z),
+        f"{name}NCHW": run(x, each, y, inner=row),
+        f"{name}NCHW, rows of 49": run(x, each, y, inner=49),
+        f"{name}NHWC": run(x, each, y, inner=1),
     }
+    if zero_point is None:
+        runs[f"{name}add"] = lambda: kernels.add(x, z, one, y)
+    return runs
 
 
 def kernel_rows(versions: dict[str, Kernels], dtypes: list[str], sizes: list[int]) -> Iterator[dict[str, Any]]:
@@ -78,10 +88,12 @@ def kernel_rows(versions: dict[str, Kernels], dtypes: list[str], sizes: list[int
         dtype: torch.dtype = getattr(torch, dtype_name)
         for size in sizes:
             count = size // dtype.itemsize
-            x = torch.randn(count, device="cuda", dtype=torch.float32).to(dtype)
+            jump = 0.5 if dtype.is_floating_point else 20
+            x = (torch.randn(count, device="cuda", dtype=torch.float32) * 2 * jump).clamp(-120, 120)
+            x = (x if dtype.is_signed else x.abs()).to(dtype)
             y, z = torch.empty_like(x), x.clone()
-            one = torch.full((1,), 0.5, dtype=dtype, device="cuda")
-            each = torch.full((CHANNELS,), 0.5, dtype=dtype, device="cuda")
+            one = torch.full((1,), jump, dtype=dtype, device="cuda")
+            each = torch.full((CHANNELS,), jump, dtype=dtype, device="cuda")
             runs: Runs = {
                 "copy": lambda x=x, y=y: y.copy_(x),
                 "ReLU (torch)": lambda x=x, y=y: torch.clamp_min(x, 0, out=y),
@@ -156,7 +168,7 @@ def session_rows(sizes: list[int]) -> Iterator[dict[str, Any]]:
 def print_table(rows: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
     printed = []
     for row in rows:
-        if not printed:
+        if not printed or row.keys() != printed[-1].keys():
             print("| " + " | ".join(row) + " |\n|" + "---|" * len(row))
         cells = (f"{value:.2f}" if isinstance(value, float) else str(value) for value in row.values())
         print("| " + " | ".join(cells) + " |", flush=True)
@@ -179,7 +191,7 @@ def cuda_provider_starts() -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("others", type=Path, nargs="*", help="other versions of cuda_kernels.cu")
-    parser.add_argument("--dtype", nargs="+", default=["float32", "float16", "bfloat16", "float64"])
+    parser.add_argument("--dtype", nargs="+", default=["float32", "float16", "bfloat16", "float64", "uint8", "int8"])
     parser.add_argument("--bytes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--json", type=Path, help="also write the rows here")
     args = parser.parse_args()

@@ -1,4 +1,4 @@
-"""JumpReLU in NumPy: the definition against which every lowering and every kernel is tested, bit for bit."""
+"""JumpReLU in NumPy: the definitions against which every lowering and every kernel is tested, bit for bit."""
 
 from __future__ import annotations
 
@@ -29,3 +29,27 @@ def jump_relu(x: npt.ArrayLike, jump: npt.ArrayLike) -> npt.NDArray[Any]:
     threshold = np.broadcast_to(np.asarray(jump).astype(values.dtype), values.shape)
     with np.errstate(invalid="ignore"):  # NumPy reports the comparison with a NaN of some types
         return np.where(values <= threshold, values.dtype.type(0), values)
+
+
+def quantized_jump_relu(q: npt.ArrayLike, threshold: npt.ArrayLike, zero_point: npt.ArrayLike) -> npt.NDArray[Any]:
+    """`zero_point` where `q <= threshold`, `q` elsewhere: JumpReLU of the values that `q` stands for.
+
+    An integer q stands for float32((q - zero_point) * scale), which grows with q. With the largest integer whose value
+    is at most the jump as `threshold`, the dequantized result is JumpReLU of the dequantized `q`, bit for bit.
+
+    Args:
+        q: any shape; uint8, int8, uint16 or int16.
+        threshold: a scalar or a tensor that broadcasts to the shape of `q`, as the jump of `jump_relu`; in the dtype
+            of `q`.
+        zero_point: likewise.
+
+    Returns:
+        An array with the shape and the dtype of `q`.
+
+    Raises:
+        ValueError: `threshold` or `zero_point` does not broadcast to the shape of `q`.
+    """
+    values = np.asarray(q)
+    limit = np.broadcast_to(np.asarray(threshold, values.dtype), values.shape)
+    zero = np.broadcast_to(np.asarray(zero_point, values.dtype), values.shape)
+    return np.where(values <= limit, zero, values)

@@ -20,7 +20,7 @@ from support import (
 )
 
 from jr_onnx.conversion.element_types import NUMPY_TYPES
-from jr_onnx.reference import jump_relu
+from jr_onnx.reference import jump_relu, quantized_jump_relu
 
 DTYPES = (np.float16, np.float32, np.float64)
 
@@ -153,3 +153,57 @@ def test_bfloat16_is_compared_in_bfloat16() -> None:
     x = np.array([1.0], ml_dtypes.bfloat16)
     assert jump_relu(x, 1 + 2**-9)[0] == 0
     assert jump_relu(x, 1 - 2**-7)[0] == 1
+
+
+QUANTIZED = (np.uint8, np.int8, np.uint16, np.int16)
+
+
+@pytest.mark.parametrize("dtype", QUANTIZED)
+def test_integers_up_to_the_threshold_become_the_zero_point_and_all_others_stay(dtype: Any) -> None:
+    lowest, highest = np.iinfo(dtype).min, np.iinfo(dtype).max
+    q = np.array([lowest, 99, 100, 101, highest], dtype)
+    got = quantized_jump_relu(q, 100, 7)
+    assert got.dtype == dtype
+    assert got.tolist() == [7, 7, 7, 101, highest]
+
+
+def test_one_threshold_and_zero_point_a_channel_broadcast_from_the_left() -> None:
+    q = np.full((2, 3, 2, 2), 5, np.uint8)
+    threshold = np.array([4, 5, 6], np.uint8).reshape(3, 1, 1)
+    assert quantized_jump_relu(q, threshold, 1)[:, :, 0, 0].tolist() == [[5, 1, 1]] * 2
+    zero_point = np.array([1, 2, 3], np.uint8).reshape(3, 1, 1)
+    assert quantized_jump_relu(q, threshold, zero_point)[:, :, 0, 0].tolist() == [[5, 2, 3]] * 2
+
+
+@pytest.mark.parametrize("which", ["threshold", "zero_point"])
+def test_a_threshold_or_zero_point_that_would_enlarge_the_output_is_refused(which: str) -> None:
+    scalars: dict[str, Any] = {"threshold": 1, "zero_point": 0}
+    with pytest.raises(ValueError):
+        quantized_jump_relu(np.zeros(3, np.uint8), **{**scalars, which: np.zeros((2, 3), np.uint8)})
+
+
+def _largest_at_most(jump: np.float32, scale: np.float32, zero_point: int, dtype: Any) -> int:
+    """The threshold by its definition: DequantizeLinear of every integer, compared with the jump."""
+    q = np.arange(np.iinfo(dtype).min, np.iinfo(dtype).max + 1)
+    return int(q[(q - zero_point).astype(np.float32) * scale <= jump].max())
+
+
+@given(
+    st.sampled_from(QUANTIZED),
+    st.data(),
+    st.floats(2**-30, 2**10, width=32),
+    st.floats(0, 2**20, width=32),
+)
+def test_dequantized_it_is_jump_relu_of_what_the_integers_stand_for(
+    dtype: Any, data: st.DataObject, scale: float, jump: float
+) -> None:
+    info = np.iinfo(dtype)
+    zero_point = data.draw(st.integers(info.min, info.max))
+    threshold = _largest_at_most(np.float32(jump), np.float32(scale), zero_point, dtype)
+    q = np.arange(info.min, info.max + 1).astype(dtype)
+
+    def dequantized(integers: Array) -> Array:
+        return (integers.astype(np.int32) - zero_point).astype(np.float32) * np.float32(scale)
+
+    got = dequantized(quantized_jump_relu(q, threshold, zero_point))
+    assert_same_bits(got, jump_relu(dequantized(q), np.float32(jump)))

@@ -12,6 +12,12 @@ from onnx import TensorProto, helper
 
 JUMP = 0.5
 TYPES = {TensorProto.FLOAT: np.float32, TensorProto.DOUBLE: np.float64, TensorProto.FLOAT16: np.float16}
+QUANTIZED_TYPES = {
+    TensorProto.UINT8: np.uint8,
+    TensorProto.INT8: np.int8,
+    TensorProto.UINT16: np.uint16,
+    TensorProto.INT16: np.int16,
+}
 NODE = helper.make_node
 
 # What makes a value whose shape onnxruntime does not know, or not all of it, out of x: the nodes, and the shape of x.
@@ -54,25 +60,48 @@ def jump_relu(x: str, y: str) -> onnx.NodeProto:
     return NODE("JumpReLU", [x, "jump"], [y], domain="jr_onnx")
 
 
+def function(name: str, inputs: list, nodes: list) -> onnx.FunctionProto:
+    return helper.make_function("jr_onnx", name, inputs, ["Y"], nodes, [helper.make_opsetid("", 16)])
+
+
+BODY = function(
+    "JumpReLU",
+    ["X", "jump"],
+    [
+        NODE("LessOrEqual", ["X", "jump"], ["mask"]),
+        NODE("Sub", ["jump", "jump"], ["zero"]),
+        NODE("Where", ["mask", "zero", "X"], ["Y"]),
+    ],
+)
+# Through int32: LessOrEqual and Where of the small integers come late, and Where of 16 bits not at all.
+QUANTIZED_BODY = function(
+    "QuantizedJumpReLU",
+    ["Q", "threshold", "zero_point"],
+    [
+        NODE("Cast", ["Q"], ["wide"], to=TensorProto.INT32),
+        NODE("Cast", ["threshold"], ["limit"], to=TensorProto.INT32),
+        NODE("Cast", ["zero_point"], ["zero"], to=TensorProto.INT32),
+        NODE("LessOrEqual", ["wide", "limit"], ["mask"]),
+        NODE("Where", ["mask", "zero", "wide"], ["chosen"]),
+        NODE("CastLike", ["chosen", "Q"], ["Y"]),
+    ],
+)
+
+
+def quantized_model(element_type: int, shape: list, threshold: np.ndarray, zero_point: np.ndarray) -> bytes:
+    """Y = QuantizedJumpReLU(X), Z = QuantizedJumpReLU(Y)."""
+    nodes = [NODE("QuantizedJumpReLU", [a, "threshold", "zero_point"], [b], domain="jr_onnx") for a, b in ("xy", "yz")]
+    constants = {"threshold": threshold, "zero_point": zero_point}
+    return assemble(nodes, element_type, shape, element_type, constants)
+
+
 def assemble(nodes: list, x_type: int, x_shape: list, z_type: int, constants: dict) -> bytes:
-    """x -> nodes -> z, with the function body of JumpReLU beside them."""
-    body = helper.make_function(
-        "jr_onnx",
-        "JumpReLU",
-        ["X", "jump"],
-        ["Y"],
-        [
-            NODE("LessOrEqual", ["X", "jump"], ["mask"]),
-            NODE("Sub", ["jump", "jump"], ["zero"]),
-            NODE("Where", ["mask", "zero", "X"], ["Y"]),
-        ],
-        [helper.make_opsetid("", 16)],
-    )
+    """x -> nodes -> z, with the function bodies of JumpReLU and QuantizedJumpReLU beside them."""
     values = [helper.make_tensor_value_info("x", x_type, x_shape), helper.make_tensor_value_info("z", z_type, None)]
     initializers = [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()]
     graph = helper.make_graph(nodes, "probe", values[:1], values[1:], initializers)
     opsets = [helper.make_opsetid(*each) for each in (("", 16), ("ai.onnx.ml", 2), ("jr_onnx", 1))]
-    made = helper.make_model(graph, opset_imports=opsets, functions=[body])
+    made = helper.make_model(graph, opset_imports=opsets, functions=[BODY, QUANTIZED_BODY])
     made.ir_version = 8
     return made.SerializeToString()
 
@@ -105,6 +134,21 @@ def check(library: str) -> None:
             sys.exit(f"NaN does not go through in {np.dtype(dtype)}")
 
 
+def check_quantized(library: str) -> None:
+    for element_type, dtype in QUANTIZED_TYPES.items():
+        info = np.iinfo(dtype)
+        q = np.arange(info.min, info.max + 1).astype(dtype)
+        q = np.tile(q, 3 * 200_000 // q.size).reshape(3, -1)
+        middle = np.asarray((info.min + info.max) // 2, dtype)
+        for zero_point in (np.asarray(info.min, dtype), middle):
+            for threshold in (middle, np.array([[info.min], [middle], [info.max]], dtype)):
+                expected = np.where(q <= threshold, zero_point, q)
+                for with_library in (library, ""):
+                    z = run(quantized_model(element_type, list(q.shape), threshold, zero_point), with_library, q)
+                    if z.dtype != dtype or z.tobytes() != expected.tobytes():
+                        sys.exit(f"wrong values in {np.dtype(dtype)}, library {with_library or 'none'}")
+
+
 def check_unknown_shapes(library: str) -> None:
     x = np.linspace(-1, 2, 12, dtype=np.float32).reshape(3, 4)
     for shape in UNKNOWN_SHAPES:
@@ -126,6 +170,7 @@ def main() -> None:
             sys.exit("need onnxruntime 1.17 or newer" not in str(error))
         sys.exit("not refused")
     check(library)
+    check_quantized(library)
     check_unknown_shapes(library)
     print(f"{onnxruntime.__version__}: registered, ran, the right bits by kernel and by function body")
 

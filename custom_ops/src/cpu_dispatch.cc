@@ -18,11 +18,19 @@ Kernel Variant::kernel(ort::ElementType type) const {
       return float16;
     case ort::ElementType::bfloat16:
       return bfloat16;
+    case ort::ElementType::uint8:
+      return uint8;
+    case ort::ElementType::int8:
+      return int8;
+    case ort::ElementType::uint16:
+      return uint16;
+    case ort::ElementType::int16:
+      return int16;
   }
   return nullptr;
 }
 
-AddKernel Variant::add_kernel(ort::ElementType type) const {
+Kernel Variant::add_kernel(ort::ElementType type) const {
   if (type == ort::ElementType::float32) return add_float32;
   return type == ort::ElementType::float64 ? add_float64 : nullptr;
 }

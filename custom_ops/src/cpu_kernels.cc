@@ -27,7 +27,7 @@ struct Native {
     return reinterpret_cast<Lanes>(Mask{} + bits);
   }
 
-  static Lanes apply(Lanes x, Lanes jump) {
+  static Lanes apply(Lanes x, Lanes jump, Lanes) {
     const Mask zeroed = x <= jump;
     return reinterpret_cast<Lanes>(reinterpret_cast<Mask>(x) & ~zeroed);
   }
@@ -45,7 +45,7 @@ struct Half {
   static Lanes splat(int16_t value) { return Lanes{} + value; }
   static Lanes ordered(Lanes bits) { return bits ^ ((bits >> 15) & 0x7FFF); }
 
-  static Lanes apply(Lanes x, Lanes jump) {
+  static Lanes apply(Lanes x, Lanes jump, Lanes) {
     const Lanes limit = ordered(jump);
     const Lanes place = ordered(x);
     // A NaN in X is above the limit or below the lowest number, and for a NaN as jump everything goes
@@ -53,6 +53,16 @@ struct Half {
     const Lanes nan_jump = (limit < lowest) | (limit > static_cast<int16_t>(~lowest));
     return x & ((place > limit) | (place < lowest) | nan_jump);
   }
+};
+
+// Quantized values: they grow with their integers, which are compared as they are.
+template <class T>
+struct Quantized {
+  using Element = T;
+  using Lanes = typename Vector<T>::type;
+
+  static Lanes splat(T value) { return Lanes{} + value; }
+  static Lanes apply(Lanes q, Lanes threshold, Lanes zero) { return q <= threshold ? zero : q; }
 };
 
 using Float32 = Native<float, int32_t>;
@@ -94,11 +104,12 @@ struct Sum {
   Sum from(int64_t begin) const { return {a + begin, b + begin}; }
 };
 
-// `jumps.many(i)` gives the jumps of the elements from i on. Four vectors are loaded before the first is
-// stored: where Y might be X, the compiler would else load each one twice, which costs a tenth of the
-// bandwidth. Where that is right the last vector overlaps the one before it.
+// `jumps.many(i)` gives the jumps of the elements from i on; `zero` is what quantized values up to the
+// threshold become. Four vectors are loaded before the first is stored: where Y might be X, the compiler
+// would else load each one twice, which costs a tenth of the bandwidth. Where that is right the last vector
+// overlaps the one before it.
 template <class Type, class Input, class Jumps>
-void run(Input x, typename Type::Element* y, int64_t count, Jumps jumps) {
+void run(Input x, typename Type::Element* y, int64_t count, Jumps jumps, typename Type::Lanes zero) {
   using Lanes = typename Type::Lanes;
   constexpr int64_t lanes = Vector<typename Type::Element>::lanes;
   int64_t i = 0;
@@ -106,16 +117,16 @@ void run(Input x, typename Type::Element* y, int64_t count, Jumps jumps) {
     Lanes four[4];
     for (int k = 0; k < 4; ++k) four[k] = x.many(i + k * lanes);
     for (int k = 0; k < 4; ++k) {
-      store(y + i + k * lanes, Type::apply(four[k], jumps.many(i + k * lanes)));
+      store(y + i + k * lanes, Type::apply(four[k], jumps.many(i + k * lanes), zero));
     }
   }
-  for (; i <= count - lanes; i += lanes) store(y + i, Type::apply(x.many(i), jumps.many(i)));
+  for (; i <= count - lanes; i += lanes) store(y + i, Type::apply(x.many(i), jumps.many(i), zero));
   if (Input::repeatable && i < count && count >= lanes) {
     i = count - lanes;
-    store(y + i, Type::apply(x.many(i), jumps.many(i)));
+    store(y + i, Type::apply(x.many(i), jumps.many(i), zero));
     return;
   }
-  for (; i < count; ++i) y[i] = Type::apply(Type::splat(x.one(i)), Type::splat(jumps.one(i)))[0];
+  for (; i < count; ++i) y[i] = Type::apply(Type::splat(x.one(i)), Type::splat(jumps.one(i)), zero)[0];
 }
 
 template <class Type>
@@ -154,60 +165,84 @@ struct Walk {
   }
 };
 
-template <class Type, class Input>
-void walk_rows(Input x, const void* jump_data, void* y_data, const Layout& layout, int64_t begin,
-               int64_t end) {
-  using Element = typename Type::Element;
-  const Element* const jump = static_cast<const Element*>(jump_data);
-  Element* const y = static_cast<Element*>(y_data);
+constexpr int64_t kRoom = 512;  // of the jumps that are laid out
 
-  if (layout.channels == 1) {
-    return run<Type>(x.from(begin), y + begin, end - begin, SameJump<Type>(jump[0]));
-  }
-  Walk walk{layout, begin};
-  if (layout.inner == 1 && layout.channels >= Vector<Element>::lanes) {
-    for (int64_t i = begin, next; i < end; i = next, walk.channel = 0) {
-      next = smaller(end, i + layout.channels - walk.channel);
-      run<Type>(x.from(i), y + i, next - i, JumpEach<Type>{jump + walk.channel});
-    }
-    return;
-  }
-  constexpr int64_t lanes = Vector<Element>::lanes;
-  if (layout.inner >= 8 * lanes) {
-    for (int64_t i = begin, next; i < end; i = next) {
-      next = smaller(end, i + walk.left());
-      run<Type>(x.from(i), y + i, next - i, SameJump<Type>(jump[walk.channel]));
-      walk.advance(next - i);
-    }
-    return;
-  }
-  // Short rows: lay the jumps out, one an element, a block at a time. Each row is written in whole vectors;
-  // what goes beyond its end is written again by the next row.
-  constexpr int64_t block = 512;
-  Element jumps[block + lanes];
+// Short rows: lays the jumps out, one an element, a block at a time; once, where they come again within a
+// block. Each row is written in whole vectors; what goes beyond its end is written again by the next row.
+template <class Type, class Input>
+void run_short_rows(Input x, const typename Type::Element* jump, typename Type::Element* y, Walk walk,
+                    int64_t begin, int64_t end, typename Type::Lanes zero) {
+  constexpr int64_t lanes = Vector<typename Type::Element>::lanes;
+  const int64_t period = walk.layout.inner * walk.layout.channels;
+  const int64_t block = period <= kRoom ? kRoom - kRoom % period : kRoom;
+  typename Type::Element jumps[kRoom + lanes];
   for (int64_t i = begin, next; i < end; i = next) {
     next = smaller(end, i + block);
-    for (int64_t filled = 0, row; filled < next - i; filled += row) {
-      row = smaller(next - i - filled, walk.left());
+    const int64_t fill = i == begin || period > kRoom ? next - i : 0;
+    for (int64_t filled = 0, row; filled < fill; filled += row) {
+      row = smaller(fill - filled, walk.left());
       const auto same = Type::splat(jump[walk.channel]);
       for (int64_t k = 0; k < row; k += lanes) store(jumps + filled + k, same);
       walk.advance(row);
     }
-    run<Type>(x.from(i), y + i, next - i, JumpEach<Type>{jumps});
+    run<Type>(x.from(i), y + i, next - i, JumpEach<Type>{jumps}, zero);
   }
 }
 
-template <class Type>
-void kernel(const void* x, const void* jump, void* y, const Layout& layout, int64_t begin, int64_t end) {
-  walk_rows<Type>(OneInput<Type>{static_cast<const typename Type::Element*>(x)}, jump, y, layout, begin, end);
+template <class Type, class Input>
+void walk_rows(Input x, const Inputs& inputs, void* y_data, const Layout& layout, int64_t begin,
+               int64_t end) {
+  using Element = typename Type::Element;
+  const Element* const jump = static_cast<const Element*>(inputs.jump);
+  const Element* const zeros = static_cast<const Element*>(inputs.zero_point);
+  Element* const y = static_cast<Element*>(y_data);
+  const auto zero = zeros ? Type::splat(zeros[0]) : typename Type::Lanes{};
+
+  if (layout.channels == 1) {
+    return run<Type>(x.from(begin), y + begin, end - begin, SameJump<Type>(jump[0]), zero);
+  }
+  Walk walk{layout, begin};
+  if (layout.inner == 1 && layout.channels > kRoom / 2 && !layout.zero_each) {
+    for (int64_t i = begin, next; i < end; i = next, walk.channel = 0) {
+      next = smaller(end, i + layout.channels - walk.channel);
+      run<Type>(x.from(i), y + i, next - i, JumpEach<Type>{jump + walk.channel}, zero);
+    }
+    return;
+  }
+  if (layout.inner >= 8 * Vector<Element>::lanes || layout.zero_each) {
+    for (int64_t i = begin, next; i < end; i = next) {
+      next = smaller(end, i + walk.left());
+      const auto own_zero = layout.zero_each ? Type::splat(zeros[walk.channel]) : zero;
+      run<Type>(x.from(i), y + i, next - i, SameJump<Type>(jump[walk.channel]), own_zero);
+      walk.advance(next - i);
+    }
+    return;
+  }
+  run_short_rows<Type>(x, jump, y, walk, begin, end, zero);
+}
+
+// What runs next may be SSE code, which is six times as slow (measured on Zen 5) while the upper halves of
+// the registers are in use. GCC clears them before it returns, but not where it ends with the call of a
+// function that takes a vector.
+void clear_upper_halves() {
+#ifdef __AVX__
+  __builtin_ia32_vzeroupper();
+#endif
 }
 
 template <class Type>
-void add_kernel(const void* a, const void* b, const void* jump, void* y, const Layout& layout, int64_t begin,
-                int64_t end) {
+void kernel(const Inputs& inputs, void* y, const Layout& layout, int64_t begin, int64_t end) {
+  const OneInput<Type> x{static_cast<const typename Type::Element*>(inputs.x)};
+  walk_rows<Type>(x, inputs, y, layout, begin, end);
+  clear_upper_halves();
+}
+
+template <class Type>
+void add_kernel(const Inputs& inputs, void* y, const Layout& layout, int64_t begin, int64_t end) {
   using Element = typename Type::Element;
-  const Sum<Type> sum{static_cast<const Element*>(a), static_cast<const Element*>(b)};
-  walk_rows<Type>(sum, jump, y, layout, begin, end);
+  const Sum<Type> sum{static_cast<const Element*>(inputs.x), static_cast<const Element*>(inputs.addend)};
+  walk_rows<Type>(sum, inputs, y, layout, begin, end);
+  clear_upper_halves();
 }
 
 }  // namespace
@@ -215,7 +250,16 @@ void add_kernel(const void* a, const void* b, const void* jump, void* y, const L
 #define JR_TEXT_OF(name) #name
 #define JR_TEXT(name) JR_TEXT_OF(name)
 extern const Variant JR_VARIANT;
-const Variant JR_VARIANT = {JR_TEXT(JR_VARIANT), kernel<Float32>,     kernel<Float64>,    kernel<Float16>,
-                            kernel<BFloat16>,    add_kernel<Float32>, add_kernel<Float64>};
+const Variant JR_VARIANT = {JR_TEXT(JR_VARIANT),
+                            kernel<Float32>,
+                            kernel<Float64>,
+                            kernel<Float16>,
+                            kernel<BFloat16>,
+                            kernel<Quantized<uint8_t>>,
+                            kernel<Quantized<int8_t>>,
+                            kernel<Quantized<uint16_t>>,
+                            kernel<Quantized<int16_t>>,
+                            add_kernel<Float32>,
+                            add_kernel<Float64>};
 
 }  // namespace jr::cpu

@@ -10,22 +10,20 @@
 
 namespace jr::cpu {
 
-// Writes elements begin to end of Y; `y` is `x` or does not overlap it.
-using Kernel = void (*)(const void* x, const void* jump, void* y, const Layout& layout, int64_t begin,
-                        int64_t end);
-
-// The same of A + B; `y` is `a` or overlaps neither.
-using AddKernel = void (*)(const void* a, const void* b, const void* jump, void* y, const Layout& layout,
-                           int64_t begin, int64_t end);
+// Writes elements begin to end of Y; `y` is `inputs.x` or overlaps no input.
+using Kernel = void (*)(const Inputs& inputs, void* y, const Layout& layout, int64_t begin, int64_t end);
 
 struct Variant {
   const char* name;
   Kernel float32, float64, float16, bfloat16;
-  AddKernel add_float32, add_float64;
+  Kernel uint8, int8, uint16, int16;
+  Kernel add_float32, add_float64;
 
+  // JumpReLU of a float type, QuantizedJumpReLU of an integer type.
   Kernel kernel(ort::ElementType type) const;
-  // Null for the 16-bit types: their sums would need conversions, and onnxruntime has no such Add on the CPU.
-  AddKernel add_kernel(ort::ElementType type) const;
+  // AddJumpReLU. Null for all but float32 and float64: the sums of 16-bit floats would need conversions, and
+  // onnxruntime has no such Add on the CPU.
+  Kernel add_kernel(ort::ElementType type) const;
 };
 
 // The variants that this machine can run, the fastest first; at least one.

@@ -10,59 +10,80 @@
 #include <climits>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
+#include "cuda_jumps.h"
 #include "cuda_kernels.h"
 
 namespace jr::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kVectorBytes = 16;
+
+// `zero` is what an element up to the jump becomes: the zero point of quantized values, else 0.
+template <class T>
+__device__ T zeroed(T x, T jump, T zero) {
+  return x <= jump ? zero : x;
+}
+__device__ __half zeroed(__half x, __half jump, __half zero) {
+  return __hle(x, jump) ? zero : x;
+}
+__device__ __nv_bfloat16 zeroed(__nv_bfloat16 x, __nv_bfloat16 jump, __nv_bfloat16 zero) {
+  return __hle(x, jump) ? zero : x;
+}
+
+template <class To>
+__device__ To from_bits(unsigned bits) {
+  To value;
+  memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+// 32 bits of elements at once: all bits of an element are set where x <= jump.
+template <class T>
+__device__ unsigned mask(unsigned x, unsigned jump);
+template <>
+__device__ unsigned mask<__half>(unsigned x, unsigned jump) {
+  return __hle2_mask(from_bits<__half2>(x), from_bits<__half2>(jump));
+}
+template <>
+__device__ unsigned mask<__nv_bfloat16>(unsigned x, unsigned jump) {
+  return __hle2_mask(from_bits<__nv_bfloat162>(x), from_bits<__nv_bfloat162>(jump));
+}
+template <>
+__device__ unsigned mask<uint8_t>(unsigned x, unsigned jump) {
+  return __vcmpleu4(x, jump);
+}
+template <>
+__device__ unsigned mask<int8_t>(unsigned x, unsigned jump) {
+  return __vcmples4(x, jump);
+}
+template <>
+__device__ unsigned mask<uint16_t>(unsigned x, unsigned jump) {
+  return __vcmpleu2(x, jump);
+}
+template <>
+__device__ unsigned mask<int16_t>(unsigned x, unsigned jump) {
+  return __vcmples2(x, jump);
+}
 
 template <class T>
-struct alignas(kVectorBytes) Pack {
-  static constexpr int lanes = kVectorBytes / sizeof(T);
-  T lane[lanes];
-};
-
-__device__ float zeroed(float x, float jump) {
-  return x <= jump ? 0.0f : x;
-}
-__device__ double zeroed(double x, double jump) {
-  return x <= jump ? 0.0 : x;
-}
-__device__ __half zeroed(__half x, __half jump) {
-  return __hle(x, jump) ? __ushort_as_half(0) : x;
-}
-__device__ __nv_bfloat16 zeroed(__nv_bfloat16 x, __nv_bfloat16 jump) {
-  return __hle(x, jump) ? __ushort_as_bfloat16(0) : x;
-}
-
-template <class T>
-__device__ void zero(Pack<T>& x, const Pack<T>& jump) {
+__device__ void zero_all(Pack<T>& x, const Pack<T>& jump, const Pack<T>& zero) {
+  if constexpr (sizeof(T) >= 4) {
 #pragma unroll
-  for (int i = 0; i < Pack<T>::lanes; ++i) x.lane[i] = zeroed(x.lane[i], jump.lane[i]);
-}
-
-// Two 16-bit elements with one comparison and one AND.
-template <class Pair, class T>
-__device__ void zero_pairs(Pack<T>& x, const Pack<T>& jump) {
+    for (int i = 0; i < Pack<T>::lanes; ++i) x.lane[i] = zeroed(x.lane[i], jump.lane[i], zero.lane[i]);
+  } else {
+    unsigned values[4], jumps[4], zeros[4];
+    memcpy(values, &x, sizeof x);
+    memcpy(jumps, &jump, sizeof jump);
+    memcpy(zeros, &zero, sizeof zero);
 #pragma unroll
-  for (int i = 0; i < Pack<T>::lanes; i += 2) {
-    Pair value, limit;
-    unsigned bits;
-    memcpy(&value, x.lane + i, sizeof value);
-    memcpy(&limit, jump.lane + i, sizeof limit);
-    memcpy(&bits, x.lane + i, sizeof bits);
-    bits &= ~__hle2_mask(value, limit);
-    memcpy(x.lane + i, &bits, sizeof bits);
+    for (int i = 0; i < 4; ++i) {
+      const unsigned low = mask<T>(values[i], jumps[i]);
+      values[i] = (values[i] & ~low) | (zeros[i] & low);
+    }
+    memcpy(&x, values, sizeof x);
   }
-}
-__device__ void zero(Pack<__half>& x, const Pack<__half>& jump) {
-  zero_pairs<__half2>(x, jump);
-}
-__device__ void zero(Pack<__nv_bfloat16>& x, const Pack<__nv_bfloat16>& jump) {
-  zero_pairs<__nv_bfloat162>(x, jump);
 }
 
 // What is compared with the jumps: X, or A + B, each element rounded once as Add does it. Loading and adding
@@ -109,116 +130,13 @@ struct Sum {
   }
 };
 
-// n / by for n < 2^31 by one multiplication (Granlund and Montgomery, PLDI 1994): a division takes some
-// twenty instructions.
-struct Divider {
-  uint32_t by, factor, shift;
-  explicit Divider(int64_t divisor) : by(static_cast<uint32_t>(divisor)), factor(0), shift(0) {
-    while ((uint64_t{1} << shift) < by) ++shift;
-    factor = static_cast<uint32_t>((((uint64_t{1} << shift) - by) << 32) / by + 1);
-  }
-  __device__ uint32_t quotient(uint32_t n) const { return (__umulhi(n, factor) + n) >> shift; }
-  __device__ uint32_t remainder(uint32_t n) const { return n - quotient(n) * by; }
-};
-
-// Each kind of jumps gives the jump of one element, and the jumps of a vector that starts at an element.
-
-template <class T>
-__device__ Pack<T> all_lanes(T jump) {
-  Pack<T> same;
-#pragma unroll
-  for (int i = 0; i < Pack<T>::lanes; ++i) same.lane[i] = jump;
-  return same;
-}
-
-// One jump for all of X.
-template <class T>
-struct OneJump {
-  const T* jumps;
-  __device__ T one(int64_t) const { return jumps[0]; }
-  __device__ Pack<T> pack(int64_t) const { return all_lanes(jumps[0]); }
-};
-
-// One jump for each whole vector: `inner` is a multiple of a vector (NCHW).
-template <class T>
-struct RowJump {
-  const T* jumps;
-  Divider vectors, channels;  // vectors a row
-  __device__ T one(int64_t element) const {
-    return jumps[channels.remainder(vectors.quotient(static_cast<uint32_t>(element / Pack<T>::lanes)))];
-  }
-  __device__ Pack<T> pack(int64_t first) const { return all_lanes(one(first)); }
-};
-
-// A vector of jumps for each vector: `inner` is 1 (NHWC), `channels` and the jumps' address are multiples of
-// a vector.
-template <class T>
-struct LastAxisJump {
-  const T* jumps;
-  Divider vectors;  // vectors of jumps
-  __device__ T one(int64_t element) const {
-    constexpr int lanes = Pack<T>::lanes;
-    return jumps[vectors.remainder(static_cast<uint32_t>(element / lanes)) * lanes + element % lanes];
-  }
-  __device__ Pack<T> pack(int64_t first) const {
-    return reinterpret_cast<const Pack<T>*>(
-        jumps)[vectors.remainder(static_cast<uint32_t>(first / Pack<T>::lanes))];
-  }
-};
-
-// A row and where in it, for any layout. A count below 2^31 needs no division.
-struct SmallPlaces {
-  Divider inner, channels;
-  __device__ void of(int64_t element, uint32_t* place, uint32_t* channel) const {
-    const uint32_t i = static_cast<uint32_t>(element), row = inner.quotient(i);
-    *place = i - row * inner.by;
-    *channel = channels.remainder(row);
-  }
-};
-struct LargePlaces {
-  struct {
-    int64_t by;
-  } inner, channels;
-  __device__ void of(int64_t element, int64_t* place, int64_t* channel) const {
-    const int64_t row = element / inner.by;
-    *place = element - row * inner.by;
-    *channel = row % channels.by;
-  }
-};
-
-// One jump a channel, however a vector lies over the rows.
-template <class T, class Places, class Index>
-struct ChannelJump {
-  const T* jumps;
-  Places places;
-  __device__ T one(int64_t element) const {
-    Index place, channel;
-    places.of(element, &place, &channel);
-    return jumps[channel];
-  }
-  __device__ Pack<T> pack(int64_t first) const {
-    Index place, channel;
-    places.of(first, &place, &channel);
-    Pack<T> each;
-#pragma unroll
-    for (int i = 0; i < Pack<T>::lanes; ++i) {
-      each.lane[i] = jumps[channel];
-      if (++place == places.inner.by) {
-        place = 0;
-        if (++channel == places.channels.by) channel = 0;
-      }
-    }
-    return each;
-  }
-};
-
 // How a tensor splits into single elements (head), whole vectors, and single elements again.
 struct Split {
   int64_t count, head, vectors;
 };
 
-template <class T, class Input, class Jumps>
-__global__ void jump_relu(const Input x, const Jumps jumps, T* y, Split split) {
+template <class T, class Input, class Jumps, class Zeros>
+__global__ void jump_relu(const Input x, const Jumps jumps, const Zeros zeros, T* y, Split split) {
   Pack<T>* const to = reinterpret_cast<Pack<T>*>(y + split.head);
   const int64_t thread = blockIdx.x * int64_t{kThreads} + threadIdx.x;
   const int64_t threads = gridDim.x * int64_t{kThreads};
@@ -226,16 +144,16 @@ __global__ void jump_relu(const Input x, const Jumps jumps, T* y, Split split) {
   for (int64_t v = thread; v < split.vectors; v += threads) {
     const int64_t first = split.head + v * Pack<T>::lanes;
     const typename Input::Loaded loaded = x.load(first);
-    const Pack<T> limits = jumps.pack(first);
+    const Pack<T> limits = jumps.pack(first), replacements = zeros.pack(first);
     Pack<T> values = loaded.value();
-    zero(values, limits);
+    zero_all(values, limits, replacements);
     to[v] = values;
   }
   const int64_t in_vectors = split.vectors * Pack<T>::lanes;
 #pragma unroll 1
   for (int64_t s = thread; s < split.count - in_vectors; s += threads) {
     const int64_t element = s < split.head ? s : s + in_vectors;
-    y[element] = zeroed(x.one(element), jumps.one(element));
+    y[element] = zeroed(x.one(element), jumps.one(element), zeros.one(element));
   }
 }
 
@@ -265,59 +183,91 @@ struct Target {
   cudaStream_t stream;
 };
 
-template <class T, class Input, class Jumps>
-cudaError_t launch_with(Input x, Jumps jumps, Target<T> target) {
-  void* arguments[] = {&x, &jumps, &target.y, &target.split};
-  return cudaLaunchKernel(jump_relu<T, Input, Jumps>, grid_of(target.split, Pack<T>::lanes), dim3(kThreads),
-                          arguments, 0, target.stream);
-}
-
-template <class T, class Input>
-cudaError_t launch_jumps(Input x, const T* jumps, const Layout& layout, Target<T> target) {
-  constexpr int64_t lanes = Pack<T>::lanes;
-  const Split& split = target.split;
-  if (layout.channels == 1) return launch_with(x, OneJump<T>{jumps}, target);
-  const bool whole = split.head == 0 && split.vectors > 0 && split.vectors <= INT_MAX;
-  if (whole && layout.inner % lanes == 0) {
-    return launch_with(x, RowJump<T>{jumps, Divider(layout.inner / lanes), Divider(layout.channels)}, target);
-  }
-  if (whole && layout.inner == 1 && layout.channels % lanes == 0 &&
-      reinterpret_cast<uintptr_t>(jumps) % kVectorBytes == 0) {
-    return launch_with(x, LastAxisJump<T>{jumps, Divider(layout.channels / lanes)}, target);
-  }
-  if (layout.count <= INT_MAX) {
-    const SmallPlaces places{Divider(layout.inner), Divider(layout.channels)};
-    return launch_with(x, ChannelJump<T, SmallPlaces, uint32_t>{jumps, places}, target);
-  }
-  const LargePlaces places{{layout.inner}, {layout.channels}};
-  return launch_with(x, ChannelJump<T, LargePlaces, int64_t>{jumps, places}, target);
+template <class T, class Input, class Jumps, class Zeros>
+cudaError_t launch_with(Input x, Jumps jumps, Zeros zeros, Target<T> target) {
+  void* arguments[] = {&x, &jumps, &zeros, &target.y, &target.split};
+  return cudaLaunchKernel(jump_relu<T, Input, Jumps, Zeros>, grid_of(target.split, Pack<T>::lanes),
+                          dim3(kThreads), arguments, 0, target.stream);
 }
 
 template <class T>
-cudaError_t launch_typed(const void* x, const void* addend, const void* jump, void* y, const Layout& layout,
-                         cudaStream_t stream) {
-  const Target<T> target{static_cast<T*>(y), split_of<T>(x, addend, y, layout.count), stream};
-  const T* const a = static_cast<const T*>(x);
-  const T* const jumps = static_cast<const T*>(jump);
-  if (!addend) return launch_jumps(OneInput<T>{a}, jumps, layout, target);
-  return launch_jumps(Sum<T>{a, static_cast<const T*>(addend)}, jumps, layout, target);
+using LargeChannelJump = ChannelJump<T, LargePlaces, int64_t>;
+
+template <class T, class Input, class Zeros>
+cudaError_t launch_jumps(Input x, const T* jumps, Zeros zeros, const Layout& layout, Target<T> target) {
+  constexpr int64_t lanes = Pack<T>::lanes;
+  const Split& split = target.split;
+  if (layout.channels == 1) return launch_with(x, OneJump<T>{jumps}, zeros, target);
+  const bool whole = split.head == 0 && split.vectors > 0 && split.vectors <= INT_MAX;
+  if (whole && layout.inner % lanes == 0) {
+    const RowJump<T> rows{jumps, Divider(layout.inner / lanes), Divider(layout.channels)};
+    return launch_with(x, rows, zeros, target);
+  }
+  if (whole && layout.inner == 1 && layout.channels % lanes == 0 &&
+      reinterpret_cast<uintptr_t>(jumps) % kVectorBytes == 0) {
+    return launch_with(x, LastAxisJump<T>{jumps, Divider(layout.channels / lanes)}, zeros, target);
+  }
+  if (layout.count <= INT_MAX) {
+    const SmallPlaces places{Divider(layout.inner), Divider(layout.channels)};
+    return launch_with(x, ChannelJump<T, SmallPlaces, uint32_t>{jumps, places}, zeros, target);
+  }
+  const LargePlaces places{{layout.inner}, {layout.channels}};
+  return launch_with(x, LargeChannelJump<T>{jumps, places}, zeros, target);
+}
+
+template <class T>
+const T* elements(const void* data) {
+  return static_cast<const T*>(data);
+}
+
+template <class T>
+cudaError_t launch_floats(const Inputs& inputs, const Layout& layout, Target<T> target) {
+  const T *const x = elements<T>(inputs.x), *const jumps = elements<T>(inputs.jump);
+  if (!inputs.addend) return launch_jumps(OneInput<T>{x}, jumps, PlainZero<T>{}, layout, target);
+  return launch_jumps(Sum<T>{x, elements<T>(inputs.addend)}, jumps, PlainZero<T>{}, layout, target);
+}
+
+template <class T>
+cudaError_t launch_integers(const Inputs& inputs, const Layout& layout, Target<T> target) {
+  const OneInput<T> q{elements<T>(inputs.x)};
+  const T *const thresholds = elements<T>(inputs.jump), *const zeros = elements<T>(inputs.zero_point);
+  if (!layout.zero_each) return launch_jumps(q, thresholds, OneJump<T>{zeros}, layout, target);
+  const LargePlaces places{{layout.inner}, {layout.channels}};  // rare, so that one kernel does
+  return launch_with(q, LargeChannelJump<T>{thresholds, places}, LargeChannelJump<T>{zeros, places}, target);
+}
+
+template <class T>
+cudaError_t launch_typed(const Inputs& inputs, void* y, const Layout& layout, cudaStream_t stream) {
+  const Target<T> target{static_cast<T*>(y), split_of<T>(inputs.x, inputs.addend, y, layout.count), stream};
+  if constexpr (std::is_integral_v<T>) {
+    return launch_integers(inputs, layout, target);
+  } else {
+    return launch_floats(inputs, layout, target);
+  }
 }
 
 }  // namespace
 
-int launch(ort::ElementType type, const void* x, const void* addend, const void* jump, void* y,
-           const Layout& layout, void* stream_handle) {
+int launch(ort::ElementType type, const Inputs& inputs, void* y, const Layout& layout, void* stream_handle) {
   const auto stream = static_cast<cudaStream_t>(stream_handle);
   if (layout.count == 0) return cudaSuccess;
   switch (type) {
     case ort::ElementType::float32:
-      return launch_typed<float>(x, addend, jump, y, layout, stream);
+      return launch_typed<float>(inputs, y, layout, stream);
     case ort::ElementType::float64:
-      return launch_typed<double>(x, addend, jump, y, layout, stream);
+      return launch_typed<double>(inputs, y, layout, stream);
     case ort::ElementType::float16:
-      return launch_typed<__half>(x, addend, jump, y, layout, stream);
+      return launch_typed<__half>(inputs, y, layout, stream);
     case ort::ElementType::bfloat16:
-      return launch_typed<__nv_bfloat16>(x, addend, jump, y, layout, stream);
+      return launch_typed<__nv_bfloat16>(inputs, y, layout, stream);
+    case ort::ElementType::uint8:
+      return launch_typed<uint8_t>(inputs, y, layout, stream);
+    case ort::ElementType::int8:
+      return launch_typed<int8_t>(inputs, y, layout, stream);
+    case ort::ElementType::uint16:
+      return launch_typed<uint16_t>(inputs, y, layout, stream);
+    case ort::ElementType::int16:
+      return launch_typed<int16_t>(inputs, y, layout, stream);
   }
   return cudaErrorInvalidValue;
 }

@@ -13,6 +13,7 @@ namespace jr {
 namespace {
 
 using ort::Api;
+using ort::ElementType;
 using ort::Status;
 
 constexpr std::size_t kMaxRank = 64;
@@ -23,17 +24,49 @@ const JumpReluOp& op_of(const void* pointer) {
   return *static_cast<const JumpReluOp*>(pointer);
 }
 
+// What the op of each kind is called, and its inputs.
+constexpr struct {
+  const char* name;
+  std::size_t inputs, jump;  // how many, and which is the jump
+  Names names;
+} kDefinitions[] = {{"JumpReLU", 2, 1, {"X", "jump"}},
+                    {"AddJumpReLU", 3, 2, {"X", "jump"}},
+                    {"QuantizedJumpReLU", 3, 1, {"Q", "threshold"}}};
+
+const auto& definition_of(const JumpReluOp& op) {
+  return kDefinitions[static_cast<int>(op.kind)];
+}
+
+int64_t bytes_of(ElementType type) {
+  switch (type) {
+    case ElementType::float64:
+      return 8;
+    case ElementType::float32:
+      return 4;
+    case ElementType::uint8:
+    case ElementType::int8:
+      return 1;
+    default:
+      return 2;
+  }
+}
+
 struct Tensor {
   void* data;
   Shape shape;
   int64_t dims[kMaxRank];  // what `shape` refers to where onnxruntime has no reference to give
 };
 
-// One for each node. A jump that is an initializer is looked up once, here, and not at every call.
+// An input that may be an initializer, which is looked up once, and not at every call.
+struct Parameter {
+  bool is_constant;
+  Tensor constant;
+};
+
+// One for each node.
 struct Kernel {
   const JumpReluOp* op;
-  bool jump_is_constant;
-  Tensor jump;
+  Parameter jump, zero_point;
 };
 
 Status* refuse(const JumpReluOp& op, ort::ErrorCode code, const char* why) {
@@ -78,41 +111,37 @@ Status* read_input(const JumpReluOp& op, const ort::KernelContext* context, std:
   return read_tensor(op, value, tensor);
 }
 
+// The constant, or what is read into `tensor`.
+Status* read_parameter(const JumpReluOp& op, const ort::KernelContext* context, std::size_t index,
+                       const Parameter& parameter, Tensor* tensor, const Tensor** found) {
+  *found = parameter.is_constant ? &parameter.constant : tensor;
+  return parameter.is_constant ? nullptr : read_input(op, context, index, tensor);
+}
+
 struct Task {
   cpu::Kernel kernel;
-  cpu::AddKernel add_kernel;
-  const void *x, *addend, *jump;
+  Inputs inputs;
   void* y;
   Layout layout;
   int64_t elements;
 };
 
-void run_part(const Task& task, int64_t begin, int64_t end) {
-  if (task.addend) {
-    task.add_kernel(task.x, task.addend, task.jump, task.y, task.layout, begin, end);
-  } else {
-    task.kernel(task.x, task.jump, task.y, task.layout, begin, end);
-  }
-}
-
 void run_task(void* shared, std::size_t index) {
   const Task& task = *static_cast<const Task*>(shared);
   const int64_t begin = static_cast<int64_t>(index) * task.elements;
   const int64_t left = task.layout.count - begin;
-  run_part(task, begin, begin + (left < task.elements ? left : task.elements));
+  const int64_t end = begin + (left < task.elements ? left : task.elements);
+  task.kernel(task.inputs, task.y, task.layout, begin, end);
 }
 
 Status* run_on_cpu(const JumpReluOp& op, const ort::KernelContext* context, Task task) {
-  const int64_t element_bytes = op.type == ort::ElementType::float64   ? 8
-                                : op.type == ort::ElementType::float32 ? 4
-                                                                       : 2;
-  task.elements = kBytesPerTask / element_bytes;
+  task.elements = kBytesPerTask / bytes_of(op.type);
   const int64_t tasks = (task.layout.count + task.elements - 1) / task.elements;
   if (tasks > 1) {
     return ort::KernelContext_ParallelFor(op.api, context, run_task, static_cast<std::size_t>(tasks), 0,
                                           &task);
   }
-  run_part(task, 0, task.layout.count);
+  task.kernel(task.inputs, task.y, task.layout, 0, task.layout.count);
   return nullptr;
 }
 
@@ -120,7 +149,7 @@ Status* run_on_cpu(const JumpReluOp& op, const ort::KernelContext* context, Task
 Status* run_on_cuda(const JumpReluOp& op, const ort::KernelContext* context, const Task& task) {
   void* stream = nullptr;
   if (Status* status = ort::KernelContext_GetGPUComputeStream(op.api, context, &stream)) return status;
-  const int error = cuda::launch(op.type, task.x, task.addend, task.jump, task.y, task.layout, stream);
+  const int error = cuda::launch(op.type, task.inputs, task.y, task.layout, stream);
   if (error == 0) return nullptr;
   char message[256];
   std::snprintf(message, sizeof message, "CUDA error %d: %s", error, cuda::error_text(error));
@@ -136,52 +165,87 @@ bool same_shape(const Shape& a, const Shape& b) {
   return true;
 }
 
+Status* lay_out(const JumpReluOp& op, const Shape& x, const Shape& jump, const Names& names, Layout* layout) {
+  char why_not[320];
+  if (make_layout(x, jump, names, layout, why_not, sizeof why_not)) return nullptr;
+  return refuse(op, ort::ErrorCode::invalid_argument, why_not);
+}
+
+Status* read_addend(const JumpReluOp& op, const ort::KernelContext* context, const Shape& x, Task* task) {
+  Tensor addend;
+  if (Status* status = read_input(op, context, 1, &addend)) return status;
+  task->inputs.addend = addend.data;
+  if (same_shape(x, addend.shape)) return nullptr;
+  return refuse(op, ort::ErrorCode::invalid_argument, "A and B differ in shape; use Add and JumpReLU");
+}
+
+// The zero point: one for all of Q, or one for each threshold.
+Status* read_zero_point(const Kernel& kernel, const ort::KernelContext* context, const Shape& q, Task* task) {
+  const JumpReluOp& op = *kernel.op;
+  Tensor input;
+  const Tensor* zero_point;
+  if (Status* status = read_parameter(op, context, 2, kernel.zero_point, &input, &zero_point)) return status;
+  task->inputs.zero_point = zero_point->data;
+  Layout zeros;
+  if (Status* status = lay_out(op, q, zero_point->shape, {"Q", "zero_point"}, &zeros)) return status;
+  Layout& thresholds = task->layout;
+  thresholds.zero_each = zeros.channels != 1;
+  if (!thresholds.zero_each) return nullptr;
+  if (zeros.channels == thresholds.channels && zeros.inner == thresholds.inner) return nullptr;
+  return refuse(op, ort::ErrorCode::invalid_argument,
+                "give one zero_point for all of Q, or one for each threshold");
+}
+
 Status* compute(void* kernel_state, ort::KernelContext* context) {
   const Kernel& kernel = *static_cast<const Kernel*>(kernel_state);
   const JumpReluOp& op = *kernel.op;
-  Tensor x, addend, jump_input;
-  const Tensor* jump = &kernel.jump;
+  const auto& definition = definition_of(op);
+  Tensor x, input;
+  const Tensor* jump;
+  Task task{op.cpu_kernel, {}, nullptr, {}, 0};
   if (Status* status = read_input(op, context, 0, &x)) return status;
-  if (op.adds) {
-    if (Status* status = read_input(op, context, 1, &addend)) return status;
-    if (!same_shape(x.shape, addend.shape)) {
-      return refuse(op, ort::ErrorCode::invalid_argument, "A and B differ in shape; use Add and JumpReLU");
-    }
+  if (op.kind == Kind::add_jump_relu) {
+    if (Status* status = read_addend(op, context, x.shape, &task)) return status;
   }
-  if (!kernel.jump_is_constant) {
-    if (Status* status = read_input(op, context, op.inputs() - 1, &jump_input)) return status;
-    jump = &jump_input;
+  if (Status* status = read_parameter(op, context, definition.jump, kernel.jump, &input, &jump))
+    return status;
+  if (Status* status = lay_out(op, x.shape, jump->shape, definition.names, &task.layout)) return status;
+  if (op.kind == Kind::quantized_jump_relu) {
+    if (Status* status = read_zero_point(kernel, context, x.shape, &task)) return status;
   }
-  const void* const second = op.adds ? addend.data : nullptr;
-  Task task{op.cpu_kernel, op.cpu_add_kernel, x.data, second, jump->data, nullptr, {}, 0};
-  char why_not[320];
-  if (!make_layout(x.shape, jump->shape, &task.layout, why_not, sizeof why_not)) {
-    return refuse(op, ort::ErrorCode::invalid_argument, why_not);
-  }
+  task.inputs.x = x.data;
+  task.inputs.jump = jump->data;
   ort::Value* output = nullptr;
   if (Status* status = ort::KernelContext_GetOutput(op.api, context, 0, x.shape.dims, x.shape.rank, &output))
     return status;
   if (task.layout.count == 0) return nullptr;
   if (Status* status = ort::GetTensorMutableData(op.api, output, &task.y)) return status;
 #ifdef JR_CUDA
-  if (op.on_cuda) return run_on_cuda(op, context, task);
+  if (!op.cpu_kernel) return run_on_cuda(op, context, task);
 #endif
   return run_on_cpu(op, context, task);
 }
 
-Status* create_kernel(const ort::CustomOp* base, const Api*, const ort::KernelInfo* info, void** made) {
-  const JumpReluOp& op = op_of(base);
-  const ort::Value* jump = nullptr;
+Status* find_constant(const JumpReluOp& op, const ort::KernelInfo* info, std::size_t index,
+                      Parameter* parameter) {
+  const ort::Value* value = nullptr;
   int is_constant = 0;
-  if (Status* status =
-          ort::KernelInfoGetConstantInput_tensor(op.api, info, op.inputs() - 1, &is_constant, &jump)) {
+  if (Status* status = ort::KernelInfoGetConstantInput_tensor(op.api, info, index, &is_constant, &value)) {
     return status;
   }
+  parameter->is_constant = is_constant != 0;
+  return is_constant ? read_tensor(op, value, &parameter->constant) : nullptr;
+}
+
+Status* create_kernel(const ort::CustomOp* base, const Api*, const ort::KernelInfo* info, void** made) {
+  const JumpReluOp& op = op_of(base);
   auto* const kernel = static_cast<Kernel*>(std::calloc(1, sizeof(Kernel)));
   if (!kernel) return refuse(op, ort::ErrorCode::fail, "out of memory");
   kernel->op = &op;
-  kernel->jump_is_constant = is_constant != 0;
-  Status* const status = is_constant ? read_tensor(op, jump, &kernel->jump) : nullptr;
+  Status* status = find_constant(op, info, definition_of(op).jump, &kernel->jump);
+  if (!status && op.kind == Kind::quantized_jump_relu) {
+    status = find_constant(op, info, 2, &kernel->zero_point);
+  }
   if (status) {
     std::free(kernel);
   } else {
@@ -225,8 +289,8 @@ ort::CustomOp callbacks(uint32_t api_version) {
   op.CreateKernelV2 = create_kernel;
   op.KernelComputeV2 = compute;
   op.KernelDestroy = std::free;
-  op.GetName = [](Op self) { return op_of(self).adds ? "AddJumpReLU" : "JumpReLU"; };
-  op.GetInputTypeCount = [](Op self) { return op_of(self).inputs(); };
+  op.GetName = [](Op self) { return definition_of(op_of(self)).name; };
+  op.GetInputTypeCount = [](Op self) { return definition_of(op_of(self)).inputs; };
   op.GetInputType = [](Op self, std::size_t) { return op_of(self).type; };
   op.GetOutputTypeCount = [](Op) -> std::size_t { return 1; };
   op.GetOutputType = [](Op self, std::size_t) { return op_of(self).type; };
@@ -245,17 +309,17 @@ ort::CustomOp callbacks(uint32_t api_version) {
 
 }  // namespace
 
-JumpReluOp make_cpu_op(const Api* api, uint32_t api_version, ort::ElementType type, bool adds) {
+JumpReluOp make_cpu_op(const Api* api, uint32_t api_version, ElementType type, Kind kind) {
   const cpu::Variant& best = *cpu::usable_variants().items[0];
-  JumpReluOp op{callbacks(api_version), api, api_version, type, adds, false, best.kernel(type),
-                best.add_kernel(type)};
+  const cpu::Kernel kernel = kind == Kind::add_jump_relu ? best.add_kernel(type) : best.kernel(type);
+  JumpReluOp op{callbacks(api_version), api, api_version, type, kind, kernel};
   op.base.GetExecutionProviderType = [](const ort::CustomOp*) { return "CPUExecutionProvider"; };
   return op;
 }
 
 #ifdef JR_CUDA
-JumpReluOp make_cuda_op(const Api* api, uint32_t api_version, ort::ElementType type, bool adds) {
-  JumpReluOp op{callbacks(api_version), api, api_version, type, adds, true, nullptr, nullptr};
+JumpReluOp make_cuda_op(const Api* api, uint32_t api_version, ElementType type, Kind kind) {
+  JumpReluOp op{callbacks(api_version), api, api_version, type, kind, nullptr};
   op.base.GetExecutionProviderType = [](const ort::CustomOp*) { return "CUDAExecutionProvider"; };
   return op;
 }

@@ -32,10 +32,10 @@ int64_t product(const int64_t* begin, const int64_t* end) {
 
 }  // namespace
 
-bool make_layout(Shape x, Shape jump, Layout* layout, char* why_not, std::size_t why_not_size) {
+bool make_layout(Shape x, Shape jump, Names names, Layout* layout, char* why_not, std::size_t why_not_size) {
   auto refuse = [&](const char* reason) {
-    std::snprintf(why_not, why_not_size, "jump of shape %s %s X of shape %s", ShapeText(jump).text, reason,
-                  ShapeText(x).text);
+    std::snprintf(why_not, why_not_size, "%s of shape %s %s %s of shape %s", names.jump, ShapeText(jump).text,
+                  reason, names.x, ShapeText(x).text);
     return false;
   };
   if (jump.rank > x.rank) return refuse("has more axes than");
@@ -48,7 +48,7 @@ bool make_layout(Shape x, Shape jump, Layout* layout, char* why_not, std::size_t
     if (size == 1) continue;
     const int64_t* const x_axis = x_end - jump.rank + axis;
     if (size != *x_axis) return refuse("does not broadcast to");
-    if (per_channel) return refuse("has more than one axis other than 1; give one jump or one a channel for");
+    if (per_channel) return refuse("has more than one axis other than 1; give one or one a channel for");
     per_channel = true;
     layout->channels = size;
     layout->inner = product(x_axis + 1, x_end);

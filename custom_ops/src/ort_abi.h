@@ -21,7 +21,16 @@ struct Value;
 
 // Declared with the size of the C enums that they stand for; the values are those of onnxruntime_c_api.h.
 enum class ErrorCode : int { fail = 1, invalid_argument = 2, runtime_exception = 6, not_implemented = 9 };
-enum class ElementType : int { float32 = 1, float16 = 10, float64 = 11, bfloat16 = 16 };
+enum class ElementType : int {
+  float32 = 1,
+  uint8 = 2,
+  int8 = 3,
+  uint16 = 4,
+  int16 = 5,
+  float16 = 10,
+  float64 = 11,
+  bfloat16 = 16
+};
 enum class Characteristic : int { required = 0 };
 enum class MemoryType : int { provider_default = 0 };
 

@@ -11,12 +11,21 @@ namespace jr {
 namespace {
 
 using ort::Api;
+using ort::ElementType;
 using ort::Status;
 
-constexpr ort::ElementType kTypes[] = {ort::ElementType::float32, ort::ElementType::float64,
-                                       ort::ElementType::float16, ort::ElementType::bfloat16};
-constexpr bool kAdds[] = {false, true};  // JumpReLU(X, jump), AddJumpReLU(A, B, jump)
-constexpr std::size_t kMaxOps = std::size(kTypes) * std::size(kAdds) * 2;  // on the CPU and on CUDA
+constexpr struct {
+  Kind kind;
+  ElementType types[4];
+} kOps[] = {
+    {Kind::jump_relu,
+     {ElementType::float32, ElementType::float64, ElementType::float16, ElementType::bfloat16}},
+    {Kind::add_jump_relu,
+     {ElementType::float32, ElementType::float64, ElementType::float16, ElementType::bfloat16}},
+    {Kind::quantized_jump_relu,
+     {ElementType::uint8, ElementType::int8, ElementType::uint16, ElementType::int16}},
+};
+constexpr std::size_t kMaxOps = std::size(kOps) * std::size(kOps[0].types) * 2;  // on the CPU and on CUDA
 
 // A domain and its ops must outlive every session that uses them, and onnxruntime does not say when that is.
 // So there is one for each copy of onnxruntime in the process, made when it is first needed, shared by all
@@ -33,12 +42,12 @@ Registration* registrations = nullptr;
 
 int fill(const Api* api, uint32_t api_version, JumpReluOp* ops) {
   int count = 0;
-  for (const ort::ElementType type : kTypes) {
-    for (const bool adds : kAdds) {
-      const bool has_cpu_kernel = !adds || cpu::usable_variants().items[0]->add_kernel(type) != nullptr;
-      if (has_cpu_kernel) ops[count++] = make_cpu_op(api, api_version, type, adds);
+  for (const auto& op : kOps) {
+    for (const ElementType type : op.types) {
+      ops[count] = make_cpu_op(api, api_version, type, op.kind);
+      if (ops[count].cpu_kernel) ++count;
 #ifdef JR_CUDA
-      ops[count++] = make_cuda_op(api, api_version, type, adds);
+      ops[count++] = make_cuda_op(api, api_version, type, op.kind);
 #endif
     }
   }

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jr_onnx.arguments import unfit
-from jr_onnx.conversion.graph.names import ADD_OP_TYPE, OP_TYPE
+from jr_onnx.conversion.graph.names import ADD_OP_TYPE, OP_TYPE, QUANTIZED_OP_TYPE
 from jr_onnx.conversion.graph.scopes import graphs_in
 from jr_onnx.errors import RuntimeMissingError
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 GRAPH = "graph.onnx"
 #: The operators that there are kernels for.
-OP_TYPES = (OP_TYPE, ADD_OP_TYPE)
+OP_TYPES = (OP_TYPE, QUANTIZED_OP_TYPE, ADD_OP_TYPE)
 COPIES = ("MemcpyFromHost", "MemcpyToHost")
 
 

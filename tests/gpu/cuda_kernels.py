@@ -11,6 +11,7 @@ from typing import Any
 SHIM = Path(__file__).with_name("kernel_shim.cu")
 SOURCE = Path(__file__).resolve().parents[2] / "custom_ops" / "src" / "cuda_kernels.cu"
 FLOAT, FLOAT16, DOUBLE, BFLOAT16 = 1, 10, 11, 16
+UINT8, INT8, UINT16, INT16 = 2, 3, 4, 5
 
 
 def why_not() -> str | None:
@@ -46,32 +47,42 @@ class Kernels:
         self.torch = torch
         self.library = ctypes.CDLL(str(library))
         pointer, number = ctypes.c_void_p, ctypes.c_longlong
-        self.library.jump_relu.argtypes = [ctypes.c_int, *[pointer] * 3, *[number] * 3, pointer]
-        self.library.add_jump_relu.argtypes = [ctypes.c_int, *[pointer] * 4, *[number] * 3, pointer]
+        self.library.jump_relu.argtypes = [ctypes.c_int, pointer, pointer, *[number] * 3, ctypes.c_bool, pointer]
         self.library.error_text.restype = ctypes.c_char_p
         self.types = {
             torch.float32: FLOAT,
             torch.float16: FLOAT16,
             torch.float64: DOUBLE,
             torch.bfloat16: BFLOAT16,
+            torch.uint8: UINT8,
+            torch.int8: INT8,
+            torch.uint16: UINT16,
+            torch.int16: INT16,
         }
 
     def __call__(self, x: Any, jump: Any, y: Any, inner: int = 1) -> None:
         """Runs on PyTorch's current stream."""
-        error = self.launch(self.types[x.dtype], x, jump, y, inner)
-        if error:
-            raise RuntimeError(self.library.error_text(error).decode())
+        self._run((x, None, jump, None), y, inner)
 
     def add(self, a: Any, b: Any, jump: Any, y: Any, inner: int = 1) -> None:
-        """JumpReLU of a + b, on PyTorch's current stream."""
-        pointers = (tensor.data_ptr() for tensor in (a, b, jump, y))
-        stream = self.torch.cuda.current_stream().cuda_stream
-        error = self.library.add_jump_relu(self.types[a.dtype], *pointers, a.numel(), jump.numel(), inner, stream)
+        """JumpReLU of a + b."""
+        self._run((a, b, jump, None), y, inner)
+
+    def quantized(self, q: Any, threshold: Any, zero_point: Any, y: Any, inner: int = 1) -> None:
+        """QuantizedJumpReLU, with one zero point or with one for each threshold."""
+        self._run((q, None, threshold, zero_point), y, inner)
+
+    def _run(self, tensors: tuple[Any, ...], y: Any, inner: int) -> None:
+        error = self.launch(self.types[y.dtype], tensors, y, inner)
         if error:
             raise RuntimeError(self.library.error_text(error).decode())
 
-    def launch(self, element_type: int, x: Any, jump: Any, y: Any, inner: int = 1) -> int:
+    def launch(self, element_type: int, tensors: tuple[Any, ...], y: Any, inner: int = 1) -> int:
+        """`tensors` are those of jr::Inputs: X, the addend, the jump, the zero point."""
         stream = self.torch.cuda.current_stream().cuda_stream
-        pointers = x.data_ptr(), jump.data_ptr(), y.data_ptr()
-        code: int = self.library.jump_relu(element_type, *pointers, x.numel(), jump.numel(), inner, stream)
+        inputs = (ctypes.c_void_p * 4)(*(None if tensor is None else tensor.data_ptr() for tensor in tensors))
+        x, _, jump, zero_point = tensors
+        zero_each = zero_point is not None and zero_point.numel() > 1
+        size = (x.numel(), jump.numel(), inner, zero_each)
+        code: int = self.library.jump_relu(element_type, inputs, y.data_ptr(), *size, stream)
         return code

@@ -31,6 +31,15 @@ def main(large: bool) -> None:
             count = sizes[-1] // (64 * inner) * 64 * inner
             x = torch.randn(count).to(dtype).cuda()
             kernels(x, each, torch.empty_like(x), inner=inner)
+    for dtype in (torch.uint8, torch.int8, torch.int16):
+        for count in sizes:
+            q = torch.randint(0, 100, (count,), dtype=dtype).cuda()
+            kernels.quantized(q, *torch.tensor([[50], [7]], dtype=dtype).cuda(), torch.empty_like(q))
+        each = torch.randint(0, 100, (64,), dtype=dtype).cuda()
+        for inner in (1, 49, 3136):
+            q = torch.randint(0, 100, (sizes[-1] // (64 * inner) * 64 * inner,), dtype=dtype).cuda()
+            for zero_point in (each[:1], each):
+                kernels.quantized(q, each, zero_point, torch.empty_like(q), inner=inner)
     torch.cuda.synchronize()
 
 

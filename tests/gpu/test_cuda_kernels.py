@@ -14,10 +14,11 @@ if reason := why_not():
 
 import torch
 
-from jr_onnx.reference import jump_relu
+from jr_onnx.reference import jump_relu, quantized_jump_relu
 
 TYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 HALVES = [torch.float16, torch.bfloat16]
+INTEGERS = [np.uint8, np.int8, np.uint16, np.int16]
 SIZES = [0, 1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 255, 257, 1023, 4097, 65537, 2**20 + 3, 2**23 + 1]
 # Rows that are whole vectors, channels last in whole vectors, and neither; small, and from 16 MB on.
 CHANNEL_SHAPES = [
@@ -151,7 +152,7 @@ def test_the_kernel_runs_on_the_stream_it_is_given_and_can_be_captured(kernels: 
 
 def test_an_unknown_type_comes_back_as_an_error_of_cuda(kernels: Kernels) -> None:
     x, limit = values(8, torch.float32), torch.tensor([0.5]).cuda()
-    error = kernels.launch(99, x, limit, x)
+    error = kernels.launch(99, (x, None, limit, None), x)
     assert error != 0
     assert b"invalid" in kernels.library.error_text(error)
 
@@ -169,3 +170,44 @@ def test_a_sum_and_its_jump_relu_in_one_pass(
     y = a if in_place else torch.empty_like(b)
     kernels.add(a, b, jump, y)
     assert_reference(y, total, jump)
+
+
+def integers(shape: tuple[int, ...], dtype: type, seed: int) -> np.ndarray[Any, Any]:
+    ends = np.iinfo(dtype)
+    return np.random.default_rng(seed).integers(ends.min, ends.max, shape, dtype, endpoint=True)
+
+
+def run_quantized(
+    kernels: Kernels,
+    q: np.ndarray[Any, Any],
+    threshold: np.ndarray[Any, Any],
+    zero: np.ndarray[Any, Any],
+    inner: int = 1,
+) -> None:
+    """Beside Q and in its place; threshold and zero point broadcast to q."""
+    expected = quantized_jump_relu(q, threshold, zero)
+    on_device = [torch.from_numpy(np.ascontiguousarray(array)).cuda() for array in (q, threshold, zero)]
+    for y in (torch.zeros_like(on_device[0]), on_device[0]):
+        kernels.quantized(*on_device, y, inner=inner)
+        np.testing.assert_array_equal(y.cpu().numpy(), expected)
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_every_integer_with_thresholds_and_zero_points(kernels: Kernels, dtype: type) -> None:
+    """All of 8 bits; of 16 bits all values with a spread of thresholds and zero points."""
+    ends = np.iinfo(dtype)
+    values = np.arange(ends.min, ends.max + 1).astype(dtype)
+    others = values[:: 1 if values.size == 256 else 4369]
+    q = np.tile(values, (others.size, 1))
+    for zero in others:
+        run_quantized(kernels, q, others[:, None], np.array([zero]), inner=values.size)
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_integers_of_every_size_and_layout(kernels: Kernels, dtype: type) -> None:
+    for count in SIZES:
+        run_quantized(kernels, integers((count,), dtype, count), integers((1,), dtype, 1), integers((1,), dtype, 2))
+    for shape in CHANNEL_SHAPES:
+        for zeros in (1, shape[1]):
+            parameters = integers((shape[1], 1), dtype, 1), integers((zeros, 1), dtype, 2)
+            run_quantized(kernels, integers(shape, dtype, 0), *parameters, inner=shape[2])

@@ -17,10 +17,20 @@ import onnxruntime
 from jr_onnx import runtime
 from jr_onnx.conversion.element_types import DOUBLE, FLOAT, FLOAT16, NUMPY_TYPES, type_name
 from jr_onnx.errors import RuntimeMissingError
-from jr_onnx.reference import jump_relu
+from jr_onnx.reference import jump_relu, quantized_jump_relu
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "native"))
-from native_models import FED_TYPES, add_model, assert_same_bits, bfloat16_model, edge_values, jump_model, random_values
+from native_models import (
+    FED_TYPES,
+    INTEGERS,
+    add_model,
+    assert_same_bits,
+    bfloat16_model,
+    edge_values,
+    jump_model,
+    quantized_model,
+    random_values,
+)
 
 CUDA = "CUDAExecutionProvider"
 
@@ -125,6 +135,21 @@ def test_a_sum_and_its_jump_relu_in_one_node(element_type: int, shape: tuple[int
     session = cuda_session(add_model(element_type, limit), tmp_path)
     assert_same_bits(session.run(None, {"a": a, "b": b})[0], jump_relu(a + b, limit))
     assert_ran_on_cuda(session, 1)
+
+
+@pytest.mark.parametrize("element_type", INTEGERS, ids=type_name)
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("inputs", [False, True], ids=["constant", "computed"])
+def test_quantized_values(element_type: int, per_channel: bool, inputs: bool, tmp_path: Path) -> None:
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(element_type)
+    ends = np.iinfo(dtype)
+    q = np.arange(ends.min, ends.max + 1).astype(dtype).reshape(2, -1, 16, 1)
+    threshold = np.linspace(ends.min, ends.max, q.shape[1]).astype(dtype).reshape(-1, 1, 1)
+    parameters = {"threshold": threshold if per_channel else threshold[0], "zero_point": np.asarray(7, dtype)}
+    session = cuda_session(quantized_model(element_type, parameters, list(q.shape), depth=2, inputs=inputs), tmp_path)
+    got = session.run(None, {"x": q, **(parameters if inputs else {})})[0]
+    np.testing.assert_array_equal(got, quantized_jump_relu(q, **parameters))
+    assert_ran_on_cuda(session, 2)
 
 
 def test_the_self_test_passes_on_cuda() -> None:

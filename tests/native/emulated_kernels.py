@@ -16,9 +16,10 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+from onnx import TensorProto
 
 from jr_onnx.conversion.element_types import BFLOAT16, DOUBLE, FLOAT, FLOAT16
-from jr_onnx.reference import jump_relu
+from jr_onnx.reference import jump_relu, quantized_jump_relu
 
 HERE = Path(__file__).parent
 SOURCES = HERE.parents[1] / "custom_ops" / "src"
@@ -27,6 +28,10 @@ TYPES: dict[int, np.dtype[Any]] = {
     DOUBLE: np.dtype(np.float64),
     FLOAT16: np.dtype(np.float16),
     BFLOAT16: np.dtype(ml_dtypes.bfloat16),
+    TensorProto.UINT8: np.dtype(np.uint8),
+    TensorProto.INT8: np.dtype(np.int8),
+    TensorProto.UINT16: np.dtype(np.uint16),
+    TensorProto.INT16: np.dtype(np.int16),
 }
 JUMPS = [0.5, 0.0, -0.0, 0.05, 6e-8, -1.0, np.inf, -np.inf, np.nan, 60000.0]
 EDGES = [0.0, -0.0, 0.5, -0.5, np.inf, -np.inf, np.nan, 1e-40, 6e-8, 65504.0]
@@ -65,18 +70,27 @@ class Memory:
         self.kernels.library.release(self.start)
 
 
+class Inputs(ctypes.Structure):
+    """jr::Inputs: the addresses of what a kernel reads."""
+
+    _fields_ = tuple((name, ctypes.c_void_p) for name in ("x", "addend", "jump", "zero_point"))
+
+
 class Kernels:
     def __init__(self, library: Path) -> None:
         self.library = ctypes.CDLL(str(library))
         pointer, number = ctypes.c_void_p, ctypes.c_longlong
-        self.library.jump_relu.argtypes = [ctypes.c_int, *[pointer] * 4, *[number] * 3]
+        self.library.jump_relu.argtypes = [ctypes.c_int, ctypes.POINTER(Inputs), pointer, *[number] * 3, ctypes.c_bool]
         self.library.configure.argtypes = [ctypes.c_int, ctypes.c_uint, number]
         self.library.allocate.argtypes, self.library.allocate.restype = [ctypes.c_size_t], pointer
         self.library.release.argtypes = [pointer]
         self.random = np.random.default_rng(7)
 
     def values(self, element_type: int, count: int) -> Array:
-        x: Array = self.random.standard_normal(count).astype(TYPES[element_type])
+        dtype = TYPES[element_type]
+        if dtype.kind in "iu":
+            return self.random.integers(np.iinfo(dtype).min, np.iinfo(dtype).max, count, dtype, endpoint=True)
+        x: Array = self.random.standard_normal(count).astype(dtype)
         places = self.random.integers(0, max(count, 1), count // 4)
         x[places] = self.random.choice(np.array(EDGES), places.size).astype(x.dtype)
         return x
@@ -84,37 +98,60 @@ class Kernels:
     def compare(
         self, element_type: int, x: Array, jumps: Array, inner: int = 1, offsets: tuple[int, int, int] = (0, 0, 0)
     ) -> None:
-        """JumpReLU of x, of x in place, and of x + a in the place of either; `offsets` are those of x, y and a."""
-        addend = self.values(element_type, x.size)
-        with np.errstate(all="ignore"):
-            total = x + addend
-        limits = np.resize(np.repeat(jumps, inner), x.shape)
-        for source, added, places in ((x, None, ("y", "x")), (total, addend, ("y", "x", "a"))):
-            expected = jump_relu(source, limits)
-            for place in places:
+        """JumpReLU of x, of x in place, and of x + a in the place of either; `offsets` are those of x, y and a.
+
+        For integers QuantizedJumpReLU instead, with one zero point and with one for each jump.
+        """
+
+        def spread(values: Array) -> Array:
+            return np.resize(np.repeat(values, inner), x.shape)
+
+        def run(expected: Array, **more: Array) -> None:
+            for place in ("y", "x", *({"addend"} & set(more))):
                 held = {
                     "x": Memory(self, x, offsets[0]),
                     "y": Memory(self, np.full_like(x, 7), offsets[1]),
-                    "a": Memory(self, addend, offsets[2]),
-                    "jumps": Memory(self, jumps, 0),
+                    "jump": Memory(self, jumps, 0),
+                    **{name: Memory(self, values, offsets[2]) for name, values in more.items()},
                 }
-                a = None if added is None else held["a"].address
-                args = (held["x"].address, a, held["jumps"].address, held[place].address)
-                assert self.library.jump_relu(element_type, *args, x.size, jumps.size, inner) == 0
+                inputs = Inputs(**{name: memory.address for name, memory in held.items() if name != "y"})
+                size = (x.size, jumps.size, inner, more.get("zero_point", jumps[:1]).size > 1)
+                assert self.library.jump_relu(element_type, inputs, held[place].address, *size) == 0
                 assert_same_bits(held[place].array, expected)
                 for memory in held.values():
                     memory.close()
 
+        if x.dtype.kind in "iu":
+            zeros = self.values(element_type, jumps.size)
+            for zero_point in (zeros[:1], zeros):
+                run(quantized_jump_relu(x, spread(jumps), spread(zero_point)), zero_point=zero_point)
+            return
+        run(jump_relu(x, spread(jumps)))
+        addend = self.values(element_type, x.size)
+        with np.errstate(all="ignore"):
+            run(jump_relu(x + addend, spread(jumps)), addend=addend)
+
 
 def assert_same_bits(got: Array, expected: Array) -> None:
     """NaN may be any NaN: that of a sum is the processor's."""
+    if got.dtype.kind in "iu":
+        np.testing.assert_array_equal(got, expected)
+        return
     bits = {2: np.uint16, 4: np.uint32, 8: np.uint64}[got.itemsize]
     both_nan = np.isnan(got) & np.isnan(expected)
     np.testing.assert_array_equal(np.where(both_nan, 0, got.view(bits)), np.where(both_nan, 0, expected.view(bits)))
 
 
 def jump_of(element_type: int, seed: int) -> Array:
-    return np.array([JUMPS[seed % len(JUMPS)]]).astype(TYPES[element_type])
+    jumps = jumps_of(element_type)
+    return jumps[seed % jumps.size, None]
+
+
+def jumps_of(element_type: int) -> Array:
+    dtype = TYPES[element_type]
+    if dtype.kind in "iu":
+        return np.linspace(np.iinfo(dtype).min, np.iinfo(dtype).max, 9).astype(dtype)
+    return np.array(JUMPS).astype(dtype)
 
 
 def sizes_and_alignments(kernels: Kernels, element_type: int) -> None:
@@ -128,13 +165,16 @@ def sizes_and_alignments(kernels: Kernels, element_type: int) -> None:
             )
 
 
-def every_pattern_of_sixteen_bits(kernels: Kernels, element_type: int) -> None:
+def every_pattern(kernels: Kernels, element_type: int) -> None:
+    """All values of types of 8 and 16 bits; those of 8 bits with all jumps."""
     dtype = TYPES[element_type]
-    if dtype.itemsize == 2:
-        x: Array = np.arange(65536, dtype=np.uint16).view(dtype)
-        for jump in JUMPS:
-            for y_offset in (0, 1):  # 1: not aligned alike, so one element at a time
-                kernels.compare(element_type, x, np.array([jump]).astype(dtype), offsets=(0, y_offset, 0))
+    if dtype.itemsize > 2:
+        return
+    bits = np.uint8 if dtype.itemsize == 1 else np.uint16
+    x: Array = np.arange(np.iinfo(bits).max + 1).astype(bits).view(dtype)
+    for jump in x if dtype.itemsize == 1 else jumps_of(element_type):
+        for y_offset in (0, 1):  # 1: not aligned alike, so one element at a time
+            kernels.compare(element_type, x, np.array([jump]), offsets=(0, y_offset, 0))
 
 
 def jumps_a_channel(kernels: Kernels, element_type: int) -> None:
@@ -167,7 +207,7 @@ def small_grids_and_large_indices(kernels: Kernels, element_type: int) -> None:
 
 CHECKS: list[Callable[[Kernels, int], None]] = [
     sizes_and_alignments,
-    every_pattern_of_sixteen_bits,
+    every_pattern,
     jumps_a_channel,
     small_grids_and_large_indices,
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ Array = npt.NDArray[Any]
 
 #: The types that a session can be fed with; bfloat16 has no NumPy type that onnxruntime takes.
 FED_TYPES = (FLOAT, DOUBLE, FLOAT16)
+#: The types of QuantizedJumpReLU.
+INTEGERS = (TensorProto.UINT8, TensorProto.INT8, TensorProto.UINT16, TensorProto.INT16)
 BITS = {2: np.uint16, 4: np.uint32, 8: np.uint64}
 CPU = ["CPUExecutionProvider"]
 
@@ -72,6 +75,46 @@ def add_model(element_type: int, jump: Array, *, depth: int = 1, body: bool = Fa
     functions = [add_function_proto(form, 17, element_type)] if body else []
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("jr_onnx", 1)]
     return helper.make_model(graph, opset_imports=opsets, functions=functions, ir_version=8)
+
+
+def quantized_model(
+    element_type: int,
+    parameters: dict[str, Array],
+    shape: list[int | str] | None,
+    *,
+    depth: int = 1,
+    inputs: bool = False,
+    body: bool = False,
+) -> onnx.ModelProto:
+    """x -> QuantizedJumpReLU, `depth` times -> y; the threshold and the zero point are constants or inputs."""
+    names = ["x", *(f"t{i}" for i in range(1, depth)), "y"]
+    nodes = [
+        helper.make_node("QuantizedJumpReLU", [a, *parameters], [b], name=f"jump_{b}", domain="jr_onnx")
+        for a, b in pairwise(names)
+    ]
+    given = [helper.make_tensor_value_info(name, element_type, array.shape) for name, array in parameters.items()]
+    return _model(
+        nodes,
+        [helper.make_tensor_value_info("x", element_type, shape), *(given if inputs else [])],
+        helper.make_tensor_value_info("y", element_type, shape),
+        [] if inputs else [onnx.numpy_helper.from_array(array, name) for name, array in parameters.items()],
+        [quantized_function_body()] if body else [],
+    )
+
+
+def quantized_function_body() -> onnx.FunctionProto:
+    """Through int32: onnxruntime has LessOrEqual and Where of small integers late, and no Where of 16 bits."""
+    nodes = [
+        helper.make_node("Cast", ["Q"], ["wide"], to=TensorProto.INT32),
+        helper.make_node("Cast", ["threshold"], ["limit"], to=TensorProto.INT32),
+        helper.make_node("Cast", ["zero_point"], ["zero"], to=TensorProto.INT32),
+        helper.make_node("LessOrEqual", ["wide", "limit"], ["mask"]),
+        helper.make_node("Where", ["mask", "zero", "wide"], ["chosen"]),
+        helper.make_node("CastLike", ["chosen", "Q"], ["Y"]),
+    ]
+    inputs = ["Q", "threshold", "zero_point"]
+    opsets = [helper.make_opsetid("", 17)]
+    return helper.make_function("jr_onnx", "QuantizedJumpReLU", inputs, ["Y"], nodes, opsets)
 
 
 def bfloat16_model(jump: Array) -> onnx.ModelProto:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from emulated_kernels import CHECKS, SOURCES, TYPES, Kernels, build
+from emulated_kernels import CHECKS, SOURCES, TYPES, Inputs, Kernels, build
 
 from jr_onnx.conversion.element_types import type_name
 
@@ -20,11 +20,17 @@ if not shutil.which("g++"):
 SANITIZED = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined")
 # Each fault is planted into the source: (what stands there, what is put there).
 FAULTS = {
-    "less in place of less or equal": ("return x <= jump ? 0.0f : x;", "return x < jump ? 0.0f : x;"),
-    "a zero keeps its sign": ("return x <= jump ? 0.0f : x;", "return x <= jump ? x * 0.0f : x;"),
-    "NaN is zeroed": ("return x <= jump ? 0.0 : x;", "return x > jump ? x : 0.0;"),
-    "the mask is not inverted": ("bits &= ~__hle2_mask", "bits &= __hle2_mask"),
-    "the last pair is left out": ("i < Pack<T>::lanes; i += 2", "i < Pack<T>::lanes - 2; i += 2"),
+    "less in place of less or equal": ("return x <= jump ? zero : x;", "return x < jump ? zero : x;"),
+    "a zero keeps its sign": ("return x <= jump ? zero : x;", "return x <= jump ? x * zero : x;"),
+    "NaN is zeroed": ("return x <= jump ? zero : x;", "return x > jump ? x : zero;"),
+    "the mask is not inverted": ("& ~low) | (zeros[i] & low)", "& low) | (zeros[i] & ~low)"),
+    "the zero point is left out": (" | (zeros[i] & low);", ";"),
+    "the last word is left out": ("i < 4; ++i", "i < 3; ++i"),
+    "bytes are signed": ("__vcmpleu4", "__vcmples4"),
+    "bytes are not signed": ("__vcmples4", "__vcmpleu4"),
+    "16 bits are signed": ("__vcmpleu2", "__vcmples2"),
+    "bytes are put into the wrong lanes": ("i % 4 * 8", "(3 - i % 4) * 8"),
+    "the first zero point is that of all": ("if (!layout.zero_each) return", "return"),
     "one vector too many": ("v < split.vectors; v += threads", "v <= split.vectors; v += threads"),
     "threads overlap": ("v += threads", "v += kThreads"),
     "the head is left out of the load": (
@@ -65,7 +71,7 @@ def test_every_bit_is_that_of_the_reference(
 
 
 def test_an_unknown_element_type_is_an_error(kernels: Kernels) -> None:
-    assert kernels.library.jump_relu(99, None, None, None, None, 8, 1, 1) != 0
+    assert kernels.library.jump_relu(99, Inputs(), None, 8, 1, 1, False) != 0
 
 
 def run_sanitized(library: Path, timeout: float) -> subprocess.CompletedProcess[str]:
@@ -90,9 +96,10 @@ def test_nothing_is_read_or_written_outside(tmp_path: Path) -> None:
 @pytest.mark.sanitizers
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_found(fault: str, tmp_path: Path) -> None:
-    source = (SOURCES / "cuda_kernels.cu").read_text()
+    sources = {name: (SOURCES / name).read_text() for name in ("cuda_kernels.cu", "cuda_jumps.h")}
     there, planted = FAULTS[fault]
-    assert there in source
-    (tmp_path / "cuda_kernels.cu").write_text(source.replace(there, planted))
+    assert any(there in source for source in sources.values())
+    for name, source in sources.items():
+        (tmp_path / name).write_text(source.replace(there, planted))
     build(tmp_path / "kernels.so", *SANITIZED, kernels=tmp_path)
     assert run_sanitized(tmp_path / "kernels.so", timeout=600).returncode != 0

@@ -46,10 +46,11 @@ def test_info_says_that_there_are_no_kernels_and_is_no_failure(
     assert facts["self_test"]["CPUExecutionProvider"].startswith("not run: ")
 
 
+@pytest.mark.parametrize(("definition", "dtype"), [("jump_relu", "float32"), ("quantized_jump_relu", "uint8")])
 def test_info_exits_with_1_where_a_kernel_gives_wrong_values(
-    library: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    definition: str, dtype: str, library: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(selftest, "jump_relu", lambda x, jump: x + jump)
+    monkeypatch.setattr(selftest, definition, lambda x, *_, **__: x + x.dtype.type(1))
     assert runtime.library_path() == library
     assert _run() == 1
-    assert "FAILED: float32 gives" in capsys.readouterr().out
+    assert f"FAILED: {dtype} gives" in capsys.readouterr().out

@@ -54,6 +54,9 @@ DOMAIN_VERSION = 1
 OP_TYPE = "JumpReLU"
 
 
+#: JumpReLU of integers that stand for numbers.
+QUANTIZED_OP_TYPE = "QuantizedJumpReLU"
+
 #: JumpReLU of a sum in one pass; what `jr-onnx optimize --provider cuda` writes.
 ADD_OP_TYPE = "AddJumpReLU"
 

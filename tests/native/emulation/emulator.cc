@@ -41,10 +41,10 @@ const char* cudaGetErrorString(cudaError_t error) {
 }
 
 extern "C" {
-int jump_relu(int type, const void* x, const void* addend, const void* jump, void* y, long long count,
-              long long channels, long long inner) {
-  return jr::cuda::launch(static_cast<jr::ort::ElementType>(type), x, addend, jump, y,
-                          {count, channels, inner}, nullptr);
+int jump_relu(int type, const jr::Inputs* inputs, void* y, long long count, long long channels,
+              long long inner, bool zero_each) {
+  return jr::cuda::launch(static_cast<jr::ort::ElementType>(type), *inputs, y,
+                          {count, channels, inner, zero_each}, nullptr);
 }
 
 // The order of the threads, the most blocks a grid gets, and INT_MAX, beyond which counts take 64-bit

@@ -1,5 +1,6 @@
 // Every variant that this machine can run, called directly.
 #include <cstring>
+#include <limits>
 #include <thread>
 #include <vector>
 
@@ -54,7 +55,8 @@ void compare(const Format<Bits>& format, const jr::cpu::Variant& variant, const 
              const std::vector<Bits>& jump, const Layout& layout, int64_t begin, int64_t end, bool in_place) {
   std::vector<Bits> y = in_place ? x : std::vector<Bits>(x.size(), 0x5A);
   const std::vector<Bits> before = y;
-  variant.kernel(format.type)(in_place ? y.data() : x.data(), jump.data(), y.data(), layout, begin, end);
+  const jr::Inputs inputs{in_place ? y.data() : x.data(), nullptr, jump.data(), nullptr};
+  variant.kernel(format.type)(inputs, y.data(), layout, begin, end);
   for (int64_t i = 0; i < layout.count; ++i) {
     const Bits limit = jump[static_cast<std::size_t>(i / layout.inner % layout.channels)];
     const bool inside = begin <= i && i < end;
@@ -94,20 +96,24 @@ void test_sizes(const Format<Bits>& format, const jr::cpu::Variant& variant, Bit
   }
 }
 
+const Layout kLayouts[] = {{60, 5, 1},
+                           {60, 5, 4},
+                           {1 * 3 * 1, 3, 1},
+                           {2 * 3 * 49, 3, 49},
+                           {2 * 64 * 7, 64, 7},
+                           {4 * 100, 100, 1},
+                           {3 * 33 * 65, 33, 65},
+                           {1200, 2, 600},
+                           {4 * 5 * 200, 5, 200},
+                           {5 * 700, 700, 1},
+                           {2 * 9 * 31, 9, 31},
+                           {40 * 96, 96, 1},
+                           {70 * 24, 24, 1},
+                           {3 * 5 * 1100, 5, 1100}};
+
 template <class Bits>
 void test_channels(const Format<Bits>& format, const jr::cpu::Variant& variant, Bits jump) {
-  const Layout layouts[] = {{60, 5, 1},
-                            {60, 5, 4},
-                            {1 * 3 * 1, 3, 1},
-                            {2 * 3 * 49, 3, 49},
-                            {2 * 64 * 7, 64, 7},
-                            {4 * 100, 100, 1},
-                            {3 * 33 * 65, 33, 65},
-                            {1200, 2, 600},
-                            {4 * 5 * 200, 5, 200},
-                            {5 * 700, 700, 1},
-                            {2 * 9 * 31, 9, 31}};
-  for (const Layout& layout : layouts) {
+  for (const Layout& layout : kLayouts) {
     const std::vector<Bits> x = mixed(format, layout.count, jump);
     const std::vector<Bits> jumps = mixed(format, layout.channels, jump);
     for (const bool in_place : {false, true}) {
@@ -145,8 +151,8 @@ void test_sums(const Format<Bits>& format, const jr::cpu::Variant& variant, Bits
       const int64_t begin = layout.count / 3, end = layout.count - layout.count / 4;
       std::vector<Bits> y = in_place ? a : std::vector<Bits>(a.size(), 0x5A);
       const std::vector<Bits> before = y;
-      variant.add_kernel(format.type)(in_place ? y.data() : a.data(), b.data(), jumps.data(), y.data(),
-                                      layout, begin, end);
+      const jr::Inputs inputs{in_place ? y.data() : a.data(), b.data(), jumps.data(), nullptr};
+      variant.add_kernel(format.type)(inputs, y.data(), layout, begin, end);
       for (int64_t i = 0; i < layout.count; ++i) {
         const Bits limit = jumps[static_cast<std::size_t>(i / layout.inner % layout.channels)];
         const bool inside = begin <= i && i < end;
@@ -158,6 +164,117 @@ void test_sums(const Format<Bits>& format, const jr::cpu::Variant& variant, Bits
   }
 }
 
+template <class T>
+struct Integers {
+  jr::ort::ElementType type;
+  const jr::cpu::Variant& variant;
+
+  // The kernel over [begin, end), in place or not, against the definition.
+  void compare(const std::vector<T>& q, const std::vector<T>& threshold, const std::vector<T>& zero_point,
+               const Layout& layout, int64_t begin, int64_t end, bool in_place) const {
+    std::vector<T> y = in_place ? q : std::vector<T>(q.size(), 0x5A);
+    const std::vector<T> before = y;
+    const jr::Inputs inputs{in_place ? y.data() : q.data(), nullptr, threshold.data(), zero_point.data()};
+    variant.kernel(type)(inputs, y.data(), layout, begin, end);
+    for (int64_t i = 0; i < layout.count; ++i) {
+      const auto channel = static_cast<std::size_t>(i / layout.inner % layout.channels);
+      const int zero = zero_point[layout.zero_each ? channel : 0];
+      const int expected = int{q[i]} <= int{threshold[channel]} ? zero : int{q[i]};
+      CHECK(y[i] == (begin <= i && i < end ? expected : int{before[i]}),
+            "%s, type %d, element %lld of %lld, range %lld to %lld, inner %lld, channels %lld, in place %d: "
+            "q %d, "
+            "threshold %d, zero point %d, y %d",
+            variant.name, static_cast<int>(type), static_cast<long long>(i),
+            static_cast<long long>(layout.count), static_cast<long long>(begin), static_cast<long long>(end),
+            static_cast<long long>(layout.inner), static_cast<long long>(layout.channels), in_place,
+            int{q[i]}, int{threshold[channel]}, zero, int{y[i]});
+    }
+  }
+
+  // All values, with all thresholds and zero points in steps of `step`.
+  void every_value(int step) const {
+    constexpr int lowest = std::numeric_limits<T>::min(), highest = std::numeric_limits<T>::max();
+    std::vector<T> q;
+    for (int value = lowest; value <= highest; ++value) q.push_back(static_cast<T>(value));
+    const int64_t count = highest - lowest + 1;
+    for (int threshold = lowest; threshold <= highest; threshold += step) {
+      for (int zero = lowest; zero <= highest; zero += step) {
+        const bool in_place = (threshold ^ zero) & 1;
+        compare(q, {static_cast<T>(threshold)}, {static_cast<T>(zero)}, {count, 1, 1}, 0, count, in_place);
+      }
+    }
+  }
+
+  void sizes_and_channels() const {
+    Random random;
+    const auto values = [&](int64_t count) {
+      std::vector<T> made(static_cast<std::size_t>(count));
+      for (auto& value : made) value = static_cast<T>(random());
+      return made;
+    };
+    for (const bool in_place : {false, true}) {
+      for (int64_t count = 0; count < 600; count += 1 + count / 130) {
+        compare(values(count), values(1), values(1), {count, 1, 1}, count / 3, count - count / 4, in_place);
+      }
+      for (Layout layout : kLayouts) {
+        for (const bool zero_each : {false, true}) {
+          layout.zero_each = zero_each;
+          for (int64_t begin = 0; begin < layout.count; begin += 1 + layout.count / 7) {
+            compare(values(layout.count), values(layout.channels), values(layout.channels), layout, begin,
+                    layout.count - begin / 5, in_place);
+          }
+        }
+      }
+    }
+  }
+};
+
+template <class T>
+void test_integers(jr::ort::ElementType type, const jr::cpu::Variant& variant, int step) {
+  const Integers<T> integers{type, variant};
+  integers.every_value(step);
+  integers.sizes_and_channels();
+}
+
+// Whether the upper halves of the AVX registers are zero, as SSE code wants them. Called right behind a
+// kernel.
+bool upper_halves_are_zero() {
+  alignas(16) unsigned char halves[16][16] = {};
+#ifdef __x86_64__
+  if (!__builtin_cpu_supports("avx")) return true;
+#define JR_STORE(n) "vextractf128 $1, %%ymm" #n ", 16*" #n "(%0)\n"
+  asm volatile(JR_STORE(0) JR_STORE(1) JR_STORE(2) JR_STORE(3) JR_STORE(4) JR_STORE(5) JR_STORE(6) JR_STORE(7)
+                   JR_STORE(8) JR_STORE(9) JR_STORE(10) JR_STORE(11) JR_STORE(12) JR_STORE(13) JR_STORE(14)
+                       JR_STORE(15)
+               :
+               : "r"(halves)
+               : "memory");
+#endif
+  for (const auto& half : halves) {
+    for (const unsigned char byte : half) {
+      if (byte) return false;
+    }
+  }
+  return true;
+}
+
+void test_registers(const jr::cpu::Variant& variant) {
+  const Layout layouts[] = {{4096, 1, 1}, {4096, 4, 1024}, {4096, 1024, 1}, {4096, 64, 7}, {3, 1, 1}};
+  std::vector<uint64_t> x(4096, 0x4141414141414141), parameters(1024, 0x4040404040404040);
+  const jr::Inputs inputs{x.data(), x.data(), parameters.data(), parameters.data()};
+  const jr::cpu::Kernel kernels[] = {
+      variant.float32, variant.float64, variant.float16, variant.bfloat16,    variant.uint8,
+      variant.int8,    variant.uint16,  variant.int16,   variant.add_float32, variant.add_float64};
+  for (const Layout& layout : layouts) {
+    for (const jr::cpu::Kernel& kernel : kernels) {
+      kernel(inputs, x.data(), layout, 0, layout.count);
+      const bool clear = upper_halves_are_zero();
+      CHECK(clear, "%s, kernel %td, inner %lld, channels %lld", variant.name, &kernel - kernels,
+            static_cast<long long>(layout.inner), static_cast<long long>(layout.channels));
+    }
+  }
+}
+
 // Threads side by side on one buffer, each with its own range: no element is written by two.
 void test_threads(const jr::cpu::Variant& variant) {
   const int64_t count = 100'003;
@@ -165,10 +282,11 @@ void test_threads(const jr::cpu::Variant& variant) {
   std::vector<uint32_t> y = x;
   const uint32_t jump = 0x3F000000u;
   const Layout layout{count, 1, 1};
+  const jr::Inputs inputs{y.data(), nullptr, &jump, nullptr};
   std::vector<std::thread> threads;
   for (int64_t t = 0; t < 8; ++t) {
     threads.emplace_back(
-        [&, t] { variant.float32(y.data(), &jump, y.data(), layout, count * t / 8, count * (t + 1) / 8); });
+        [&, t] { variant.float32(inputs, y.data(), layout, count * t / 8, count * (t + 1) / 8); });
   }
   for (auto& thread : threads) thread.join();
   for (int64_t i = 0; i < count; ++i) {
@@ -197,6 +315,11 @@ void test_kernels() {
     test_channels(kBFloat16, variant, uint16_t{0x3F00});
     for (const uint32_t jump : {0x3F000000u, 0u, 0xBF000000u}) test_sums<float>(kFloat32, variant, jump);
     test_sums<double>(kFloat64, variant, uint64_t{0x3FE0000000000000});
+    test_integers<uint8_t>(jr::ort::ElementType::uint8, variant, 1);
+    test_integers<int8_t>(jr::ort::ElementType::int8, variant, 1);
+    test_integers<uint16_t>(jr::ort::ElementType::uint16, variant, 4369);
+    test_integers<int16_t>(jr::ort::ElementType::int16, variant, 4369);
+    test_registers(variant);
     test_threads(variant);
     std::printf("kernels: %s\n", variant.name);
   }

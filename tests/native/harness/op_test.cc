@@ -172,6 +172,74 @@ void test_sums() {
   CHECK(fake::open_shapes() == 0, "%ld shapes were not released", fake::open_shapes());
 }
 
+// QuantizedJumpReLU, uint8: thresholds and zero points, one or one a channel, constant or computed. The host
+// has one constant for each node, so either both are that, or none is.
+struct QuantizedRun {
+  std::vector<int64_t> q_dims, threshold_dims, zero_dims;
+  std::vector<uint8_t> q, threshold, zero_point, y;
+
+  std::string operator()(const fake::Options& options, bool constant = false, bool in_place = false) {
+    const CustomOp* const op = op_of(options, ElementType::uint8, "QuantizedJumpReLU");
+    CHECK(op->GetInputTypeCount(op) == 3, "Q, the threshold and the zero point");
+    y = in_place ? q : std::vector<uint8_t>(q.size());
+    fake::Tensor threshold_tensor{threshold_dims, threshold.data()};
+    fake::Call call{
+        {{q_dims, in_place ? y.data() : q.data()}, threshold_tensor, {zero_dims, zero_point.data()}},
+        {},
+        y.data(),
+        4};
+    const auto* const info =
+        reinterpret_cast<const jr::ort::KernelInfo*>(constant ? &threshold_tensor : nullptr);
+    void* kernel = nullptr;
+    if (auto* status = op->CreateKernelV2(op, nullptr, info, &kernel)) return fake::message_of(status);
+    const std::string message =
+        fake::message_of(op->KernelComputeV2(kernel, reinterpret_cast<jr::ort::KernelContext*>(&call)));
+    op->KernelDestroy(kernel);
+    return message;
+  }
+};
+
+void test_quantized() {
+  fake::Options options;
+  CHECK(registered("1.24.0", 24, &options).empty(), "registration");
+  for (const std::size_t count : {std::size_t{0}, std::size_t{9}, std::size_t{600'003}}) {
+    for (const bool in_place : {false, true}) {
+      for (const bool constant : {false, true}) {
+        QuantizedRun run{{static_cast<int64_t>(count)}, {}, {1}, std::vector<uint8_t>(count), {100}, {7}, {}};
+        for (std::size_t i = 0; i < count; ++i) run.q[i] = static_cast<uint8_t>(i * 37);
+        const std::string message = run(options, constant, in_place);
+        CHECK(message.empty(), "%s", message.c_str());
+        const int zero = constant ? 100 : 7;  // the host's one constant is both
+        for (std::size_t i = 0; i < count; ++i) {
+          CHECK(run.y[i] == (run.q[i] <= 100 ? zero : run.q[i]), "element %zu", i);
+        }
+      }
+    }
+  }
+  QuantizedRun each{{2, 3, 2}, {3, 1},    {1, 3, 1}, {5, 6, 5, 6, 5, 6, 5, 6, 5, 6, 5, 6},
+                    {4, 5, 6}, {1, 2, 3}, {}};
+  CHECK(each(options).empty(), "one zero point for each threshold");
+  CHECK((each.y == std::vector<uint8_t>{5, 6, 2, 6, 3, 3, 5, 6, 2, 6, 3, 3}),
+        "one zero point for each threshold");
+  const struct {
+    std::vector<int64_t> threshold, zero;
+    const char* part;
+  } cases[] = {
+      {{4}, {}, "QuantizedJumpReLU: threshold of shape [4] does not broadcast to Q of shape [2,3,2]"},
+      {{3, 1}, {4, 1}, "zero_point of shape [4,1] does not broadcast to Q of shape [2,3,2]"},
+      {{}, {1, 1, 1, 1}, "zero_point of shape [1,1,1,1] has more axes than Q"},
+      {{}, {3, 1}, "give one zero_point for all of Q, or one for each threshold"},
+      {{3, 1}, {2, 1, 1}, "give one zero_point for all of Q, or one for each threshold"}};
+  for (const auto& refused : cases) {
+    QuantizedRun run = each;
+    run.threshold_dims = refused.threshold;
+    run.zero_dims = refused.zero;
+    const std::string message = run(options);
+    CHECK(says(message, refused.part), "%s: %s", refused.part, message.c_str());
+  }
+  CHECK(fake::open_shapes() == 0, "%ld shapes were not released", fake::open_shapes());
+}
+
 void test_refusals() {
   fake::Options options;
   CHECK(registered("1.24.0", 24, &options).empty(), "registration");
@@ -278,6 +346,7 @@ void test_op() {
   test_compute("1.17.0", 17);
   test_compute("1.31.0", 31);
   test_sums();
+  test_quantized();
   test_refusals();
   test_failures("1.18.0", 18);
   test_failures("1.26.0", 26);

@@ -3,6 +3,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <functional>
 #include <type_traits>
 #include <utility>
@@ -33,6 +34,32 @@ cudaError_t cudaLaunchKernel(void (*kernel)(Arguments...), dim3 grid, dim3 block
                              std::size_t, cudaStream_t) {
   return emulated::launch(
       grid, block, [=] { emulated::call(kernel, arguments, std::index_sequence_for<Arguments...>()); });
+}
+
+namespace emulated {
+// All bits of each element of 32 bits where a <= b.
+template <class T>
+unsigned compare(unsigned a, unsigned b) {
+  T left[4 / sizeof(T)], right[4 / sizeof(T)];
+  std::memcpy(left, &a, 4);
+  std::memcpy(right, &b, 4);
+  for (std::size_t i = 0; i < 4 / sizeof(T); ++i) left[i] = left[i] <= right[i] ? T(-1) : T(0);
+  std::memcpy(&a, left, 4);
+  return a;
+}
+}  // namespace emulated
+
+inline unsigned __vcmpleu4(unsigned a, unsigned b) {
+  return emulated::compare<uint8_t>(a, b);
+}
+inline unsigned __vcmples4(unsigned a, unsigned b) {
+  return emulated::compare<int8_t>(a, b);
+}
+inline unsigned __vcmpleu2(unsigned a, unsigned b) {
+  return emulated::compare<uint16_t>(a, b);
+}
+inline unsigned __vcmples2(unsigned a, unsigned b) {
+  return emulated::compare<int16_t>(a, b);
 }
 
 inline unsigned __umulhi(unsigned a, unsigned b) {
