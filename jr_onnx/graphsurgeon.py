@@ -158,8 +158,8 @@ def _attribute(value: object) -> object:
 def _edit_graph(graph: gs.Graph, edit: ModelEdit) -> None:
     dropped = {(DOMAIN, name) for name in edit.dropped_functions}
     graph.functions = [f for f in graph.functions if f.unique_id not in dropped]
-    if edit.function is not None:
-        _add_function(graph, edit.function)
+    for function in edit.functions:
+        _add_function(graph, function)
     if edit.ir_version is not None:
         graph.ir_version = edit.ir_version
 

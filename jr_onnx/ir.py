@@ -209,8 +209,8 @@ def _carry_out(model: ir.Model, edit: ModelEdit, scopes: Sequence[Scope]) -> Non
     for domain, name, overload in tuple(model.functions):
         if domain == DOMAIN and name in edit.dropped_functions:
             del model.functions[domain, name, overload]
-    if edit.function is not None:
-        function = ir.serde.deserialize_function(edit.function)
+    for proto in edit.functions:
+        function = ir.serde.deserialize_function(proto)
         model.functions[function.identifier()] = function
     model.ir_version = edit.ir_version or model.ir_version
     for key in tuple(model.metadata_props):

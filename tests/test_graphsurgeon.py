@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from quantized_models import KINDS, quantized
 from support import SHIPPED
 
 import jr_onnx
@@ -43,6 +44,19 @@ def test_harden_gives_the_bits_that_convert_gives(path: Path, target: str) -> No
     onnx.checker.check_model(exported, full_check=True)
     converted = jr_onnx.convert(model, jump=0.3, target=target, clip=True)
     assert [site.lowering for site in report.sites] == [site.lowering for site in converted.sites]
+    for ours, theirs in zip(run(exported), run(converted.model), strict=True):
+        np.testing.assert_array_equal(ours.view(np.uint8), theirs.view(np.uint8))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(("activations", "form"), KINDS)
+def test_so_it_does_of_integers(activations: str, form: str, target: str) -> None:
+    model = quantized(activations, form)
+    graph = gs.import_onnx(model)
+    report = harden(graph, jump=0.1, target=target)
+    assert len(report.sites) == 4
+    exported = gs.export_onnx(graph)
+    converted = jr_onnx.convert(model, jump=0.1, target=target)
     for ours, theirs in zip(run(exported), run(converted.model), strict=True):
         np.testing.assert_array_equal(ours.view(np.uint8), theirs.view(np.uint8))
 

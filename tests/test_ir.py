@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from quantized_models import KINDS, quantized
 from support import (
     EACH_TARGET,
     MODELS,
@@ -54,6 +55,13 @@ def hardened_both_ways(model: onnx.ModelProto, **arguments: Any) -> tuple[onnx.M
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_harden_gives_the_model_that_convert_gives(path: Path, target: str) -> None:
     ours, theirs = hardened_both_ways(onnx.load(path), jump=0.3, clip=True, **TARGETS[target])
+    assert ours == theirs
+
+
+@EACH_TARGET
+@pytest.mark.parametrize("kind", KINDS, ids="-".join)
+def test_quantized_models_are_hardened_on_their_integers(kind: tuple[str, str], target: str) -> None:
+    ours, theirs = hardened_both_ways(quantized(*kind), jump=0.1, **TARGETS[target])
     assert ours == theirs
 
 

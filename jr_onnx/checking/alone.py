@@ -150,14 +150,14 @@ def _type_of(values: npt.NDArray[Any]) -> int:
 
 def _site_jump(site: Site, asked: float) -> Iterator[Finding]:
     values = jump_of(site)
-    if values is None and site.element_type not in NUMPY_TYPES:
+    if values is None and site.jump_type not in NUMPY_TYPES:
         yield finding(rules.NOT_RUN, "the jump: the element type of the site is not known", site.path)
         return
     if values is None:
         yield finding(rules.JUMP, f"the jump is not a constant and should be {asked!r}", site.path)
         return
     # Where no type is declared, the jump's own is the site's: a constant of another type does not load.
-    element_type = site.element_type if site.element_type in NUMPY_TYPES else _type_of(values)
+    element_type = site.jump_type if site.jump_type in NUMPY_TYPES else _type_of(values)
     # Another tool may have changed the type after the jump was rounded to it: onnxruntime computes float16 in float.
     rounded = [asked]
     for one in NUMPY_TYPES:
@@ -165,6 +165,8 @@ def _site_jump(site: Site, asked: float) -> Iterator[Finding]:
             rounded.append(round_jump(asked, one))
     try:
         wanted = [round_jump(one, element_type) for one in rounded]
+        if site.quantization is not None and site.hardened is not None and site.hardened.form.calls:
+            wanted = [float(site.quantization.dequantized(site.quantization.threshold(one))) for one in wanted]
         if site.kind is not SiteKind.HARDENED:
             wanted = [round_jump(one, FLOAT) for one in wanted]  # an activation's attribute
     except OptionError as error:

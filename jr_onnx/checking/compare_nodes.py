@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 
 from jr_onnx.checking import rules
 from jr_onnx.conversion.element_types import NUMPY_TYPES, type_name
+from jr_onnx.conversion.forms.recognise import thresholded_of
 from jr_onnx.conversion.graph.scopes import Scope, attribute_of, graphs_in, own_domain
 from jr_onnx.conversion.policy import jump_text
 from jr_onnx.conversion.sites.matchers import SiteKind, operator_name
@@ -193,7 +194,9 @@ class NodesComparison:
     def _jump_nodes(self, scope: Scope) -> set[int]:
         """Nodes that hold a jump: as a constant's value, or in an attribute of their own."""
         kinds = (SiteKind.HARDENED, SiteKind.RECURRENT)
-        own = {site.nodes[-1] for _, site in self._ours.sites_in[scope] if site.kind in kinds}
+        sites = [site for _, site in self._ours.sites_in[scope] if site.kind in kinds]
+        own = {site.nodes[-1] for site in sites}
+        own |= {index for site in sites if site.hardened and (index := thresholded_of(site.hardened)) is not None}
         return own | {i for i, node in enumerate(scope.nodes) if node.output and node.output[0] in self.jumps}
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import onnx
 
 from jr_onnx.conversion.edits import rewrite
-from jr_onnx.conversion.forms.table import HARD_SIGMOID, JUMP_RELU, RELU_GREATER, TARGETS, THRESHOLDED_RELU
+from jr_onnx.conversion.forms.table import HARD_SIGMOID, RELU_GREATER, TARGETS
 from jr_onnx.conversion.graph.soundness import check_structure
 from jr_onnx.conversion.lower import RAISED_TO, Lowering
 from jr_onnx.conversion.metadata import (
@@ -239,13 +239,13 @@ def _without_new_input(original: onnx.ModelProto, options: Options) -> Options:
 def _likely_target(hardened: Hardened) -> tuple[str, str]:
     """The target, and "inline" or nothing, of a file that has lost its record."""
     forms = [site.hardened.form for site in hardened.jump_relus if site.hardened]
-    if JUMP_RELU in forms or not forms:
+    if not forms or any(form.calls for form in forms):
         return "custom-op", ""
-    if THRESHOLDED_RELU in forms:
+    if any(form is not HARD_SIGMOID and not form.jump_is_input for form in forms):
         return "standard", ""
     if HARD_SIGMOID in forms:
         return "hard-sigmoid", ""
-    return ("subgraph", "") if all(form is RELU_GREATER for form in forms) else ("custom-op", "inline")
+    return ("subgraph", "") if all(RELU_GREATER.name in form.name for form in forms) else ("custom-op", "inline")
 
 
 def _recorded_jumps(original: onnx.ModelProto, hardened: Hardened) -> JumpsByPath:

@@ -14,10 +14,11 @@ from jr_onnx.checking import rules
 from jr_onnx.checking.report import Results
 from jr_onnx.conversion.element_types import BFLOAT16, FLOAT16, NUMPY_TYPES
 from jr_onnx.conversion.forms.table import BODIES, HARD_SIGMOID, JUMP_RELU, RELU_GREATER, THRESHOLDED_RELU, Form
-from jr_onnx.conversion.graph.names import DOMAIN
+from jr_onnx.conversion.graph.names import OP_TYPE, own_operator
+from jr_onnx.conversion.quantization import INTEGER_TYPES, Quantization
 from jr_onnx.conversion.sites.survey import Site
 from jr_onnx.conversion.sites.surveyed import jump_of, wiring_of
-from jr_onnx.reference import jump_relu
+from jr_onnx.reference import jump_relu, quantized_jump_relu
 from jr_onnx.runtime.execution import DISABLED, Arrays, CannotRunError, Session, Way
 from jr_onnx.runtime.inputs import SCALES, Sample, Sampler
 from jr_onnx.runtime.instrumented import Runnable, Workspace, as_float, count_of, counted, exposed, lifted, values_of
@@ -58,7 +59,7 @@ def check_sites(
 
 def _unknown(site: Site) -> str:
     """What a site's values cannot be compared without; empty if all is known."""
-    if site.element_type not in NUMPY_TYPES:
+    if _dtype(site) is None:
         return "its element type is not known; declare it in value_info"
     return "its jump is not a constant, or too large to be read" if jump_of(site) is None else ""
 
@@ -76,9 +77,13 @@ def _jump_at(site: Site, feeds: Arrays) -> Array:
 
 def _body_of(model: onnx.ModelProto) -> Form | None:
     """The form of the body of jr_onnx::JumpReLU."""
-    function = next((f for f in model.functions if f.domain == DOMAIN), None)
+    function = next((f for f in model.functions if own_operator(f.domain, f.name) == OP_TYPE), None)
     operators = [node.op_type for node in function.node if node.op_type != "Sub"] if function is not None else []
     return next((form for form in BODIES if [op.op_type for op in form.ops] == operators), None)
+
+
+def _dtype(site: Site) -> np.dtype[Any] | None:
+    return NUMPY_TYPES.get(site.element_type, INTEGER_TYPES.get(site.element_type))
 
 
 def _fed(values: Array, site: Site) -> Array:
@@ -163,7 +168,8 @@ class _SiteRuns:
         room = _ROOM
         for name, site in sites:
             known = (sizes.get(count_of(value)) for value in (site.input, site.output))
-            needed = sum(int(size) * NUMPY_TYPES[site.element_type].itemsize for size in known if size is not None)
+            itemsize = (_dtype(site) or np.dtype(np.float64)).itemsize
+            needed = sum(int(size) * itemsize for size in known if size is not None)
             if group and (needed > room or len(group) >= _SITES):
                 yield tuple(group)
                 group, room = [], _ROOM
@@ -196,8 +202,9 @@ class _SiteRuns:
             wrong = wrong_value(site, form, x, y, jump, unrounded=_may_be_unrounded(site, way))
             self._note(path, wrong, x.size, f"{sample.name}, {way}", self._in_place)
             if sample.real:
+                numbers = x if site.quantization is None else site.quantization.dequantized(x)
                 with np.errstate(invalid="ignore"):
-                    if bool((x.astype(np.float64) > np.asarray(jump, np.float64)).any()):
+                    if bool((numbers.astype(np.float64) > np.asarray(jump, np.float64)).any()):
                         self._exercised.add(path)
 
     def _note(self, path: str, wrong: str, compared: int, where: str, how: str) -> None:
@@ -242,6 +249,8 @@ def wrong_value(site: Site, form: Form, x: Array, y: Array, jump: Array, *, unro
     `unrounded` says that the site may have read a wider value than `x`, which is that value rounded: what is rounded to
     the jump itself may have been above it.
     """
+    if site.quantization is not None:
+        return _wrong_integer(site.quantization, x, y, jump)
     dtype = NUMPY_TYPES[site.element_type]
     values, got = x.astype(dtype), y.astype(dtype)
     if values.shape != got.shape:
@@ -255,10 +264,25 @@ def wrong_value(site: Site, form: Form, x: Array, y: Array, jump: Array, *, unro
         same |= (got == 0) & (wanted == 0)
     if unrounded:
         same |= (values == jump) & (got == values)
+    return _first_wrong(same, values, got, wanted)
+
+
+def _wrong_integer(quantization: Quantization, x: Array, y: Array, jump: Array) -> str:
+    """The same of integers: JumpReLU of what they stand for, and the integers themselves against the threshold."""
+    if x.shape != y.shape:
+        return f"the output has the shape {list(y.shape)}, the input {list(x.shape)}"
+    threshold = np.vectorize(quantization.threshold, otypes=[quantization.dtype])(jump)
+    wanted = quantized_jump_relu(x, threshold, quantization.zero_point)
+    numbers = [quantization.dequantized(values) for values in (x, y)]
+    same = np.asarray(y == wanted) & (_bits(jump_relu(numbers[0], jump)) == _bits(numbers[1]))
+    return _first_wrong(same, x, y, wanted)
+
+
+def _first_wrong(same: Array, values: Array, got: Array, wanted: Array) -> str:
     if same.all():
         return ""
     place = tuple(int(i) for i in np.argwhere(~same)[0])
-    x0, y0, w0 = (float(array[place]) for array in (values, got, wanted))
+    x0, y0, w0 = (array[place].item() for array in (values.astype(np.float64), got, wanted))
     return f"gives {y0!r} for {x0!r} at {list(place)}, JumpReLU {w0!r} ({int((~same).sum())} of {same.size} wrong)"
 
 
@@ -274,6 +298,8 @@ def effective_form(site: Site, body: Form | None, *, library: bool) -> Form:
 
 def edge_values(site: Site, jump: Array) -> Array:
     """Every value at which something could go wrong, for each jump of a site: [number of values, *jump.shape]."""
+    if site.quantization is not None:
+        return _edge_integers(site, site.quantization, jump)
     dtype = NUMPY_TYPES[site.element_type]
     k = np.asarray(jump).astype(dtype)
     infinity = dtype.type(np.inf)
@@ -284,3 +310,19 @@ def edge_values(site: Site, jump: Array) -> Array:
     values = np.stack([np.asarray(row, dtype) for row in rows])
     # Behind a Relu or a Clip the form is without a Relu of its own, so nothing negative may reach it.
     return np.where(values < 0, -values, values) if site.rectified else values
+
+
+def _edge_integers(site: Site, quantization: Quantization, jump: Array) -> Array:
+    """Every integer of 8 bits; of 16 the lowest and the highest, and those around the zero point and the threshold.
+
+    QuantizedJumpReLU with channels last takes values of four axes, behind which the jump has three.
+    """
+    k = np.asarray(jump) if site.shape is None or np.ndim(jump) else np.reshape(jump, (1,) * (len(site.shape) - 1))
+    limits = np.iinfo(quantization.dtype)
+    threshold = np.vectorize(quantization.threshold, otypes=[np.int64])(k)
+    if limits.bits == 8:
+        rows = [np.full(k.shape, value) for value in range(limits.min, limits.max + 1)]
+    else:
+        fixed = [limits.min, limits.min + 1, limits.max - 1, limits.max, quantization.zero_point]
+        rows = [np.full(k.shape, value) for value in fixed] + [threshold + step for step in (-1, 0, 1)]
+    return np.asarray(np.clip(np.stack(rows), limits.min, limits.max), quantization.dtype)

@@ -145,7 +145,7 @@ def _text(report: ConversionReport, *, advice: bool) -> str:
     if report.sites:
         groups: dict[tuple[str, ...], int] = {}
         for site in report.sites:
-            jump = jump_text(site.jump, site.element_type)
+            jump = jump_text(site.jump, site.element_type if site.quantized is None else "float")
             key = (site.scope or "(main graph)", site.op_type, site.element_type, site.lowering, jump)
             groups[key] = groups.get(key, 0) + 1
         rows = [(key[0], str(number), *key[1:]) for key, number in groups.items()]

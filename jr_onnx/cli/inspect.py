@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from jr_onnx.cli.outputs import print_report
 from jr_onnx.conversion.inspect import inspect
 from jr_onnx.conversion.policy import jump_text
-from jr_onnx.conversion.report import InspectedNode, InspectionReport
+from jr_onnx.conversion.report import InspectedNode, InspectionReport, QuantizedSite
 from jr_onnx.text import count, printable, table
 
 if TYPE_CHECKING:
@@ -49,6 +49,17 @@ def _text(report: InspectionReport) -> str:
 
 def _row(node: InspectedNode) -> tuple[str, ...]:
     shape = "?" if node.shape is None else "x".join("?" if dim is None else str(dim) for dim in node.shape) or "scalar"
-    jump = "-" if node.jump is None else jump_text(node.jump, node.element_type or "")
+    jump_type = "float" if node.quantized is not None else node.element_type or ""
+    jump = "-" if node.jump is None else jump_text(node.jump, jump_type)
     mark = "yes" if node.converted else "no"
-    return (node.path, node.op_type, node.element_type or "-", shape, str(node.opset or "-"), jump, mark, node.how)
+    how = node.how if node.quantized is None else f"{node.how} ({_quantized(node.quantized)})"
+    return (node.path, node.op_type, node.element_type or "-", shape, str(node.opset or "-"), jump, mark, how)
+
+
+def _quantized(site: QuantizedSite) -> str:
+    text = f"scale {jump_text(site.scale, 'float')}, zero point {site.zero_point}"
+    if site.threshold is None:
+        return text
+    thresholds = site.threshold if isinstance(site.threshold, tuple) else (site.threshold,)
+    highest = f" to {max(thresholds)}" if max(thresholds) > min(thresholds) else ""
+    return f"{text}, threshold {min(thresholds)}{highest}"

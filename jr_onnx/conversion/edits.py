@@ -51,7 +51,7 @@ class ModelEdit:
         jump_input: the graph input that is a jump afterwards; None where there is none.
         dropped: names of initializers of the main graph that go.
         dropped_functions: names of functions of the jr_onnx domain that go.
-        function: the function jr_onnx::JumpReLU to add.
+        functions: the functions of the jr_onnx domain to add.
         ir_version: the new IR version; None if it stays.
         metadata: entries of metadata_props in place of all that begin with "jr_onnx.".
     """
@@ -62,7 +62,7 @@ class ModelEdit:
     jump_input: str | None = None
     dropped: set[str] = dataclasses.field(default_factory=set)
     dropped_functions: set[str] = dataclasses.field(default_factory=set)
-    function: onnx.FunctionProto | None = None
+    functions: list[onnx.FunctionProto] = dataclasses.field(default_factory=list)
     ir_version: int | None = None
     metadata: dict[str, str] = dataclasses.field(default_factory=dict)
 
@@ -109,8 +109,8 @@ def rewrite(source: Source, edit: ModelEdit, locations: Mapping[str, str] = Mapp
         for field in root.fields(wire.MODEL_IR_VERSION, VARINT):
             root.replace(field, encode_integer(wire.MODEL_IR_VERSION, edit.ir_version))
     _edit_metadata(root, source.skeleton, edit)
-    if edit.function is not None:
-        root.append(wire.MODEL_FUNCTIONS, edit.function.SerializeToString())
+    for function in edit.functions:
+        root.append(wire.MODEL_FUNCTIONS, function.SerializeToString())
     return root.pieces()
 
 

@@ -14,7 +14,7 @@ from jr_onnx.conversion.graph.scopes import all_scopes
 from jr_onnx.conversion.graph.soundness import check_structure
 from jr_onnx.conversion.metadata import hardened_metadata
 from jr_onnx.conversion.plan import lost_sites
-from jr_onnx.conversion.report import InspectedNode, InspectionReport
+from jr_onnx.conversion.report import InspectedNode, InspectionReport, quantized_site
 from jr_onnx.conversion.sites.matchers import SiteKind
 from jr_onnx.conversion.sites.survey import LeftAlone, Site, Survey, survey, survey_written_out
 from jr_onnx.conversion.sites.surveyed import numbers_of
@@ -26,6 +26,7 @@ _HOW = {
     SiteKind.HARDENED: "is a JumpReLU; its jump is replaced",
     SiteKind.FUSED: "JumpReLU behind it",
     SiteKind.CLIP: "JumpReLU behind it, with `clip=True`",
+    SiteKind.QUANTIZED: "JumpReLU of its integers behind it",
     SiteKind.RECURRENT: "ThresholdedRelu as its activation",
 }
 
@@ -84,6 +85,7 @@ def _report(source: Source) -> InspectionReport:
 
 
 def _site(site: Site, problem: str) -> InspectedNode:
+    jump = numbers_of(site)
     return InspectedNode(
         path=site.path,
         scope=site.scope.path,
@@ -94,7 +96,8 @@ def _site(site: Site, problem: str) -> InspectedNode:
         opset=site.opset,
         converted=not problem,
         how=problem or _HOW[site.kind],
-        jump=numbers_of(site),
+        jump=jump,
+        quantized=quantized_site(site, jump),
     )
 
 

@@ -11,6 +11,7 @@ import onnx
 
 from jr_onnx.conversion.edits import ModelEdit
 from jr_onnx.conversion.element_types import DOUBLE, FLOAT, NUMPY_TYPES, round_jump, type_name
+from jr_onnx.conversion.forms.quantized import CALLS, QUANTIZED_JUMP_RELU, quantized_function_proto, quantizer_domain
 from jr_onnx.conversion.forms.recurrent import with_threshold, without_threshold
 from jr_onnx.conversion.forms.table import FUNCTIONS_IR_VERSION, JUMP_RELU, RECURRENT, RELU
 from jr_onnx.conversion.forms.write import (
@@ -22,15 +23,25 @@ from jr_onnx.conversion.forms.write import (
     without_relu,
     write_ops,
 )
-from jr_onnx.conversion.graph.names import DOMAIN, OP_TYPE, PREFIX, Namer, initializer_names, outputs_of, taken_names
+from jr_onnx.conversion.graph.names import (
+    DOMAIN,
+    PREFIX,
+    QUANTIZED_OP_TYPE,
+    Namer,
+    initializer_names,
+    outputs_of,
+    own_operator,
+    taken_names,
+)
 from jr_onnx.conversion.graph.scopes import FREE_INITIALIZERS, Scope
 from jr_onnx.conversion.metadata import jump_input_of, origin_digest
 from jr_onnx.conversion.options import Options, provenance
 from jr_onnx.conversion.plan import Plan, PlannedSite, jump_shape, make_plan, options_to_record
+from jr_onnx.conversion.quantization import Quantization
 from jr_onnx.conversion.sites.matchers import SiteKind
 from jr_onnx.conversion.sites.survey import Site
 from jr_onnx.conversion.sites.surveyed import wiring_of
-from jr_onnx.errors import OptionError
+from jr_onnx.errors import ModelError, OptionError
 
 #: The IR versions that a conversion may raise a model to.
 RAISED_TO = (FREE_INITIALIZERS, FUNCTIONS_IR_VERSION)
@@ -81,6 +92,7 @@ class Lowering:
 
         Raises:
             OptionError: the name for the jump input is taken.
+        ModelError: a JumpReLU of integers is to be reverted, and what it was put behind is not found.
         """
         self._raise_ir_version()
         self._drop_unused()
@@ -93,7 +105,7 @@ class Lowering:
 
     def _raise_ir_version(self) -> None:
         needed = self._least_ir_version
-        if any(p.form is JUMP_RELU for p in self._plan.sites):
+        if any(p.form.calls for p in self._plan.sites):
             needed = max(needed, FUNCTIONS_IR_VERSION)
         if self._options.jump_input is not None and self._plan.sites:
             needed = max(needed, FREE_INITIALIZERS)
@@ -119,7 +131,7 @@ class Lowering:
             raise OptionError(f"`jump_input`: {name!r} is no name for an input; give another")
         if not name or self._namer.fresh(name) != name:
             raise OptionError(f"`jump_input`: the model has a value '{name}' already; give another name")
-        types = {p.site.element_type for p in reached}
+        types = {p.site.jump_type for p in reached}
         widest = DOUBLE if DOUBLE in types else FLOAT
         element_type = types.pop() if len(types) == 1 else widest
         asked = reached[0].asked
@@ -136,12 +148,20 @@ class Lowering:
         node = site.scope.nodes[last]
         if planned.form is RELU and self._took_away(site):
             return
+        if planned.form is RELU and site.quantization is not None:
+            raise ModelError(
+                f"node '{site.path}': what was in front of this JumpReLU of integers is changed; use the original"
+            )
         if site.kind is SiteKind.RECURRENT:
             back = planned.form is RELU
             attributes, marks = (without_threshold(node), {}) if back else with_threshold(node, _scalar(planned))
             replaced[last] = (_changed(node, last, attributes=attributes, marks=marks),)
             return
-        rectified = (site.rectified or site.behind) and planned.form is not RELU
+        # Between DequantizeLinear and QuantizeLinear the Relu stays: onnxruntime fuses int8 only where one node alone
+        # takes what is dequantized.
+        rectified = (
+            site.quantization is None and (site.rectified or site.behind is not None) and planned.form is not RELU
+        )
         ops = without_relu(planned.form.ops) if rectified else planned.form.ops
         values = self._values(planned, {symbol for op in ops for symbol in op.inputs})
         carrier = site.hardened.carrier if site.hardened else last
@@ -159,8 +179,8 @@ class Lowering:
             values["x"] = self._namer.fresh(f"{site.output}/rectified")
             outputs = tuple(values["x"] if name == site.output else name for name in node.output)
             front = (_changed(node, last, outputs=outputs),)
-        mark = "" if planned.form in (JUMP_RELU, RELU) else planned.form.name
-        binding = Binding(values, site.element_type, _scalar(planned), site.name, mark, replaces)
+        mark = "" if planned.form.calls or planned.form is RELU else planned.form.name
+        binding = Binding(values, site.jump_type, _scalar(planned), site.name, mark, replaces)
         nodes = write_ops(ops, binding, self._namer.fresh)
         if again:
             replaced.update({index: (new,) for index, new in zip(site.nodes, nodes, strict=True)})
@@ -181,12 +201,15 @@ class Lowering:
 
     def _values(self, planned: PlannedSite, symbols: set[str]) -> dict[str, str]:
         """The names of what a site takes and gives; constants are made where there are none to share."""
-        site, dtype = planned.site, NUMPY_TYPES[planned.site.element_type]
+        site, dtype = planned.site, NUMPY_TYPES[planned.site.jump_type]
         values = {"x": site.input, "y": site.output}
+        if site.quantization is not None:
+            values |= self._quantized_values(planned, site.quantization)
+            symbols = symbols - values.keys()
         if "zero" in symbols:
             values["zero"] = self._constant(site.scope.outermost, "zero", np.asarray(0, dtype))
         if "jump" in symbols and self._options.jump_input is not None:
-            values["jump"] = self._jump_input(site.element_type)
+            values["jump"] = self._jump_input(site.jump_type)
         elif "jump" in symbols and self._options.recognise and site.hardened is not None:
             values["jump"] = site.hardened.values["jump"]  # the very tensor that the model has
         elif "jump" in symbols:
@@ -195,6 +218,19 @@ class Lowering:
                 jump = jump.reshape(jump_shape(site, len(planned.jump)))
             values["jump"] = self._constant(site.scope.outermost, "jump", jump)
         return values
+
+    def _quantized_values(self, planned: PlannedSite, quantization: Quantization) -> dict[str, str]:
+        """What a site of integers takes beside them; a threshold where its form compares integers."""
+        site, owner = planned.site, planned.site.scope.outermost
+        zero_point = quantization.zero_point_name
+        if not planned.form.calls:
+            return {"scale": quantization.scale_name, "zero_point": zero_point}
+        if not zero_point:
+            zero_point = self._constant(owner, "zero_point", np.asarray(quantization.zero_point, quantization.dtype))
+        threshold = np.vectorize(quantization.threshold, otypes=[quantization.dtype])(planned.jump)
+        if threshold.ndim and planned.form is QUANTIZED_JUMP_RELU:
+            threshold = threshold.reshape(jump_shape(site, len(threshold)))
+        return {"jump": self._constant(owner, "threshold", threshold), "zero_point": zero_point}
 
     def _constant(self, owner: Scope, kind: str, value: npt.NDArray[Any]) -> str:
         """An initializer of the main graph, which the bodies in it see too; in a function, a Constant node."""
@@ -217,7 +253,7 @@ class Lowering:
         return self._shared[key]
 
     def _set_function(self) -> None:
-        users = {p.site.scope.outermost for p in self._plan.sites if p.form is JUMP_RELU}  # of the domain
+        users = {p.site.scope.outermost for p in self._plan.sites if p.form.calls}  # of the domain
         still_called: set[str] = set()
         for scope in self._plan.scopes:
             edit = self._edit.scopes.get(scope)
@@ -228,8 +264,10 @@ class Lowering:
                     still_called.add(node.op_type)
         if self._plan.body is not None:
             element_type = next(p.site.element_type for p in self._plan.sites if p.form is JUMP_RELU)
-            self._edit.function = function_proto(self._plan.body, self._main.opset, element_type)
-            still_called.discard(OP_TYPE)  # it is the new one
+            self._edit.functions.append(function_proto(self._plan.body, self._main.opset, element_type))
+        if any(p.form in CALLS for p in self._plan.sites):
+            self._edit.functions.append(quantized_function_proto(self._main.opset, self._quantizer_domain()))
+        still_called -= {function.name for function in self._edit.functions}  # these are the new ones
         ours = {function.name for function in filter(is_jump_relu, self._model.functions)}
         self._edit.dropped_functions = ours - still_called
         others = any(f.domain == DOMAIN and not is_jump_relu(f) for f in self._model.functions)
@@ -238,6 +276,13 @@ class Lowering:
             wanted = bool(users) or others if scope is self._main else scope in users
             if scope.parent is None and wanted != (DOMAIN in scope.opsets) and not _is_ours(scope):
                 self._edit.at(scope).imports = wanted
+
+    def _quantizer_domain(self) -> str:
+        """The domain of the QuantizeLinear that takes what the function jr_onnx::QuantizedJumpReLU is called with."""
+        called = (f for f in self._model.functions if own_operator(f.domain, f.name) == QUANTIZED_OP_TYPE)
+        known = [str(opset.domain) for function in called for opset in function.opset_import if opset.domain]
+        types = {p.site.element_type for p in self._plan.sites if p.form in CALLS}
+        return max((*known, *(quantizer_domain(one, self._main.opset) for one in types)))
 
 
 def _unused(model: onnx.ModelProto, plan: Plan) -> set[str]:
@@ -276,7 +321,7 @@ def _all_outputs(scopes: Iterable[Scope]) -> Iterable[str]:
 
 
 def _is_ours(scope: Scope) -> bool:
-    """Whether this is the function jr_onnx::JumpReLU."""
+    """Whether this is a function that jr-onnx wrote."""
     return is_jump_relu(scope.outermost.function)
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 
 import onnx
 
-from jr_onnx.conversion.element_types import FLOAT, round_jump, type_name
+from jr_onnx.conversion.element_types import round_jump, type_name
+from jr_onnx.conversion.forms.quantized import quantized_forms
 from jr_onnx.conversion.forms.table import (
     BODIES,
     JUMP_RELU,
@@ -248,7 +249,8 @@ def _choose_body(opset: int, sites: list[Site], kept: set[int], options: Options
     There is one body for all calls. Where(...) serves several element types at once; Relu*Greater has a Cast in it,
     so it serves one.
     """
-    types = Counter(s.element_type for s in sites if s.kind is not SiteKind.RECURRENT and not s.scope.expanded)
+    called = (s for s in sites if s.kind is not SiteKind.RECURRENT and s.quantization is None and not s.scope.expanded)
+    types = Counter(site.element_type for site in called)
     if options.target != "custom-op" or options.inline or not types:
         return None, set()
     candidates: list[tuple[Form | None, set[int]]] = [(None, set())]
@@ -266,7 +268,7 @@ def _plan_site(site: Site, jump: Jump, options: Options, body: Form | None, unco
     numbers = jump if isinstance(jump, tuple) else (jump,)
     try:
         recognised = options.recognise  # numbers of this very type, in whatever shape they have
-        rounded = numbers if recognised else tuple(round_jump(number, site.element_type) for number in numbers)
+        rounded = numbers if recognised else tuple(round_jump(number, site.jump_type) for number in numbers)
         if isinstance(jump, tuple) and not recognised:
             jump_shape(site, len(jump))
     except OptionError as error:
@@ -274,15 +276,8 @@ def _plan_site(site: Site, jump: Jump, options: Options, body: Form | None, unco
     if site.kind is SiteKind.RECURRENT:
         if isinstance(jump, tuple):
             raise OptionError(f"node '{site.path}': the activation of {site.op_type} takes one jump, not one a channel")
-        return PlannedSite(site, jump, round_jump(rounded[0], FLOAT), RECURRENT, "an activation is an attribute", None)
-    forms, reason = PREFERENCES[options.target], ""
-    expanded = site.scope.expanded
-    if options.target == "custom-op" and (options.inline or expanded or site.element_type in uncovered):
-        forms = tuple(form for form in forms if form is not JUMP_RELU)
-        if expanded and not options.inline:
-            reason = f"onnxruntime expands {expanded}, and calls no function in its body rightly"
-        elif not options.inline:
-            reason = f"at opset {site.opset} the one function body cannot serve {type_name(site.element_type)} as well"
+        return PlannedSite(site, jump, rounded[0], RECURRENT, "an activation is an attribute", None)
+    forms, reason = _forms(site, options, uncovered)
     form, refused = choose_form(
         forms,
         site.element_type,
@@ -298,6 +293,23 @@ def _plan_site(site: Site, jump: Jump, options: Options, body: Form | None, unco
     return PlannedSite(site, jump, value, form, why, body if form is JUMP_RELU else None)
 
 
+def _forms(site: Site, options: Options, uncovered: set[int]) -> tuple[tuple[Form, ...], str]:
+    """The forms that a site may take, the preferred one first, and why it is not the target's own."""
+    expanded = site.scope.expanded
+    if site.quantization is not None:
+        rank = None if site.shape is None else len(site.shape)
+        return quantized_forms(options.target, site.quantization, rank, inline=options.inline or bool(expanded))
+    forms = PREFERENCES[options.target]
+    if options.target != "custom-op" or not (options.inline or expanded or site.element_type in uncovered):
+        return forms, ""
+    forms = tuple(form for form in forms if not form.calls)
+    if options.inline:
+        return forms, ""
+    if expanded:
+        return forms, f"onnxruntime expands {expanded}, and calls no function in its body rightly"
+    return forms, f"at opset {site.opset} the one function body cannot serve {type_name(site.element_type)} as well"
+
+
 def jump_shape(site: Site, channels: int) -> tuple[int, ...]:
     """The shape in which one jump a channel broadcasts to a site's value: [C], [C, 1], [C, 1, 1], ...
 
@@ -310,9 +322,10 @@ def jump_shape(site: Site, channels: int) -> tuple[int, ...]:
     if shape is None or len(shape) < 2:
         rank = "unknown rank" if shape is None else f"rank {len(shape)}"
         raise OptionError(f"one jump a channel needs a value of shape [N, C, ...], this one has {rank}")
-    if shape[1] != channels:
-        raise OptionError(f"{channels} jumps, but the value has {shape[1]} channels; give one a channel")
-    return (channels, *(1,) * (len(shape) - 2))
+    there = shape[-1 if site.channels_last else 1]
+    if there != channels:
+        raise OptionError(f"{channels} jumps, but the value has {there} channels; give one a channel")
+    return (channels,) if site.channels_last else (channels, *(1,) * (len(shape) - 2))
 
 
 def _notes(model: onnx.ModelProto, sites: tuple[PlannedSite, ...], options: Options) -> Iterable[str]:
@@ -325,16 +338,39 @@ def _notes(model: onnx.ModelProto, sites: tuple[PlannedSite, ...], options: Opti
         yield f"the model has a jump input, '{before}'; it goes with its last site (`jump_input` keeps it)"
     if options.jump_input is not None and sites:
         yield f"the jump is the input '{options.jump_input}', with the given value as its default"
+    yield from _quantized_notes(sites)
     for planned in sites:
         pairs = zip(_numbers(planned.asked), _numbers(planned.jump), strict=True)
         vanished = next((asked for asked, rounded in pairs if asked and not rounded), None)
         if vanished is not None:
-            name = type_name(planned.site.element_type)
+            name = type_name(planned.site.jump_type)
             yield f"'{planned.site.path}': jump {vanished:g} is 0 in {name}; it stays a plain Relu"
     if options.jump_input is not None and any(p.form is RECURRENT for p in sites):
         yield f"RNN, GRU and LSTM keep a fixed jump: activations are attributes, no '{options.jump_input}' gets there"
     if options.inline and model.functions:
         yield "the model has local functions of its own; onnx.inliner.inline_local_functions inlines those"
+
+
+def _quantized_notes(sites: Iterable[PlannedSite]) -> Iterable[str]:
+    """What becomes of the jumps where values are integers."""
+    known = [(planned.site.quantization, _numbers(planned.jump)) for planned in sites]
+    jumps = [
+        float(quantization.dequantized(quantization.threshold(number)))
+        for quantization, numbers in known
+        if quantization is not None
+        for number in numbers
+    ]
+    if not jumps:
+        return
+    lowest, highest = min(jumps), max(jumps)
+    becomes = f"{lowest:.3g}" if lowest == highest else f"{lowest:.3g} to {highest:.3g}"
+    number = sum(quantization is not None for quantization, _ in known)
+    yield (
+        f"{count(number, 'site')} of integers: they are rounded before they are compared with the jump, which becomes "
+        f"a whole number of steps, {becomes} (docs/quantized.md)"
+    )
+    if not all(jumps):
+        yield "where a jump is below the first step of the integers, the site stays a plain Relu"
 
 
 def _numbers(jump: Jump) -> tuple[float, ...]:

@@ -13,7 +13,7 @@ from jr_onnx.conversion.element_types import type_name
 from jr_onnx.conversion.graph.value_types import Dimension
 from jr_onnx.conversion.plan import Plan, PlannedSite
 from jr_onnx.conversion.policy import Jump
-from jr_onnx.conversion.sites.survey import LeftAlone
+from jr_onnx.conversion.sites.survey import LeftAlone, Site
 
 if TYPE_CHECKING:  # type checkers know it without the package; Python itself has the default from 3.13 on
     from typing_extensions import TypeVar
@@ -23,6 +23,23 @@ else:
     from typing import TypeVar
 
     Model = TypeVar("Model", covariant=True)
+
+
+@dataclass(frozen=True)
+class QuantizedSite:
+    """How the integers of a site stand for numbers.
+
+    Attributes:
+        scale: what one step is.
+        zero_point: the integer that stands for 0.
+        threshold: the largest integer that becomes the zero point; several are one a channel; None without a jump.
+        jump: what the threshold stands for, to which the jump is rounded down; likewise.
+    """
+
+    scale: float
+    zero_point: int
+    threshold: int | tuple[int, ...] | None
+    jump: Jump | None
 
 
 @dataclass(frozen=True)
@@ -40,6 +57,7 @@ class ConvertedSite:
         lowering: what was written.
         reason: why that, where it is not the target's preferred form; else empty.
         differs: where its values differ from the definition of JumpReLU; empty if nowhere.
+        quantized: how its integers stand for numbers; None where they are numbers themselves.
     """
 
     path: str
@@ -53,6 +71,7 @@ class ConvertedSite:
     lowering: str
     reason: str
     differs: str
+    quantized: QuantizedSite | None = None
 
 
 @dataclass(frozen=True)
@@ -148,6 +167,7 @@ class InspectedNode:
         converted: whether `convert` converts it, as it is.
         how: how it is converted, or why it is not.
         jump: of a JumpReLU that is there already; None of anything else, and where it is no constant.
+        quantized: how its integers stand for numbers; None where they are numbers themselves.
     """
 
     path: str
@@ -160,6 +180,7 @@ class InspectedNode:
     converted: bool
     how: str
     jump: Jump | None = None
+    quantized: QuantizedSite | None = None
 
 
 @dataclass(frozen=True)
@@ -198,6 +219,7 @@ def converted_site(planned: PlannedSite) -> ConvertedSite:
         lowering=planned.form.name,
         reason=planned.reason,
         differs=planned.differs,
+        quantized=quantized_site(site, planned.jump),
     )
 
 
@@ -210,6 +232,20 @@ def _without_model(report: Any) -> dict[str, Any]:
     plain = _plain(replace(report, model=None))
     del plain["model"]
     return plain
+
+
+def quantized_site(site: Site, jump: Jump | None) -> QuantizedSite | None:
+    """How the integers of a site stand for numbers, and what a jump, rounded to float, is among them."""
+    known = site.quantization
+    if known is None:
+        return None
+    if jump is None:
+        return QuantizedSite(known.scale, known.zero_point, None, None)
+    if not isinstance(jump, tuple):
+        threshold = known.threshold(jump)
+        return QuantizedSite(known.scale, known.zero_point, threshold, float(known.dequantized(threshold)))
+    thresholds = tuple(map(known.threshold, jump))
+    return QuantizedSite(known.scale, known.zero_point, thresholds, tuple(map(float, known.dequantized(thresholds))))
 
 
 def _plain(report: Any) -> dict[str, Any]:

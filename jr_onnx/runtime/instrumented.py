@@ -13,7 +13,7 @@ import onnx.inliner
 
 from jr_onnx.conversion.element_types import BFLOAT16, FLOAT
 from jr_onnx.conversion.forms.write import tensor_of
-from jr_onnx.conversion.graph.names import DOMAIN, OP_TYPE, defined_names, initializer_names
+from jr_onnx.conversion.graph.names import DOMAIN, OP_TYPE, QUANTIZED_OP_TYPE, defined_names, initializer_names
 from jr_onnx.conversion.graph.wiring import constant_value
 from jr_onnx.conversion.sites.matchers import SiteKind
 from jr_onnx.conversion.sites.survey import Site
@@ -62,7 +62,8 @@ def runnable(source: Source, sites: Iterable[Site]) -> Runnable:
     model = onnx.ModelProto.FromString(source.buffer[0 : len(source.buffer)])
     for site in read_side(source.skeleton).sites.values():
         _node_of(model, site).metadata_props.add(key=_TAG, value=site.path)
-    inlined = open_proto(onnx.inliner.inline_selected_functions(model, [(DOMAIN, OP_TYPE)], exclude=True))
+    kept = [(DOMAIN, OP_TYPE), (DOMAIN, QUANTIZED_OP_TYPE)]
+    inlined = open_proto(onnx.inliner.inline_selected_functions(model, kept, exclude=True))
     found = [site for site in read_side(inlined.skeleton).sites.values() if site.kind is SiteKind.HARDENED]
     return Runnable(replace(inlined, path=source.path), tuple((_tag(site), site) for site in found), inlined=True)
 

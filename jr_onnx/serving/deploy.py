@@ -17,7 +17,7 @@ import onnx
 
 from jr_onnx.arguments import as_integer, as_name, as_path
 from jr_onnx.conversion.forms.write import foreign_bodies, is_for_cuda, is_jump_relu
-from jr_onnx.conversion.graph.names import DOMAIN, OP_TYPE
+from jr_onnx.conversion.graph.names import OP_TYPE, QUANTIZED_OP_TYPE, own_operator
 from jr_onnx.conversion.graph.scopes import all_scopes
 from jr_onnx.conversion.graph.soundness import check_structure
 from jr_onnx.conversion.metadata import MADE_FOR, SOURCE, hardened_metadata
@@ -216,7 +216,9 @@ def _write(
 def _why_without(model: onnx.ModelProto, asked: bool, gpu: bool, prefer_nhwc: bool) -> str:
     """Why the library does not go in; empty where it does: it is asked for, and of use for a JumpReLU in the model."""
     calls = any(
-        node.domain == DOMAIN and node.op_type == OP_TYPE for scope in all_scopes(model) for node in scope.nodes
+        own_operator(node.domain, node.op_type) in (OP_TYPE, QUANTIZED_OP_TYPE)
+        for scope in all_scopes(model)
+        for node in scope.nodes
     )
     if not calls:
         if not hardened_metadata(model):

@@ -12,6 +12,7 @@ import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from quantized_models import KINDS, one_layer, quantized
 from support import (
     EACH_TARGET,
     FLOAT,
@@ -198,6 +199,26 @@ def test_what_the_other_doors_hardened_is_reverted_in_structure(target: str) -> 
     # It is the original as onnx_ir would write it, which the recorded digest shows but for a raised IR version.
     assert report.model == original
     assert report.exact
+
+
+@EACH_TARGET
+@pytest.mark.parametrize("kind", KINDS, ids="-".join)
+def test_a_quantized_model_comes_back(kind: tuple[str, str], target: str) -> None:
+    model = quantized(*kind)
+    hard = jr_onnx.convert(model, jump=0.1, **TARGETS[target]).model
+    assert jr_onnx.revert(hard).model == model
+    assert comparable(jr_onnx.revert(without_the_way_back(hard)).model, model.ir_version) == comparable(
+        model, model.ir_version
+    )
+
+
+def test_a_jump_relu_of_integers_is_not_guessed_at() -> None:
+    model = one_layer(0.03, np.uint8(0), (4, 1))
+    hard = without_the_way_back(jr_onnx.convert(model, jump=0.1).model)
+    taken = next(one for one in hard.graph.node if one.op_type == "QuantizedJumpReLU").input[0]
+    hard.graph.node.append(node("Identity", taken, "seen"))
+    with pytest.raises(jr_onnx.ModelError, match="what was in front of this JumpReLU of integers"):
+        jr_onnx.revert(hard)
 
 
 # --- Files ------------------------------------------------------------------------------------------------------------

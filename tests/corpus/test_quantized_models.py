@@ -13,7 +13,6 @@ from real_models import MODELS, RealModel
 from support import NONE, TARGETS, Array, assert_same_but_for_the_sign_of_zero
 
 import jr_onnx
-from jr_onnx.cli.main import main
 
 pytestmark = pytest.mark.corpus
 
@@ -60,15 +59,30 @@ def test_dynamic_quantization_leaves_the_relus_to_harden(real: RealModel, tmp_pa
 
 
 @EACH_MODEL
-def test_where_static_quantization_folded_the_relus_convert_says_so(
-    real: RealModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("form", ["QDQ", "QOperator"])
+@pytest.mark.parametrize("activations", ["QUInt8", "QInt8"])
+def test_relus_that_static_quantization_folded_are_sites(
+    real: RealModel, activations: str, form: str, tmp_path: Path
 ) -> None:
     quantized, hard = tmp_path / "quantized.onnx", tmp_path / "hard.onnx"
-    quantize_static(str(real.path), str(quantized), Calibration(real), quant_format=QuantFormat.QDQ)
-    assert not operators(onnx.load(quantized))["Relu"]
-    capsys.readouterr()
-    assert main(["convert", str(quantized), "--jump", "0.1", "-o", str(hard)]) == 2
-    error = capsys.readouterr().err
-    assert "a Relu, or a Clip from 0, is folded into its zero point; harden the model before it is quantized" in error
-    assert error.count("\n") == 1
-    assert not hard.exists()
+    quantize_static(
+        str(real.path),
+        str(quantized),
+        Calibration(real),
+        quant_format=QuantFormat[form],
+        activation_type=QuantType[activations],
+    )
+    model = onnx.load(quantized)
+    for target, options in TARGETS.items():
+        report = jr_onnx.convert(quantized, jump=0.1, output=hard, **options)
+        assert len(report.sites) == real.sites, target
+        assert any(site.quantized is not None for site in report.sites)
+        checked = jr_onnx.check(quantized, hard)
+        assert not checked.findings, "\n".join(f"{f.rule} {f.node}: {f.message}" for f in checked.findings)
+        plain = open_session(jr_onnx.convert(model, jump=0.0, **options).model, NONE, kernels=False)
+        for got, wanted in zip(
+            plain.run(None, real.feeds[0]),
+            open_session(model, NONE, kernels=False).run(None, real.feeds[0]),
+            strict=True,
+        ):
+            assert_same_but_for_the_sign_of_zero(np.asarray(got), np.asarray(wanted), target)

@@ -10,9 +10,9 @@ import numpy as np
 import onnx
 
 from jr_onnx.conversion.element_types import NUMPY_TYPES
-from jr_onnx.conversion.forms.table import HARD_SIGMOID, STEEP, THRESHOLDED_RELU, Form, Op
+from jr_onnx.conversion.forms.table import HARD_SIGMOID, STEEP, THRESHOLDED_RELU, Fill, Form, Op
 from jr_onnx.conversion.forms.write import main_position, without_relu
-from jr_onnx.conversion.graph.names import FORM, OP_TYPE, PREFIX, is_jump_relu_name, mark_of
+from jr_onnx.conversion.graph.names import FORM, PREFIX, mark_of, own_operator
 from jr_onnx.conversion.graph.scopes import attribute_of, own_domain
 from jr_onnx.conversion.graph.wiring import Wiring, constant_value
 from jr_onnx.conversion.metadata import Record
@@ -64,9 +64,15 @@ def recognise(form: Form, wiring: Wiring, index: int, record: Record = _NO_RECOR
 
 
 def operator_of(node: onnx.NodeProto) -> tuple[str, str]:
-    """The domain and the operator of a node; JumpReLU has its own name here whatever prefix it was given."""
+    """The domain and the operator of a node; ours have their own names here whatever prefix they were given."""
     domain = own_domain(node.domain)
-    return domain, OP_TYPE if is_jump_relu_name(domain, node.op_type) else node.op_type
+    return domain, own_operator(domain, node.op_type) or node.op_type
+
+
+def thresholded_of(match: Match) -> int | None:
+    """The index of the node whose attribute alpha is the jump, of a form with such a one."""
+    places = (place for place, op in enumerate(match.form.ops) if Fill.JUMP in op.attributes.values())
+    return next((match.nodes[place] for place in places), None)
 
 
 def step_of(gate: onnx.NodeProto) -> float | None:
@@ -82,15 +88,16 @@ def _is_ours(match: Match, wiring: Wiring, record: Record) -> bool:
     zero computed from the jump as in the function's body, or a jump that the model's record has.
     """
     form, values, last = match.form, match.values, wiring.scope.nodes[match.nodes[-1]]
-    if form.ops[-1].domain or mark_of(last, FORM) == form.name:
+    if form.calls or mark_of(last, FORM) == form.name:
         return True
     if form is HARD_SIGMOID:
         step = step_of(wiring.scope.nodes[match.nodes[-2]])
         return step is not None and 0 <= step < math.inf
-    if form is THRESHOLDED_RELU:
-        return _is_recorded(last, record)
-    jump, zero = values["jump"], values.get("zero", "")
-    inner = {symbol: name for symbol, name in values.items() if symbol not in ("x", "y", "jump", "zero")}
+    thresholded = thresholded_of(match)
+    if thresholded is not None and _is_recorded(wiring.scope.nodes[thresholded], record):
+        return True
+    jump, zero = values.get("jump", ""), values.get("zero", "")
+    inner = {op.output: values[op.output] for op in form.ops[:-1] if op.output in values}
     return (
         PREFIX in jump
         or PREFIX in zero

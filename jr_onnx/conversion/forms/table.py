@@ -39,6 +39,8 @@ class Fill(Enum):
     ELEMENT_TYPE = "element type"
     STEEP = "2^100"
     STEEP_JUMP = "-2^100 * jump"
+    CHANNELS_LAST = "NCHW to NHWC"
+    CHANNELS_FIRST = "NHWC to NCHW"
 
 
 #: The slope of a HardSigmoid that is a step in float: see HARD_SIGMOID.
@@ -47,7 +49,10 @@ STEEP = 2.0**100
 
 @dataclass(frozen=True)
 class Op:
-    """One operator of a form. Inputs and output are symbols: x, jump, zero and y are the site's, others are inside."""
+    """One operator of a form.
+
+    Inputs and output are symbols: x, jump, zero, scale, zero_point and y are the site's, others are inside.
+    """
 
     op_type: str
     inputs: tuple[str, ...]
@@ -66,6 +71,7 @@ class Form:
         types: element type -> the lowest opset at which all the operators take it, and onnxruntime has kernels.
         missing: element type -> why it is not in `types`.
         jump_is_input: the jump is a value, so it can be a tensor or a graph input; otherwise it is an attribute.
+        constant_only: it is a value, but none that may be given when the model runs.
         differs: where it differs from the definition; empty if nowhere.
         jumps: the least jump that it is right for, and the first that is too large; None for no limits.
     """
@@ -75,8 +81,14 @@ class Form:
     types: Mapping[int, int]
     missing: Mapping[int, str] = field(default_factory=dict)
     jump_is_input: bool = True
+    constant_only: bool = False
     differs: str = ""
     jumps: tuple[float, float] | None = None
+
+    @property
+    def calls(self) -> str:
+        """The function of the jr_onnx domain that it calls; empty for none."""
+        return next((op.op_type for op in self.ops if op.domain == DOMAIN), "")
 
     def refusal(self, element_type: int, opset: int, *, scalar: bool, constant: bool, jump: float | None = None) -> str:
         """Why this form cannot be used; empty if it can. A jump that is not one number is None."""
@@ -87,6 +99,8 @@ class Form:
             return f"{self.name} takes {type_name(element_type)} from opset {lowest}, this is {opset}"
         if not self.jump_is_input and not (scalar and constant):
             return f"the jump of {self.name} is an attribute: one number, fixed"
+        if self.constant_only and not constant:
+            return f"the threshold of {self.name} is an integer that is computed from the jump beforehand"
         if self.jumps is not None and jump is not None and not self.jumps[0] <= jump < self.jumps[1]:
             return f"{self.name} is exact for jumps from {self.jumps[0]:.2g} to {self.jumps[1]:.2g}, this is {jump:g}"
         return ""

@@ -10,12 +10,20 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from jr_onnx.conversion.element_types import NUMPY_TYPES
+from jr_onnx.conversion.forms.quantized import MICROSOFT, quantized_function_proto
 from jr_onnx.conversion.forms.table import BODIES, RELU_GREATER, STEEP, Fill, Form, Op, choose_form
-from jr_onnx.conversion.graph.names import ADD_OP_TYPE, DOMAIN, FORM, OP_TYPE, is_jump_relu_name, set_marks
+from jr_onnx.conversion.graph.names import (
+    ADD_OP_TYPE,
+    DOMAIN,
+    FORM,
+    OP_TYPE,
+    QUANTIZED_OP_TYPE,
+    own_operator,
+    set_marks,
+)
 from jr_onnx.conversion.graph.scopes import all_scopes, function_name, own_domain
 
-AttributeValue = int | float | list[bytes] | list[float] | npt.NDArray[Any]
+AttributeValue = int | float | list[int] | list[bytes] | list[float] | npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -44,8 +52,9 @@ class Binding:
     """What a form stands for at one site.
 
     Attributes:
-        values: the names of x, y and jump, of zero where the form uses it, and of inner values that exist already.
-        element_type: of x and y.
+        values: the names of x, y and jump, of whatever else the form uses of the site, and of inner values that exist
+            already.
+        element_type: of the numbers that are compared.
         jump: the jump as a number, for forms whose jump is an attribute.
         node_name: the name of the node that the form is written for; may be empty.
         form: the name of the form, to mark its last node with; empty for no mark.
@@ -66,11 +75,13 @@ def write_ops(ops: tuple[Op, ...], binding: Binding, fresh: Callable[[str], str]
     for op in ops:
         if op.output not in names:
             names[op.output] = fresh(f"{names['y']}/{op.output}")
-    fills = {
+    fills: dict[Fill, AttributeValue] = {
         Fill.JUMP: binding.jump,
         Fill.ELEMENT_TYPE: binding.element_type,
         Fill.STEEP: STEEP,
         Fill.STEEP_JUMP: -STEEP * binding.jump,
+        Fill.CHANNELS_LAST: [0, 2, 3, 1],
+        Fill.CHANNELS_FIRST: [0, 3, 1, 2],
     }
     nodes = []
     for position, op in enumerate(ops):
@@ -138,9 +149,8 @@ def _attribute_value(value: object) -> object:
 
 
 def tensor_of(name: str, values: npt.NDArray[Any]) -> onnx.TensorProto:
-    """An array of one of the four element types as a tensor, its bytes little-endian as ONNX has them."""
-    element_type = next(number for number, dtype in NUMPY_TYPES.items() if dtype == values.dtype)
-
+    """An array of numbers as a tensor, its bytes little-endian as ONNX has them."""
+    element_type = onnx.helper.np_dtype_to_tensor_dtype(values.dtype)
     return onnx.TensorProto(name=name, data_type=element_type, dims=values.shape, raw_data=values.tobytes())
 
 
@@ -204,8 +214,8 @@ def body_for_all(element_types: Collection[int], opset: int) -> Form | None:
 
 
 def is_jump_relu(function: onnx.FunctionProto | None) -> bool:
-    """Whether a function is jr_onnx::JumpReLU, under whatever prefix, and not another one of that domain."""
-    return function is not None and is_jump_relu_name(function.domain, function.name)
+    """Whether a function is jr_onnx::JumpReLU or jr_onnx::QuantizedJumpReLU, under whatever prefix."""
+    return function is not None and own_operator(function.domain, function.name) in (OP_TYPE, QUANTIZED_OP_TYPE)
 
 
 def is_for_cuda(model: onnx.ModelProto) -> bool:
@@ -223,7 +233,7 @@ def foreign_bodies(model: onnx.ModelProto) -> Iterator[str]:
         plain = onnx.FunctionProto()
         plain.CopyFrom(function)
         if is_jump_relu(function):
-            plain.name = OP_TYPE  # whatever prefix another tool gave it
+            plain.name = own_operator(function.domain, function.name)  # whatever prefix another tool gave it
         if plain not in _shipped(function):
             name = function_name(DOMAIN, function.name, "")
             yield f"the body of {name} is not the one that jr-onnx ships for its opset"
@@ -231,6 +241,8 @@ def foreign_bodies(model: onnx.ModelProto) -> Iterator[str]:
 
 def _shipped(function: onnx.FunctionProto) -> list[onnx.FunctionProto]:
     opset = next((o.version for o in function.opset_import if not own_domain(o.domain)), 0)
+    if own_operator(function.domain, function.name) == QUANTIZED_OP_TYPE:
+        return [quantized_function_proto(opset, domain) for domain in ("", MICROSOFT)]
     make = add_function_proto if function.name == ADD_OP_TYPE else function_proto
     return [
         make(body, opset, element_type)

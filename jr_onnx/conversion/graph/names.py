@@ -61,9 +61,13 @@ QUANTIZED_OP_TYPE = "QuantizedJumpReLU"
 ADD_OP_TYPE = "AddJumpReLU"
 
 
-def is_jump_relu_name(domain: str, name: str) -> bool:
-    """Whether a function, or a node that calls it, is JumpReLU; onnx.compose.add_prefix puts a prefix before it."""
-    return domain == DOMAIN and name.endswith(OP_TYPE) and not name.endswith(ADD_OP_TYPE)
+def own_operator(domain: str, name: str) -> str:
+    """Which of the operators above a function is, or a node that calls it; empty for none.
+
+    onnx.compose.add_prefix puts a prefix before the name.
+    """
+    known = (ADD_OP_TYPE, QUANTIZED_OP_TYPE, OP_TYPE) if domain == DOMAIN else ()
+    return next((op_type for op_type in known if name.endswith(op_type)), "")
 
 
 #: Every key and every value's name that jr-onnx makes up begins with this.

@@ -17,7 +17,7 @@ from typing import NamedTuple, cast
 import onnx
 import onnx.defs
 
-from jr_onnx.conversion.graph.names import ADD_OP_TYPE, DOMAIN, OP_TYPE
+from jr_onnx.conversion.graph.names import ADD_OP_TYPE, DOMAIN, OP_TYPE, QUANTIZED_OP_TYPE
 from jr_onnx.conversion.graph.scopes import (
     FunctionKey,
     all_scopes,
@@ -84,6 +84,13 @@ TABLE: Mapping[tuple[str, str], tuple[StandIn | None, ...]] = {
     ("com.microsoft", "NGramRepeatBlock"): (_like(1),),
     ("com.microsoft", "QAttention"): (_typed(2),),
     ("com.microsoft", "QEmbedLayerNormalization"): (_typed(8),),
+    ("com.microsoft", "QLinearAdd"): (StandIn("Add", (0, 3)),),
+    ("com.microsoft", "QLinearAveragePool"): (StandIn("AveragePool", (0,)),),
+    ("com.microsoft", "QLinearGlobalAveragePool"): (StandIn("GlobalAveragePool", (0,)),),
+    ("com.microsoft", "QLinearLeakyRelu"): (_like(),),
+    ("com.microsoft", "QLinearMul"): (StandIn("Mul", (0, 3)),),
+    ("com.microsoft", "QLinearSigmoid"): (_like(),),
+    ("com.microsoft", "QuantizeLinear"): (StandIn("QuantizeLinear", (0, 1, 2)),),
     ("com.microsoft", "SkipGroupNorm"): (_like(), _like()),
     ("com.microsoft", "SkipLayerNormalization"): (_like(), None, None, _like()),
     ("com.microsoft", "SkipSimplifiedLayerNormalization"): (_like(), None, None, _like()),
@@ -114,6 +121,7 @@ TABLE: Mapping[tuple[str, str], tuple[StandIn | None, ...]] = {
     ("ai.onnx.ml", "TreeEnsembleClassifier"): (None, _FLOAT),
     ("ai.onnx.ml", "TreeEnsembleRegressor"): (_FLOAT,),
     (DOMAIN, OP_TYPE): (_like(),),
+    (DOMAIN, QUANTIZED_OP_TYPE): (_like(),),
     (DOMAIN, ADD_OP_TYPE): (_like(),),
 }
 

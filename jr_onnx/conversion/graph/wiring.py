@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -216,9 +217,23 @@ def is_overridable(wiring: Wiring, name: str) -> bool:
 
 
 def number_of(wiring: Wiring, name: str) -> float | None:
-    """The one number that a constant holds, if a value is such a constant."""
+    """The one number that a constant holds, quantized or not, if a value is such a constant."""
     constant = constant_value(wiring, name) if name else None
-    return float(constant.item()) if constant is not None and constant.size == 1 else None
+    if constant is not None:
+        return float(constant.item()) if constant.size == 1 else None
+    source = wiring.source(name) if name else None
+    if source is None or source[1].op_type != "DequantizeLinear":
+        return None
+    return dequantized_number(source[0], list(source[1].input))
+
+
+def dequantized_number(wiring: Wiring, names: Sequence[str]) -> float | None:
+    """What an integer, its scale and its zero point, if there is one, stand for, if all are constants of one number."""
+    constants = [constant_value(wiring, name) for name in names if name]
+    if any(constant is None or constant.size != 1 for constant in constants):
+        return None
+    integer, scale, *zero = (float(constant.item()) for constant in constants if constant is not None)
+    return (integer - sum(zero)) * scale
 
 
 def fill_of(node: onnx.NodeProto) -> npt.NDArray[Any] | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import onnx
 
 from jr_onnx.conversion.graph.scopes import attribute_of, own_domain
-from jr_onnx.conversion.graph.wiring import FARTHEST, INTEGERS, Wiring, number_of
+from jr_onnx.conversion.graph.wiring import FARTHEST, INTEGERS, Wiring, dequantized_number, number_of
 
 #: How many nodes, and edges of bodies, may lie between a bound and what shows its use. The quantized hard-swish has six
 #: nodes between its upper bound and the division by it.
@@ -21,6 +21,9 @@ _LONGEST = 8
 
 #: How inspect and the reports name a gate.
 GATE = "a gate (hard-sigmoid or hard-swish, written out), not an activation"
+
+#: How much a number of a gate may differ from what it should be: it may be quantized.
+_ROUNDED = 5e-3
 
 #: Operators that may stand between the parts of a gate: what quantizers and converters of precision put there.
 _INSIDE_GATES = frozenset({"Identity", "Cast", "QuantizeLinear", "DequantizeLinear"})
@@ -47,6 +50,32 @@ def is_gate(wiring: Wiring, index: int, x: str) -> bool:
     if shift is None or not 0 < shift < highest:
         return False
     return highest == 1 or _is_factor(wiring, bounded, _root(wiring, value), highest)
+
+
+def is_quantized_gate(wiring: Wiring, index: int, highest: float) -> bool:
+    """Whether a QuantizeLinear or QLinearAdd, of integers from 0 on, stands for both bounds of a gate.
+
+    A quantizer leaves them out. The upper bound is twice the number that is added; `highest`, the largest number that
+    the integers stand for, may be lower, where no input of the calibration was higher.
+    """
+    node = wiring.scope.nodes[index]
+    if node.op_type == "QLinearAdd":
+        summands = (dequantized_number(wiring, list(node.input[place : place + 3])) for place in (0, 3))
+        return any(number is not None and 0 < highest <= 2 * number * _LARGEST_BOUND for number in summands)
+    if node.op_type != "QuantizeLinear":
+        return False
+    shifted = wiring.producer(_root(wiring, node.input[0]))
+    if shifted is None or shifted[1].op_type != "Add" or own_domain(shifted[1].domain) or len(shifted[1].input) != 2:
+        return False
+    value, shift = _value_and_number(wiring, list(shifted[1].input))
+    bound = 0.0 if shift is None else 2 * shift
+    if not bound > 0 or highest > bound * _LARGEST_BOUND:
+        return False
+    return bound == 1 or _is_factor(wiring, node.output[0], _root(wiring, value), bound)
+
+
+#: How much higher than the bound itself the largest integer of a gate may be: scales are rounded.
+_LARGEST_BOUND = 1.01
 
 
 def _upper_bound(wiring: Wiring, index: int) -> tuple[str, float | None]:
@@ -82,7 +111,7 @@ def _scales(wiring: Wiring, taker: int, name: str, value: str, highest: float, s
     other = node.input[1] if node.input[0] == name else node.input[0]
     number = number_of(wiring, other)
     if number is not None:
-        return bool(number) and math.isclose(highest, number if node.op_type == "Div" else 1 / number, rel_tol=1e-3)
+        return bool(number) and math.isclose(highest, number if node.op_type == "Div" else 1 / number, rel_tol=_ROUNDED)
     if node.op_type == "Div":
         return False
     return _unscaled(wiring, other) == value or _is_factor(wiring, node.output[0], value, highest, steps)

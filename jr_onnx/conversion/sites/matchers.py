@@ -13,7 +13,9 @@ from jr_onnx.conversion.forms.recognise import Match
 from jr_onnx.conversion.graph.names import ACTIVATIONS, ADD_OP_TYPE, DOMAIN, mark_of
 from jr_onnx.conversion.graph.scopes import attribute_of, own_domain
 from jr_onnx.conversion.graph.wiring import Wiring, constant_value, is_overridable
-from jr_onnx.conversion.sites.quantized import qlinear, quantize_linear
+from jr_onnx.conversion.quantization import Quantization
+from jr_onnx.conversion.sites.bounds import GATE, is_quantized_gate
+from jr_onnx.conversion.sites.quantized import QLINEAR, folded, quantizer_behind
 from jr_onnx.conversion.sites.spelled_out import shape_of_zero
 
 
@@ -24,12 +26,13 @@ class SiteKind(Enum):
     HARDENED = "JumpReLU"
     FUSED = "fused Relu"
     CLIP = "Clip"
+    QUANTIZED = "Relu of integers"
     RECURRENT = "recurrent Relu"
 
     @property
     def stays(self) -> bool:
         """Whether the node itself stays, and JumpReLU goes behind it."""
-        return self in (SiteKind.FUSED, SiteKind.CLIP)
+        return self in (SiteKind.FUSED, SiteKind.CLIP, SiteKind.QUANTIZED)
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class Found:
         zero: the shape of the constant that the input is compared with: it must not widen the shape of the input.
         formula: how several operators spell this Relu out; such a one is listed, not converted.
         behind: what stays in front of a JumpReLU that was put behind it.
+        quantization: how the integers that JumpReLU compares stand for numbers.
+        named: the node that has the name of the site, where that is not the one that gives its output.
     """
 
     kind: SiteKind
@@ -51,6 +56,8 @@ class Found:
     zero: tuple[int, ...] = ()
     formula: str = ""
     behind: Found | None = None
+    quantization: Quantization | None = None
+    named: int | None = None
 
 
 @dataclass(frozen=True)
@@ -194,6 +201,31 @@ def _prelu(wiring: Wiring, index: int) -> Verdict:
     return OtherActivation(f"it gives {slopes} x below 0")
 
 
+def _folded(wiring: Wiring, index: int) -> Verdict:
+    """A QuantizeLinear or an operator on integers, with a ReLU folded into its zero point."""
+    found = folded(wiring, index)
+    if not isinstance(found, Quantization):
+        return found
+    if is_quantized_gate(wiring, index, float(found.dequantized(np.iinfo(found.dtype).max))):
+        return GATE
+    y = wiring.scope.nodes[index].output[0]
+    return Found(SiteKind.QUANTIZED, y, y, (index,), rectified=True, quantization=found)
+
+
+def on_integers(wiring: Wiring, index: int, found: Found) -> Found:
+    """A Relu or a Clip as what is quantized behind it, where it is a part of a layer that is computed on integers."""
+    node = wiring.scope.nodes[index]
+    if (node.op_type != "Relu" and found.kind is not SiteKind.CLIP) or own_domain(node.domain):
+        return found
+    behind = quantizer_behind(wiring, index)
+    if behind is None:
+        return found
+    place, quantization = behind
+    y = wiring.scope.nodes[place].output[0]
+    kind = SiteKind.CLIP if found.kind is SiteKind.CLIP else SiteKind.QUANTIZED
+    return Found(kind, y, y, (place,), rectified=True, quantization=quantization, named=index)
+
+
 def _other(_wiring: Wiring, _index: int) -> Verdict:
     return OtherActivation("its values below 0 are not 0")
 
@@ -247,16 +279,7 @@ MATCHERS: Mapping[tuple[str, str], Callable[[Wiring, int], Verdict]] = {
     ("", "Selu"): _elu,
     **{("", name): _other for name in ("Celu", "Gelu", "HardSwish", "Mish", "Softplus", "Swish")},
     **{("com.microsoft", name): _other for name in ("BiasGelu", "FastGelu", "Gelu", "QuickGelu")},
-    ("", "QuantizeLinear"): quantize_linear,
-    ("com.microsoft", "QuantizeLinear"): quantize_linear,
-    ("", "QLinearConv"): qlinear(7),
-    ("com.microsoft", "QLinearConv"): qlinear(7),
-    ("", "QLinearMatMul"): qlinear(7),
-    ("com.microsoft", "QGemm"): qlinear(8),
-    ("com.microsoft", "QLinearAdd"): qlinear(7, lambda _: (2, 5)),
-    ("com.microsoft", "QLinearMul"): qlinear(7, lambda _: (2, 5)),
-    ("com.microsoft", "QLinearAveragePool"): qlinear(4, lambda _: (2,)),
-    ("com.microsoft", "QLinearGlobalAveragePool"): qlinear(4, lambda _: (2,)),
-    ("com.microsoft", "QLinearReduceMean"): qlinear(4, lambda _: (2,)),
-    ("com.microsoft", "QLinearConcat"): qlinear(1, lambda inputs: range(4, inputs, 3)),
+    ("", "QuantizeLinear"): _folded,
+    ("com.microsoft", "QuantizeLinear"): _folded,
+    **dict.fromkeys(QLINEAR, _folded),
 }

@@ -1,24 +1,32 @@
-"""A ReLU that a quantizer folded: the integers start at 0, so whatever is negative becomes 0.
+"""ReLUs of values that are stored as integers: folded into a zero point, or in front of a QuantizeLinear.
 
-It may have been a Clip from 0, such as ReLU6: the file does not tell, because the integers have an upper bound anyhow.
-The zero point alone does not tell: behind a value that is never negative it folds nothing. So the producers are
-followed as far as they say something of the sign.
+A quantizer leaves a Relu out where the integers start at 0: whatever is negative becomes 0 anyhow. It may have been a
+Clip from 0, such as ReLU6: the file does not tell, because the integers have an upper bound too. The zero point alone
+does not tell either: behind a value that is never negative it folds nothing. So the producers are followed as far as
+they say something of the sign, to what may have given a negative number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
 
 import ml_dtypes
 import numpy as np
+import numpy.typing as npt
 import onnx
 
+from jr_onnx.conversion.forms.quantized import MICROSOFT, quantizer_domain
+from jr_onnx.conversion.graph.names import ADD_OP_TYPE, OP_TYPE, QUANTIZED_OP_TYPE
 from jr_onnx.conversion.graph.scopes import Scope, attribute_of, own_domain
-from jr_onnx.conversion.graph.wiring import Wiring, constant_value
+from jr_onnx.conversion.graph.wiring import Wiring, constant_value, is_overridable
+from jr_onnx.conversion.quantization import INTEGER_TYPES, Quantization
 
-FOLDED = "a Relu, or a Clip from 0, is folded into its zero point; harden the model before it is quantized"
+_FOLDED = "a Relu may be folded into its zero point, but"
 
-#: How many nodes are looked at behind one quantizer; behind more, its input counts as possibly negative.
+#: How many nodes are looked at behind one quantizer; behind more, nothing is known of its input.
 _STEPS = 256
 
 #: Operators of ONNX that never give a negative number.
@@ -39,49 +47,138 @@ _UNARY = frozenset(
 #: Operators that give a negative number only where one of their inputs has one.
 _ALL_INPUTS = frozenset({"Add", "Concat", "Div", "Max", "Mean", "Min", "Mul", "Sum"})
 
+_CONVOLUTIONS = frozenset({"Conv", "ConvTranspose", "FusedConv", "NhwcFusedConv", "QLinearConv"})
 
-def quantize_linear(wiring: Wiring, index: int) -> str | None:
-    """QuantizeLinear of a value that may be negative; none of a graph input, behind which there was no Relu."""
-    node = wiring.scope.nodes[index]
-    source = wiring.source(node.input[0]) if node.input else None
-    if source is None or not _starts_at_zero(wiring, node):
-        return None
-    return FOLDED if _may_be_negative(source[0], node.input[0]) else None
+#: Beside convolutions, the layers that a ReLU stands behind, and what normalizes their values.
+_LINEAR = frozenset(
+    {"BatchNormalization", "Einsum", "FusedGemm", "FusedMatMul", "Gemm", "GroupNormalization", "InstanceNormalization"}
+    | {"LayerNormalization", "MatMul", "QGemm", "QLinearMatMul", "RMSNormalization", "SkipLayerNormalization"}
+)
 
 
-def qlinear(
-    zero_point: int, inputs: Callable[[int], Sequence[int]] = lambda _: ()
-) -> Callable[[Wiring, int], str | None]:
-    """The matcher of an operator on integers.
+class Origin(Enum):
+    """What may have given a negative number."""
 
-    Args:
-        zero_point: which input is the zero point of its output.
-        inputs: for so many inputs, which are the zero points of the values that it gives a negative number of only
-            where one of them is negative; none for an operator with weights.
+    CONVOLUTION = "a convolution"
+    LINEAR = "another layer"
+    INPUT = "an input of the graph"
+    OTHER = "something else"
+
+
+@dataclass(frozen=True)
+class QLinear:
+    """An operator on integers.
+
+    Attributes:
+        zero_point: which input is the zero point of its output; the one before it is the scale.
+        values: for so many inputs, which of them are the values that it gives a negative number of only where one of
+            them is negative; none for an operator with weights.
     """
 
-    def match(wiring: Wiring, index: int) -> str | None:
-        node = wiring.scope.nodes[index]
-        before = inputs(len(node.input))
-        if not _is_lowest(wiring, node, zero_point) or (before and all(_is_lowest(wiring, node, i) for i in before)):
-            return None
-        return FOLDED
+    zero_point: int
+    values: Callable[[int], Sequence[int]] = lambda _: ()
 
-    return match
+
+#: (domain, op_type) of the operators on integers.
+QLINEAR: Mapping[tuple[str, str], QLinear] = {
+    ("", "QLinearConv"): QLinear(7),
+    (MICROSOFT, "QLinearConv"): QLinear(7),
+    ("", "QLinearMatMul"): QLinear(7),
+    (MICROSOFT, "QGemm"): QLinear(8),
+    (MICROSOFT, "QLinearAdd"): QLinear(7, lambda _: (0, 3)),
+    (MICROSOFT, "QLinearMul"): QLinear(7, lambda _: (0, 3)),
+    (MICROSOFT, "QLinearAveragePool"): QLinear(4, lambda _: (0,)),
+    (MICROSOFT, "QLinearGlobalAveragePool"): QLinear(4, lambda _: (0,)),
+    (MICROSOFT, "QLinearReduceMean"): QLinear(4, lambda _: (0,)),
+    (MICROSOFT, "QLinearConcat"): QLinear(1, lambda inputs: range(2, inputs, 3)),
+}
+
+
+def folded(wiring: Wiring, index: int) -> Quantization | str | None:
+    """How the output of a QuantizeLinear or an operator on integers is quantized, where a ReLU is folded into that.
+
+    Or why it cannot be told, or nothing where there is none: the integers do not start at 0, the value is never
+    negative, or it is an input of the model.
+    """
+    node = wiring.scope.nodes[index]
+    if not _starts_at_zero(wiring, node):
+        return None
+    kind = QLINEAR.get((node.domain, node.op_type))
+    if kind is None:
+        origins = _origins(wiring, node.input[:1])
+    elif kind.values(len(node.input)):
+        origins = _origins(wiring, _values(wiring, node, kind))
+    else:
+        origins = {_layer(node)}
+    if not origins - {Origin.INPUT}:
+        return None
+    if not origins & {Origin.CONVOLUTION, Origin.LINEAR}:
+        return f"{_FOLDED} it stands behind no convolution or other linear layer"
+    return quantization_of(wiring, node, convolved=Origin.CONVOLUTION in origins)
+
+
+def quantizer_behind(wiring: Wiring, index: int) -> tuple[int, Quantization] | None:
+    """The QuantizeLinear that alone takes the output of a Relu or a Clip behind a layer with dequantized inputs.
+
+    There onnxruntime and others compute the layer on integers, with the Relu in it; nothing else may stand between.
+    """
+    node = wiring.scope.nodes[index]
+    takers = wiring.consumers[node.output[0]]
+    layer = wiring.source(node.input[0])
+    if len(takers) != 1 or takers[0] < 0 or layer is None or layer[1].op_type == "DequantizeLinear":
+        return None
+    before = (layer[0].source(name) for name in layer[1].input)
+    taker = wiring.scope.nodes[takers[0]]
+    if taker.op_type != "QuantizeLinear" or taker.input[0] != node.output[0]:
+        return None
+    if not any(one is not None and one[1].op_type == "DequantizeLinear" for one in before):
+        return None
+    found = quantization_of(wiring, taker, convolved=_layer(layer[1]) is Origin.CONVOLUTION)
+    return (takers[0], found) if isinstance(found, Quantization) else None
+
+
+def quantization_of(wiring: Wiring, node: onnx.NodeProto, *, convolved: bool = False) -> Quantization | str:
+    """How the output of a QuantizeLinear or an operator on integers is quantized, or why JumpReLU cannot go behind."""
+    kind = QLINEAR.get((node.domain, node.op_type))
+    place = 2 if kind is None else kind.zero_point
+    scale_name = node.input[place - 1] if len(node.input) >= place else ""
+    zero_name = node.input[place] if len(node.input) > place else ""
+    scale = constant_value(wiring, scale_name) if scale_name else None
+    zero = constant_value(wiring, zero_name) if zero_name else _no_zero_point(node)
+    if scale is None or zero is None or is_overridable(wiring, scale_name) or is_overridable(wiring, zero_name):
+        return f"{_FOLDED} its scale or zero point is no constant"
+    if scale.size != 1 or zero.size != 1:
+        return f"{_FOLDED} it has one scale a channel"
+    element_type = next((number for number, dtype in INTEGER_TYPES.items() if dtype == zero.dtype), 0)
+    if not element_type or scale.dtype != np.float32:
+        types = f"{zero.dtype} with a scale of {scale.dtype}"
+        return f"{_FOLDED} {types} has no JumpReLU; quantize to 8 or 16 bits with scales of float32"
+    domain = node.domain if kind is None else quantizer_domain(element_type, wiring.scope.opset)
+    found = Quantization(
+        element_type, float(scale.item()), int(zero.item()), scale_name, zero_name, domain, kind is None, convolved
+    )
+    problem = found.problem()
+    return f"{_FOLDED} {problem}" if problem else found
+
+
+def _no_zero_point(node: onnx.NodeProto) -> npt.NDArray[Any] | None:
+    """The zero point of a QuantizeLinear without one: 0 of its output's type, uint8 where that is not given."""
+    given = attribute_of(node, "output_dtype")
+    element_type = int(onnx.TensorProto.UINT8) if given is None or not given.i else int(given.i)
+    return np.zeros((), INTEGER_TYPES[element_type]) if element_type in INTEGER_TYPES else None
 
 
 def _starts_at_zero(wiring: Wiring, node: onnx.NodeProto) -> bool:
-    """Whether the integers of a QuantizeLinear start at 0; without a zero point they are uint8 from 0 on."""
-    if len(node.input) > 2 and node.input[2]:
-        return _is_lowest(wiring, node, 2)
-    given = attribute_of(node, "output_dtype")
-    unsigned = (onnx.TensorProto.UNDEFINED, onnx.TensorProto.UINT8, onnx.TensorProto.UINT16)
-    return given is None or given.i in unsigned
+    """Whether the integers of a QuantizeLinear or an operator on integers start at 0."""
+    kind = QLINEAR.get((node.domain, node.op_type))
+    place = 2 if kind is None else kind.zero_point
+    if len(node.input) > place and node.input[place]:
+        return _is_lowest(constant_value(wiring, node.input[place]))
+    return kind is None and _is_lowest(_no_zero_point(node))
 
 
-def _is_lowest(wiring: Wiring, node: onnx.NodeProto, index: int) -> bool:
-    """Whether an input is a constant, and the lowest integer of its type."""
-    zero = constant_value(wiring, node.input[index]) if index < len(node.input) and node.input[index] else None
+def _is_lowest(zero: npt.NDArray[Any] | None) -> bool:
+    """Whether an array is the lowest integer of its type."""
     if zero is None or not zero.size:
         return False
     try:
@@ -91,16 +188,25 @@ def _is_lowest(wiring: Wiring, node: onnx.NodeProto, index: int) -> bool:
     return not np.any(zero != lowest)
 
 
-def _may_be_negative(wiring: Wiring, name: str) -> bool:
-    waiting = [(wiring, name)]
+def _layer(node: onnx.NodeProto) -> Origin:
+    if node.op_type in _CONVOLUTIONS:
+        return Origin.CONVOLUTION
+    return Origin.LINEAR if node.op_type in _LINEAR else Origin.OTHER
+
+
+def _origins(wiring: Wiring, names: Iterable[str]) -> set[Origin]:
+    """What may have given a negative number among values; nothing where none is ever negative."""
+    waiting = [(wiring, name) for name in names]
     seen: set[tuple[Scope, str]] = set()
+    found: set[Origin] = set()
+    added = False
     while waiting:
         around, name = waiting.pop()
         home = around.home(name)
         if home is None or (home.scope, name) in seen:
             continue
         if len(seen) == _STEPS:
-            return True
+            return {*found, Origin.OTHER}
         seen.add((home.scope, name))
         produced = home.producer(name)
         # A chain of Identity is followed here step by step, not from each step anew.
@@ -108,13 +214,18 @@ def _may_be_negative(wiring: Wiring, name: str) -> bool:
         value = None if followed else constant_value(home, name)
         if value is not None:
             if value.dtype.kind not in "bu" and not (value >= 0).all():
-                return True
+                found.add(Origin.LINEAR)
             continue
-        before = _negative_only_with(home, produced[1]) if produced is not None else None
+        if produced is None:
+            found.add(Origin.INPUT)
+            continue
+        before = _negative_only_with(home, produced[1])
         if before is None:
-            return True
-        waiting += [(home, one) for one in before if one]
-    return False
+            found.add(_layer(produced[1]))
+        added |= produced[1].op_type == "Add" and not any(home.constant(one) is not None for one in before or ())
+        waiting += [(home, one) for one in before or () if one]
+    # A residual connection adds an input to a value; what adds a number to an input prepares it.
+    return {*found, Origin.LINEAR} if added and Origin.INPUT in found else found
 
 
 def _negative_only_with(wiring: Wiring, node: onnx.NodeProto) -> Sequence[str] | None:
@@ -123,9 +234,9 @@ def _negative_only_with(wiring: Wiring, node: onnx.NodeProto) -> Sequence[str] |
     Where chooses between values by a condition that nothing is known of: it is JumpReLU in some of its forms, so no
     ReLU is claimed behind it.
     """
-    if node.op_type == "DequantizeLinear":
-        return () if _dequantizes_from_zero(wiring, node) else None
-    if node.op_type in ("QLinearSigmoid", "QLinearSoftmax", "JumpReLU", "AddJumpReLU"):
+    if node.op_type in ("QuantizeLinear", "DequantizeLinear") or (node.domain, node.op_type) in QLINEAR:
+        return _quantized_only_with(wiring, node)
+    if node.op_type in ("QLinearSigmoid", "QLinearSoftmax", OP_TYPE, QUANTIZED_OP_TYPE, ADD_OP_TYPE):
         return ()
     if any(a.name == "activation" and a.s in (b"Relu", b"Sigmoid", b"HardSigmoid") for a in node.attribute):
         return ()
@@ -145,16 +256,34 @@ def _negative_only_with(wiring: Wiring, node: onnx.NodeProto) -> Sequence[str] |
     return list(node.input) if node.op_type in _ALL_INPUTS else None
 
 
+def _quantized_only_with(wiring: Wiring, node: onnx.NodeProto) -> Sequence[str] | None:
+    """The same of what quantizes, dequantizes, or computes with integers."""
+    if node.op_type == "DequantizeLinear" and not (len(node.input) > 2 and node.input[2]):
+        source = wiring.source(node.input[0])
+        starts = source is not None and source[1].op_type == "QuantizeLinear" and _starts_at_zero(*source)
+    else:
+        starts = _starts_at_zero(wiring, node)
+    if starts:
+        return ()
+    kind = QLINEAR.get((node.domain, node.op_type))
+    if kind is not None:
+        return _values(wiring, node, kind) if kind.values(len(node.input)) else None
+    value = constant_value(wiring, node.input[0])
+    zero = constant_value(wiring, node.input[2]) if len(node.input) > 2 and node.input[2] else None
+    if value is not None and node.op_type == "DequantizeLinear":
+        return None if (value < (0 if zero is None else zero)).any() else ()
+    return list(node.input[:1])
+
+
+def _values(wiring: Wiring, node: onnx.NodeProto, kind: QLinear) -> list[str]:
+    """The values that an operator on integers takes, but those whose integers start at 0; zero points stand behind."""
+    places = kind.values(len(node.input))
+    return [node.input[i] for i in places if not _is_lowest(constant_value(wiring, node.input[i + 2]))]
+
+
 def _clips_from_zero(wiring: Wiring, node: onnx.NodeProto) -> bool:
     given = attribute_of(node, "min")
     if given is not None and not given.ref_attr_name:
         return bool(given.f >= 0)
     minimum = constant_value(wiring, node.input[1]) if len(node.input) > 1 and node.input[1] else None
     return minimum is not None and bool((minimum >= 0).all())
-
-
-def _dequantizes_from_zero(wiring: Wiring, node: onnx.NodeProto) -> bool:
-    if len(node.input) > 2 and node.input[2]:
-        return _is_lowest(wiring, node, 2)
-    source = wiring.source(node.input[0])
-    return source is not None and source[1].op_type == "QuantizeLinear" and _starts_at_zero(*source)

@@ -5,6 +5,7 @@ Relu; LeakyRelu, PRelu and Elu of 0 below 0; Max(x, 0)        JumpReLU in its pl
 JumpReLU, or any form of it that jr-onnx wrote before         JumpReLU with the new jump in its place
 FusedConv, FusedGemm, nchwc.Conv with activation Relu         JumpReLU behind it
 Clip with minimum 0 (ReLU6), if asked for                     JumpReLU behind it
+QuantizeLinear and QLinear operators that fold a Relu         JumpReLU of the integers behind it
 RNN, GRU, (DynamicQuantize)LSTM with Relu as an activation    ThresholdedRelu there, with activation_alpha
 """
 
@@ -12,19 +13,21 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import onnx
 
-from jr_onnx.conversion.element_types import NUMPY_TYPES, type_name
+from jr_onnx.conversion.element_types import FLOAT, NUMPY_TYPES, type_name
+from jr_onnx.conversion.forms.quantized import QUANTIZED_FORMS
 from jr_onnx.conversion.forms.recognise import Match, operator_of, recognise
 from jr_onnx.conversion.forms.table import ALL_FORMS, LOWEST_OPSET, Form
 from jr_onnx.conversion.forms.write import is_jump_relu
 from jr_onnx.conversion.graph.names import DOMAIN
-from jr_onnx.conversion.graph.scopes import Scope, own_domain
+from jr_onnx.conversion.graph.scopes import Scope, attribute_of, own_domain
 from jr_onnx.conversion.graph.value_types import Dimension, ValueType, ValueTypes
 from jr_onnx.conversion.graph.wiring import Wiring, constant_value
 from jr_onnx.conversion.metadata import Record, record_of
+from jr_onnx.conversion.quantization import Quantization
 from jr_onnx.conversion.sites.bounds import GATE, GUARD, is_gate, is_guard
 from jr_onnx.conversion.sites.matchers import (
     MATCHERS,
@@ -33,8 +36,10 @@ from jr_onnx.conversion.sites.matchers import (
     SiteKind,
     Verdict,
     activation_inside,
+    on_integers,
     operator_name,
 )
+from jr_onnx.conversion.sites.quantized import quantization_of
 from jr_onnx.conversion.sites.spelled_out import spelled_out
 from jr_onnx.conversion.sites.written_out import written_out
 
@@ -67,6 +72,8 @@ class Site:
         rectified: whether the input of JumpReLU is never negative.
         behind: what a JumpReLU was put behind; the name is that node's.
         blocked: whether the value is in onnxruntime's blocked NCHWc layout, in which there is no axis of channels.
+        channels_last: whether the last axis is that of channels.
+        quantization: how the integers that JumpReLU compares stand for numbers; None where it compares numbers.
     """
 
     path: str
@@ -85,6 +92,13 @@ class Site:
     rectified: bool = False
     behind: Found | None = field(default=None, repr=False)
     blocked: bool = False
+    channels_last: bool = False
+    quantization: Quantization | None = None
+
+    @property
+    def jump_type(self) -> int:
+        """The element type of the jump: the site's own, but float for the jump of integers or of an activation."""
+        return FLOAT if self.quantization is not None or self.kind is SiteKind.RECURRENT else self.element_type
 
 
 @dataclass(frozen=True)
@@ -164,14 +178,18 @@ def _in_scope(
         if index in known:
             match = known[index]
             front = behind[index]
-            found = Found(SiteKind.HARDENED, match.x, match.y, match.nodes, match.rectified, match, behind=front)
+            quantization = _quantization(wiring, match, front)
+            found = Found(
+                SiteKind.HARDENED, match.x, match.y, match.nodes, match.rectified, match, (), "", front, quantization
+            )
         else:
             found = _verdict(wiring, index, types)
             if isinstance(found, Found):
-                stays = index in fronts or found.kind is SiteKind.FUSED
+                left, found = _why_left(wiring, index, found, clip=clip), on_integers(wiring, index, found)
+                stays = index in fronts or found.kind is SiteKind.FUSED or found.quantization is not None
                 if stays and _only_covered(wiring, found.output, covered):
                     continue  # its JumpReLU stands behind it, and is a site of its own
-                found = _why_left(wiring, index, found, clip=clip) or found
+                found = left or found
         if found is not None:
             yield index, found
 
@@ -211,7 +229,7 @@ def _spelled_out(wiring: Wiring, index: int) -> Found | None:
 def _hardened(wiring: Wiring, record: Record) -> Mapping[int, Match]:
     """The JumpReLUs of a scope, by the index of the node that gives their output."""
     endings: dict[tuple[str, str], list[Form]] = defaultdict(list)
-    for form in ALL_FORMS:
+    for form in (*ALL_FORMS, *QUANTIZED_FORMS):
         endings[form.ops[-1].domain, form.ops[-1].op_type].append(form)
     known = {}
     for index, node in enumerate(wiring.scope.nodes):
@@ -231,15 +249,37 @@ def _only_covered(wiring: Wiring, value: str, covered: Mapping[str, set[int]]) -
 def _stays_before(wiring: Wiring, match: Match, types: ValueTypes) -> Found | None:
     """What a JumpReLU was put behind, by the name that its input was given then; None where it took a node's place."""
     produced = wiring.producer(match.x) if "/rectified" in match.x else None
-    found = None if produced is None else _verdict(wiring, produced[0], types)
+    if produced is None:
+        return None
+    found, index = _verdict(wiring, produced[0], types), produced[0]
+    if found is None and produced[1].op_type == "QuantizeLinear":  # of a Relu
+        index = wiring.producers.get(produced[1].input[0], index)
+        found = _verdict(wiring, index, types)
+    if isinstance(found, Found):
+        found = on_integers(wiring, index, found)
     return found if isinstance(found, Found) and found.kind.stays else None
+
+
+def _quantization(wiring: Wiring, match: Match, front: Found | None) -> Quantization | None:
+    """How the integers of a JumpReLU stand for numbers: as what gives them says."""
+    if match.form not in QUANTIZED_FORMS:
+        return None
+    if front is not None:
+        return front.quantization
+    quantizer = wiring.source(match.x)
+    if quantizer is None:
+        return None
+    found = quantization_of(*quantizer)
+    return found if isinstance(found, Quantization) else None
 
 
 def _named(found: Found, index: int) -> int:
     """The node that has the name of the site."""
     if found.hardened is None:
         return index
-    return found.hardened.carrier if found.behind is None else found.behind.nodes[-1]
+    if found.behind is None:
+        return found.hardened.carrier
+    return found.behind.nodes[-1] if found.behind.named is None else found.behind.named
 
 
 def _typed(found: Found, scope: Scope, index: int, opset: int, types: ValueTypes) -> Site | str:
@@ -248,9 +288,13 @@ def _typed(found: Found, scope: Scope, index: int, opset: int, types: ValueTypes
     if not types.is_called(scope):
         return "its function is never called"
     candidates = types.lookup(scope, found.output) or types.lookup(scope, found.input)
+    quantization = found.quantization
+    if quantization is not None:  # ONNX's inference knows no type of com.microsoft's operators
+        candidates = tuple(replace(one, element_type=quantization.element_type) for one in candidates)
+        candidates = candidates or (ValueType(quantization.element_type, None),)
     element_types = sorted({candidate.element_type for candidate in candidates})
     shapes = {candidate.shape for candidate in candidates}
-    if len(element_types) == 1 and element_types[0] not in NUMPY_TYPES:
+    if len(element_types) == 1 and element_types[0] not in NUMPY_TYPES and quantization is None:
         return f"{type_name(element_types[0])} is not floating point"
     if not all(_keeps_shape(found.zero, one.shape) for one in types.lookup(scope, found.input) or [_UNKNOWN]):
         return f"a Relu written as {operator_name(node)}, whose 0 may have another shape than x; write it as Relu"
@@ -273,10 +317,19 @@ def _typed(found: Found, scope: Scope, index: int, opset: int, types: ValueTypes
         rectified=found.rectified or found.kind.stays,
         behind=found.behind,
         blocked=node.domain == "com.microsoft.nchwc",
+        channels_last=_is_channels_last(scope, found),
+        quantization=quantization,
     )
 
 
 _UNKNOWN = ValueType(0, None)
+
+
+def _is_channels_last(scope: Scope, found: Found) -> bool:
+    """Whether onnxruntime's layout was written into the model."""
+    front = found if found.behind is None else found.behind
+    last = attribute_of(scope.nodes[front.nodes[-1]], "channels_last")
+    return last is not None and last.i == 1
 
 
 def _keeps_shape(zero: tuple[int, ...], shape: tuple[Dimension, ...] | None) -> bool:

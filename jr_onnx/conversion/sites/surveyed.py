@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from jr_onnx.conversion.element_types import FLOAT, NUMPY_TYPES, type_name
-from jr_onnx.conversion.forms.recognise import step_of
+from jr_onnx.conversion.element_types import NUMPY_TYPES, type_name
+from jr_onnx.conversion.forms.quantized import QUANTIZED_CHANNELS_LAST
+from jr_onnx.conversion.forms.recognise import step_of, thresholded_of
 from jr_onnx.conversion.forms.recurrent import thresholds
 from jr_onnx.conversion.forms.table import HARD_SIGMOID
 from jr_onnx.conversion.graph.scopes import Scope, all_scopes, attribute_of
@@ -87,14 +88,28 @@ def jump_of(site: Site) -> npt.NDArray[Any] | None:
     if site.hardened is None:
         return None
     if "jump" in site.hardened.values:
-        return constant_value(wiring_of(site.scope), site.hardened.values["jump"])
-    if site.element_type not in NUMPY_TYPES:
+        jump = constant_value(wiring_of(site.scope), site.hardened.values["jump"])
+        return jump if jump is None or not site.hardened.form.calls else _number(site, jump)
+    if site.jump_type not in NUMPY_TYPES:
         return None
     if site.hardened.form is HARD_SIGMOID:
         step = step_of(site.scope.nodes[site.nodes[-2]])
         return None if step is None else np.asarray(step, NUMPY_TYPES[site.element_type])
-    alpha = attribute_of(site.scope.nodes[site.nodes[-1]], "alpha")
-    return np.asarray(alpha.f if alpha is not None else 1.0, NUMPY_TYPES[site.element_type])
+    thresholded = thresholded_of(site.hardened)
+    alpha = None if thresholded is None else attribute_of(site.scope.nodes[thresholded], "alpha")
+    return np.asarray(alpha.f if alpha is not None else 1.0, NUMPY_TYPES[site.jump_type])
+
+
+def _number(site: Site, jump: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The jump of a node of ours: of integers what its threshold stands for, one a channel as the site's value has it.
+
+    Those of QuantizedJumpReLU with channels last are along its last axis.
+    """
+    if site.quantization is None:
+        return jump
+    numbers = site.quantization.dequantized(jump)
+    last = site.hardened is not None and site.hardened.form is QUANTIZED_CHANNELS_LAST
+    return numbers.reshape(-1, 1, 1) if last and numbers.ndim else numbers
 
 
 def numbers_of(site: Site) -> Jump | None:
@@ -109,8 +124,7 @@ def numbers_of(site: Site) -> Jump | None:
 def text_of_jump(site: Site) -> str | None:
     """The same for people; activations of RNN, GRU and LSTM have it as a float."""
     numbers = numbers_of(site)
-    element_type = FLOAT if site.kind is SiteKind.RECURRENT else site.element_type
-    return None if numbers is None else jump_text(numbers, type_name(element_type))
+    return None if numbers is None else jump_text(numbers, type_name(site.jump_type))
 
 
 @lru_cache(maxsize=8)  # sites come scope by scope, and each scope's tables take a look at all of its nodes

@@ -87,6 +87,8 @@ def harden(model: str | Path | onnx.ModelProto, *, clip: bool) -> TunableModel:
     before, after = read_side(open_proto(original).skeleton), read_side(source.skeleton)
     # A JumpReLU behind a Clip has a path of its own; what a policy matches is the Clip's.
     known = {site.path: before.sites[key].path for key, site in after.sites.items()}
+    if any(site.quantization is not None for site in after.sites.values()):
+        raise ModelError("is quantized, and only jumps of floating point are tuned; tune it before it is quantized")
     prepared = runnable(source, after.sites.values())
     if not prepared.sites:
         raise ModelError("no Relu whose jump could be tuned; jr-onnx inspect lists what there is")

@@ -157,7 +157,7 @@ def _add_function(edit: ModelEdit, main: Scope, element_types: Collection[int]) 
     body = body_for_all(element_types, main.opset)
     if body is not None:
         edit.dropped_functions = {OP_TYPE}
-        edit.function = function_proto(body, main.opset, min(element_types))
+        edit.functions = [function_proto(body, main.opset, min(element_types))]
 
 
 def _put(edit: ModelEdit, place: Place, jump_relu: NewNode, namer: Namer) -> None:
@@ -199,7 +199,7 @@ def fuse_adds(source: Source) -> tuple[ModelEdit, int, dict[str, str]]:
         replaced[site.nodes[-1]] = (NewNode(ADD_OP_TYPE, inputs, (site.output,), DOMAIN, node.name),)
         fused += 1
     if body is not None and fused:
-        edit.function = add_function_proto(body, scopes[0].opset, sites[0].element_type)
+        edit.functions = [add_function_proto(body, scopes[0].opset, sites[0].element_type)]
     return edit, fused, left
 
 

@@ -58,10 +58,15 @@ def recoverable(source: Source) -> tuple[tuple[Recovered, ...], dict[str, str]]:
 
     One jump a channel does not fit the blocked layout, in which there is no axis of channels; a jump that is an input
     is no constant; and what is inside of a local function gets other names when the function is inlined.
+
+    Raises:
+        ModelError: the values of a site are integers.
     """
     model = source.skeleton
     scopes = tuple(all_scopes(model))
     hardened = [site for site in survey(model, scopes, clip=False).sites if site.hardened is not None]
+    if any(site.quantization is not None for site in hardened):
+        raise ModelError("is quantized, and only models of floating point are laid out; run it as it is")
     inputs = {value.name for value in model.graph.input}
     found: list[Recovered] = []
     reasons: dict[str, str] = {}

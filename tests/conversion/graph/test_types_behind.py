@@ -95,6 +95,12 @@ def test_operators_of_onnx_ml_give_float(op: str) -> None:
     assert types_behind(node(op, "x", "h", domain="ai.onnx.ml"), {"x": INT64}) == [ValueType(FLOAT, None)]
 
 
+def test_a_quantizer_of_onnxruntime_is_typed_like_its_zero_point() -> None:
+    op = node("QuantizeLinear", "x s z", "h", domain=MICROSOFT)
+    found = types_behind(op, {"x": FLOAT, "s": FLOAT, "z": onnx.TensorProto.UINT16})
+    assert found == [ValueType(onnx.TensorProto.UINT16, (2, 3))]
+
+
 @pytest.mark.parametrize("op", ["JumpReLU", "AddJumpReLU"])
 def test_our_own_operators_are_known_without_their_function(op: str) -> None:
     inputs = "x x k" if op == "AddJumpReLU" else "x k"
@@ -147,7 +153,8 @@ def test_the_table_says_what_onnxruntimes_schemas_say() -> None:
         inputs, outputs = list(known[key].inputs), list(known[key].outputs)
         for stand_in, output in zip(stand_ins, outputs, strict=False):
             if isinstance(stand_in, StandIn) and stand_in.inputs[0] is not None:
-                assert inputs[stand_in.inputs[0]].typeStr == output.typeStr, key
+                typed_by = stand_in.inputs[-1 if stand_in.op_type == "QuantizeLinear" else 0]
+                assert inputs[typed_by].typeStr == output.typeStr, key
                 compared += 1
     assert compared > 60
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -113,6 +115,50 @@ def test_casts_and_quantizers_between_the_parts_change_nothing() -> None:
     model.graph.node.extend([*quantized("c", "sixth"), *nodes[2:], *quantized("m", "sixth"), *ends])
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.uint8(128), "middle"))
     assert [site.path for site in find_sites(model)] == ["relu"]
+
+
+def hard_swish_on_integers(form: str, scale: float, last: str) -> onnx.ModelProto:
+    """What onnxruntime's quantizer makes of Conv and a hard-swish whose Clip it folds into a zero point."""
+    quantization = pytest.importorskip("onnxruntime.quantization", reason="the quantizer needs onnx and sympy")
+    rng = np.random.default_rng(0)
+    ends = {
+        "divided first": [node("Div", "c six", "d"), node("Mul", "a d", "m")],
+        "divided last": [node("Mul", "a c", "d"), node("Div", "d six", "m")],
+    }
+    nodes = [node("Conv", "x w", "a"), node("Add", "a three", "s"), node("Clip", "s zero six", "c", "bound")]
+    nodes += [*ends[last], node("Conv", "m w", "y")]
+    constants = {"w": rng.normal(size=(4, 4, 1, 1)), "three": 3.0, "zero": 0.0, "six": 6.0}
+    shape = [1, 4, 8, 8]
+    model = make_model(
+        nodes,
+        [value("x", FLOAT, shape)],
+        [value("y", FLOAT, shape)],
+        opset=13,
+        initializers={name: np.asarray(array, np.float32) for name, array in constants.items()},
+    )
+
+    class Inputs(quantization.CalibrationDataReader):  # type: ignore[misc,name-defined]
+        def __init__(self) -> None:
+            self.left = [{"x": (scale * rng.normal(size=shape)).astype(np.float32)} for _ in range(4)]
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return self.left.pop() if self.left else None
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "quantized.onnx"
+        onnx.save(model, Path(folder) / "float.onnx")
+        form_of = quantization.QuantFormat[form]
+        quantization.quantize_static(Path(folder) / "float.onnx", path, Inputs(), quant_format=form_of)
+        return onnx.load(path)
+
+
+@pytest.mark.parametrize("last", ["divided first", "divided last"])
+@pytest.mark.parametrize("scale", [1.0, 5.0])  # with the first no value of the calibration reaches the upper bound
+@pytest.mark.parametrize("form", ["QDQ", "QOperator"])
+def test_a_gate_whose_bounds_are_folded_into_a_zero_point_is_one(form: str, scale: float, last: str) -> None:
+    report = report_of(hard_swish_on_integers(form, scale, last), allow_empty=True)
+    assert [item.reason for item in report.left_alone] == [GATE]
+    assert not report.sites
 
 
 NO_GATES = {
