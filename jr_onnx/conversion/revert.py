@@ -29,7 +29,7 @@ from jr_onnx.conversion.report import RevertReport
 from jr_onnx.conversion.sites.survey import survey
 from jr_onnx.conversion.sites.surveyed import jump_of
 from jr_onnx.errors import ModelError, OptionError
-from jr_onnx.files.external import data_files, relocate
+from jr_onnx.files.external import data_files, locations_of, relocate
 from jr_onnx.files.source import Source, open_bytes, open_file, open_proto
 from jr_onnx.files.splice import Piece, Progress, Span, join, size_of
 from jr_onnx.files.spliced import Spliced
@@ -130,7 +130,7 @@ def _prepare(source: Source) -> tuple[list[Piece], RevertReport]:
     if pieces is None:
         edit, sites = _undoing(model)
         pieces = rewrite(source, edit)
-        if _digest(source, pieces) != origin_digest(model, ""):
+        if not _is_original(source, pieces):
             has_record = any(entry.key == REVERT for entry in model.metadata_props)
             why_not = "it was changed since it was hardened" if has_record else "it has no record of the way back"
     report = RevertReport(source.path, None, None, not why_not, why_not, sites, (), size_of(pieces), 0.0)
@@ -145,17 +145,19 @@ def _recorded_way(source: Source) -> list[Piece] | None:
             continue
         others: list[Piece] = [Span(0, field.start), Span(field.end, len(source.buffer))]
         back = unpacked(entry.value, size_of(others))
-        if back is not None and _digest(source, pieces := chained(back, others)) == origin_digest(source.skeleton, ""):
+        if back is not None and _is_original(source, pieces := chained(back, others)):
             return pieces
     return None
 
 
-def _digest(source: Source, pieces: list[Piece]) -> str:
-    """Of the model that consists of these pieces; empty if they are none."""
+def _is_original(source: Source, pieces: list[Piece]) -> bool:
+    """Whether pieces of a hardened model are the original that it records, and name no other external data."""
     try:
-        return open_bytes(Spliced(source, pieces)).digest
+        found = open_bytes(Spliced(source, pieces))
     except ModelError:
-        return ""
+        return False
+    same = found.digest == origin_digest(source.skeleton, "")
+    return same and locations_of(found.skeleton) <= locations_of(source.skeleton)
 
 
 def _undoing(model: onnx.ModelProto) -> tuple[ModelEdit, int]:

@@ -28,6 +28,8 @@ from support import (
 
 import jr_onnx
 from jr_onnx.cli.main import main
+from jr_onnx.files.source import open_bytes
+from jr_onnx.files.undo import packed
 
 DIGITS = next(path for path in SHIPPED if path.stem == "digits")
 EACH_MODEL = pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -265,6 +267,22 @@ def test_external_data_get_another_name_where_others_have_it(external: Path, tmp
     assert (tmp_path / "w.bin").read_bytes() == b"other data"
     ours, theirs = (onnx.load(path).graph for path in (tmp_path / "back.onnx", external))
     assert [one.raw_data for one in ours.initializer] == [one.raw_data for one in theirs.initializer]
+
+
+def test_a_record_that_names_data_elsewhere_is_not_followed(external: Path, tmp_path: Path) -> None:
+    evil = onnx.load(external, load_external_data=False)
+    for tensor in evil.graph.initializer:
+        next(one for one in tensor.external_data if one.key == "location").value = "../../secret"
+    serialized = evil.SerializeToString()
+    hard = external.with_name("hard.onnx")
+    jr_onnx.convert(external, jump=0.5, output=hard)
+    model = onnx.load(hard, load_external_data=False)
+    forged = {"jr_onnx.revert": packed([serialized]), "jr_onnx.source_sha256": open_bytes(serialized).digest}
+    for entry in model.metadata_props:
+        entry.value = forged.get(entry.key, entry.value)
+    hard.write_bytes(model.SerializeToString())
+    report = jr_onnx.revert(hard, output=external.with_name("back.onnx"))
+    assert (report.exact, report.external_data) == (False, ("w.bin",))
 
 
 def test_the_hardened_file_itself_is_replaced_with_force_only(tmp_path: Path) -> None:
