@@ -269,7 +269,7 @@ def test_external_data_get_another_name_where_others_have_it(external: Path, tmp
     assert [one.raw_data for one in ours.initializer] == [one.raw_data for one in theirs.initializer]
 
 
-def test_a_record_that_names_data_elsewhere_is_not_followed(external: Path, tmp_path: Path) -> None:
+def test_a_record_that_names_data_elsewhere_is_not_followed(external: Path) -> None:
     evil = onnx.load(external, load_external_data=False)
     for tensor in evil.graph.initializer:
         next(one for one in tensor.external_data if one.key == "location").value = "../../secret"
