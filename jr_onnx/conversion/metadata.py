@@ -42,6 +42,11 @@ def hardened_metadata(model: onnx.ModelProto) -> dict[str, str]:
     return {key: value for key, value in entries.items() if key.startswith(PREFIX) and key != REVERT}
 
 
+def way_back_of(model: onnx.ModelProto) -> str | None:
+    """The record of the way back, as it is written; None where there is none."""
+    return next((str(entry.value) for entry in model.metadata_props if entry.key == REVERT), None)
+
+
 @dataclass(frozen=True)
 class Record:
     """What the record of a hardened model says of its sites, for finding them where other tools dropped the marks.

@@ -20,7 +20,15 @@ from jr_onnx.conversion.forms.table import RELU
 from jr_onnx.conversion.graph.scopes import all_scopes
 from jr_onnx.conversion.graph.soundness import check_structure
 from jr_onnx.conversion.lower import Lowering
-from jr_onnx.conversion.metadata import RECOGNISE, REVERT, SITES, hardened_metadata, origin_digest, record_of
+from jr_onnx.conversion.metadata import (
+    RECOGNISE,
+    REVERT,
+    SITES,
+    hardened_metadata,
+    origin_digest,
+    record_of,
+    way_back_of,
+)
 from jr_onnx.conversion.options import Options
 from jr_onnx.conversion.output import check_output
 from jr_onnx.conversion.plan import Plan, PlannedSite, lost_sites, why_optimized
@@ -131,8 +139,8 @@ def _prepare(source: Source) -> tuple[list[Piece], RevertReport]:
         edit, sites = _undoing(model)
         pieces = rewrite(source, edit)
         if not _is_original(source, pieces):
-            has_record = any(entry.key == REVERT for entry in model.metadata_props)
-            why_not = "it was changed since it was hardened" if has_record else "it has no record of the way back"
+            lost = way_back_of(model) is None
+            why_not = "it has no record of the way back" if lost else "it was changed since it was hardened"
     report = RevertReport(source.path, None, None, not why_not, why_not, sites, (), size_of(pieces), 0.0)
     return pieces, report
 

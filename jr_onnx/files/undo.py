@@ -82,11 +82,15 @@ def packed(pieces: list[Piece]) -> str | None:
 
 
 def unpacked(text: str, size: int) -> list[Piece] | None:
-    """The pieces, of a message of so many bytes; None where the text is damaged, or does not fit the message."""
+    """The pieces, of a message of so many bytes; None where the text is damaged, or does not fit the message.
+
+    zlib's checksum notices damage.
+    """
     try:
-        decompressor = zlib.decompressobj()
-        encoded = decompressor.decompress(base64.b64decode(text, validate=True), _LARGEST)
-        return _decoded(encoded, size) if decompressor.eof else None
+        decompressor, compressed = zlib.decompressobj(), base64.b64decode(text, validate=True)
+        encoded = decompressor.decompress(compressed, _LARGEST)
+        whole = decompressor.eof and base64.b64encode(compressed).decode() == text  # no bit is without a meaning
+        return _decoded(encoded, size) if whole and not decompressor.unused_data else None
     except (binascii.Error, ValueError, zlib.error, WireError):
         return None
 
