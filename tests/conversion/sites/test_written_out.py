@@ -123,6 +123,14 @@ def test_many_thresholds_are_read_from_where_they_are(external: bool, tmp_path: 
         jr_onnx.convert(path, recognise=True, output=tmp_path / "hard.onnx")
 
 
+def test_inspect_needs_no_external_data(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    onnx.save(written("x * (x > t)"), path, save_as_external_data=True, location="data", size_threshold=0)
+    (tmp_path / "data").unlink()
+    (listed,) = jr_onnx.inspect(path).nodes
+    assert listed.how == "JumpReLU written as x * (x > t), but its threshold is in another file"
+
+
 def test_what_others_take_too_stays_for_them() -> None:
     nodes = [*WRITTEN["x * (x > t)"][0], node("ReduceSum", "c", "active", keepdims=0)]
     outputs = [value("y", shape=("n", 4)), value("active", shape=())]
