@@ -80,20 +80,41 @@ def images(number: int = 2, seed: int = 5) -> Array:
     return np.random.default_rng(seed).normal(size=(number, 3, 16, 16)).astype(np.float32)
 
 
+def convolutions(rank: int) -> onnx.ModelProto:
+    """Two convolutions, each with a Relu, of values of this many axes."""
+    rng = np.random.default_rng(0)
+    window, pads, size = [3] * (rank - 2), [1] * 2 * (rank - 2), [6] * (rank - 2)
+    tensors = {f"w{i}": rng.normal(size=(4, 4, *window)).astype(np.float32) / 6 for i in range(2)}
+    nodes = [
+        node("Conv", "x w0", "a", "conv0", pads=pads),
+        node("Relu", "a", "b", "relu0"),
+        node("Conv", "b w1", "c", "conv1", pads=pads),
+        node("Relu", "c", "y", "relu1"),
+    ]
+    ends = [value("x", FLOAT, [2, 4, *size])], [value("y", FLOAT, [2, 4, *size])]
+    return make_model(nodes, *ends, initializers=tensors, opset=17)
+
+
+def inputs_of(rank: int, seed: int = 5) -> Array:
+    """Inputs of `convolutions` of this rank; of `network`, where it is 0."""
+    shape = (2, 4, *(6,) * (rank - 2))
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32) if rank else images(2, seed)
+
+
 @functools.cache
-def _quantized(activations: str, form: str) -> bytes:
+def _quantized(activations: str, form: str, rank: int) -> bytes:
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     class Images(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self.left = [{"x": images(2, seed)} for seed in range(4)]
+            self.left = [{"x": inputs_of(rank, seed)} for seed in range(4)]
 
         def get_next(self) -> dict[str, Array] | None:
             return self.left.pop() if self.left else None
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "float.onnx"
-        onnx.save(network(), path)
+        onnx.save(convolutions(rank) if rank else network(), path)
         quantize_static(
             path,
             Path(folder) / "quantized.onnx",
@@ -105,9 +126,12 @@ def _quantized(activations: str, form: str) -> bytes:
         return (Path(folder) / "quantized.onnx").read_bytes()
 
 
-def quantized(activations: str, form: str) -> onnx.ModelProto:
-    """`network`, quantized by onnxruntime: "QUInt8", "QInt8", "QUInt16" or "QInt16", as "QDQ" or "QOperator"."""
-    return onnx.ModelProto.FromString(_quantized(activations, form))
+def quantized(activations: str, form: str, rank: int = 0) -> onnx.ModelProto:
+    """`network`, quantized by onnxruntime: "QUInt8", "QInt8", "QUInt16" or "QInt16", as "QDQ" or "QOperator".
+
+    With a rank, `convolutions` of that rank in its stead.
+    """
+    return onnx.ModelProto.FromString(_quantized(activations, form, rank))
 
 
 #: What `network` is quantized to.
@@ -116,6 +140,11 @@ KINDS = [("QUInt8", "QDQ"), ("QInt8", "QDQ"), ("QUInt8", "QOperator"), ("QInt8",
 
 def fused(model: onnx.ModelProto, *, kernels: bool = False) -> Counter[str]:
     """The operators that onnxruntime runs in its stead."""
+    return Counter(op.op_type for op in saved(model, kernels=kernels).graph.node)
+
+
+def saved(model: onnx.ModelProto, *, kernels: bool = False) -> onnx.ModelProto:
+    """The model that onnxruntime saves when it has optimised this one."""
     with tempfile.TemporaryDirectory() as folder:
         options = onnxruntime.SessionOptions()
         options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
@@ -123,8 +152,7 @@ def fused(model: onnx.ModelProto, *, kernels: bool = False) -> Counter[str]:
         if kernels:
             options.register_custom_ops_library(str(jr_onnx.library_path()))
         onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        graph = onnx.load(options.optimized_model_filepath).graph
-    return Counter(op.op_type for op in graph.node)
+        return onnx.load(options.optimized_model_filepath)
 
 
 def run_with_kernels(model: onnx.ModelProto, feeds: dict[str, Array]) -> list[Array]:

@@ -16,6 +16,7 @@ from jr_onnx.checking import rules
 from jr_onnx.checking.expected import FILTERS, Asked, Hardened, recorded_globs, recorded_jump
 from jr_onnx.checking.report import Finding, NotChecked, finding
 from jr_onnx.conversion.element_types import FLOAT, NUMPY_TYPES, round_jump, type_name
+from jr_onnx.conversion.forms.quantized import WITH_INTEGER
 from jr_onnx.conversion.forms.table import TARGETS
 from jr_onnx.conversion.forms.write import foreign_bodies
 from jr_onnx.conversion.graph.names import ADD_OP_TYPE, DOMAIN
@@ -177,7 +178,7 @@ def _site_jump(site: Site, asked: float) -> Iterator[Finding]:
             rounded.append(round_jump(asked, one))
     try:
         wanted = [round_jump(one, element_type) for one in rounded]
-        if site.quantization is not None and site.hardened is not None and site.hardened.form.calls:
+        if site.quantization is not None and site.hardened is not None and site.hardened.form in WITH_INTEGER:
             wanted = [float(site.quantization.dequantized(site.quantization.threshold(one))) for one in wanted]
         if site.kind is not SiteKind.HARDENED:
             wanted = [round_jump(one, FLOAT) for one in wanted]  # an activation's attribute

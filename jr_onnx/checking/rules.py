@@ -139,7 +139,7 @@ FUNCTION = _error(
 BODY = _error(
     "JR114",
     "function-body",
-    "The body of jr_onnx::JumpReLU is not the one that jr-onnx ships for this opset, or is missing.",
+    "The body of a function of jr_onnx is not the one that jr-onnx ships for this opset, or is missing.",
     "Without the kernel library the body is what runs: a tampered one defends nothing, and no test with the "
     "library shows it.",
     "Convert again.",

@@ -180,7 +180,8 @@ class Lowering:
             outputs = tuple(values["x"] if name == site.output else name for name in node.output)
             front = (_changed(node, last, outputs=outputs),)
         mark = "" if planned.form.calls or planned.form is RELU else planned.form.name
-        binding = Binding(values, site.jump_type, _scalar(planned), site.name, mark, replaces)
+        rank = len(site.shape or ())
+        binding = Binding(values, site.jump_type, _scalar(planned), site.name, mark, replaces, rank)
         nodes = write_ops(ops, binding, self._namer.fresh)
         if again:
             replaced.update({index: (new,) for index, new in zip(site.nodes, nodes, strict=True)})

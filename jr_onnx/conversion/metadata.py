@@ -56,11 +56,13 @@ class Record:
         jump_input: the graph input that is the jump; None where there is none.
         thresholds: what the alpha of a ThresholdedRelu of ours may be, before it is rounded; None for anything, where
             a policy set the jumps and there are as many ThresholdedRelus as sites.
+        jump: the one jump of all sites; None where a policy set them.
     """
 
     sites: int = 0
     jump_input: str | None = None
     thresholds: tuple[float, ...] | None = ()
+    jump: float | None = None
 
 
 def record_of(model: onnx.ModelProto) -> Record:
@@ -70,13 +72,15 @@ def record_of(model: onnx.ModelProto) -> Record:
     # No model has so many nodes that their number has ten digits.
     sites = int(text) if text.isdecimal() and len(text) < 10 else 0
     thresholds: tuple[float, ...] | None = ()
-    if entries.get(TARGET) == "standard":
-        with contextlib.suppress(KeyError, ValueError):
-            thresholds = (float(entries[JUMP]),)
+    jump: float | None = None
+    with contextlib.suppress(KeyError, ValueError):
+        jump = float(entries[JUMP])
+    if entries.get(TARGET) == "standard" and jump is not None:
+        thresholds = (jump,)
     if entries.get(TARGET) == "standard" and POLICY in entries:
         nodes = (node for scope in all_scopes(model) for node in scope.nodes)
         thresholds = None if sites == sum(node.op_type == "ThresholdedRelu" for node in nodes) else ()
-    return Record(sites, jump_input_of(model), thresholds)
+    return Record(sites, jump_input_of(model), thresholds, jump)
 
 
 def jump_input_of(model: onnx.ModelProto) -> str | None:

@@ -297,7 +297,7 @@ def _forms(site: Site, options: Options, uncovered: set[int]) -> tuple[tuple[For
     """The forms that a site may take, the preferred one first, and why it is not the target's own."""
     expanded = site.scope.expanded
     if site.quantization is not None:
-        rank = None if site.shape is None else len(site.shape)
+        rank = None if site.shape is None or site.channels_last else len(site.shape)
         return quantized_forms(options.target, site.quantization, rank, inline=options.inline or bool(expanded))
     forms = PREFERENCES[options.target]
     if options.target != "custom-op" or not (options.inline or expanded or site.element_type in uncovered):

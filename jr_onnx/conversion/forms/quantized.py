@@ -55,6 +55,23 @@ QUANTIZED_CHANNELS_LAST = Form(
 )
 
 
+# Only read, never written: the function's body as onnxruntime saves it in the function's place, with a DequantizeLinear
+# for each node that takes what is dequantized.
+QUANTIZED_EXPANDED = Form(
+    "QuantizedJumpReLU, written out",
+    (
+        Op("DequantizeLinear", ("x", "one", "zero_point"), "number"),
+        Op("DequantizeLinear", ("x", "one", "zero_point"), "again"),
+        Op("DequantizeLinear", ("jump", "one", "zero_point"), "bar"),
+        Op("Sub", ("number", "bar"), "above"),
+        Op("HardSigmoid", ("above",), "gate"),
+        Op("Mul", ("again", "gate"), "kept"),
+        Op("QuantizeLinear", ("kept", "one", "zero_point"), "y"),
+    ),
+    dict.fromkeys(INTEGER_TYPES, _BITS_8),
+)
+
+
 def _between(form: Form, domain: str, *, zero_point: bool) -> Form:
     """A form between DequantizeLinear and QuantizeLinear."""
     how = ("scale", "zero_point") if zero_point else ("scale",)
@@ -78,7 +95,10 @@ _GREATER = {(d, z): _between(RELU_GREATER, d, zero_point=z) for d in ("", MICROS
 #: The forms that call the function jr_onnx::QuantizedJumpReLU.
 CALLS: tuple[Form, ...] = (QUANTIZED_CHANNELS_LAST, QUANTIZED_JUMP_RELU)
 
-QUANTIZED_FORMS: tuple[Form, ...] = (*CALLS, *_THRESHOLDED.values(), *_GREATER.values())
+#: The forms whose jump is an integer.
+WITH_INTEGER: tuple[Form, ...] = (*CALLS, QUANTIZED_EXPANDED)
+
+QUANTIZED_FORMS: tuple[Form, ...] = (*WITH_INTEGER, *_THRESHOLDED.values(), *_GREATER.values())
 
 
 def quantized_forms(
@@ -91,7 +111,7 @@ def quantized_forms(
         return plain, ""
     if quantization.by_quantizer and quantization.element_type == onnx.TensorProto.INT8:
         return plain, "on x64 onnxruntime fuses int8 only with DequantizeLinear right behind QuantizeLinear"
-    last = quantization.convolved and rank == 4 and quantization.element_type in _BYTES
+    last = quantization.convolved and (rank or 0) > 2 and quantization.element_type in _BYTES
     return (*(CALLS if last else CALLS[1:]), *plain), ""
 
 

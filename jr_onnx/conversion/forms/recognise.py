@@ -94,8 +94,11 @@ def _is_ours(match: Match, wiring: Wiring, record: Record) -> bool:
         step = step_of(wiring.scope.nodes[match.nodes[-2]])
         return step is not None and 0 <= step < math.inf
     thresholded = thresholded_of(match)
-    if thresholded is not None and _is_recorded(wiring.scope.nodes[thresholded], record):
-        return True
+    if thresholded is not None:
+        # Between DequantizeLinear and QuantizeLinear it is written for other targets too.
+        known = record.thresholds if len(form.ops) == 1 or record.jump is None else (record.jump,)
+        if _is_recorded(wiring.scope.nodes[thresholded], known):
+            return True
     jump, zero = values.get("jump", ""), values.get("zero", "")
     inner = {op.output: values[op.output] for op in form.ops[:-1] if op.output in values}
     return (
@@ -107,14 +110,14 @@ def _is_ours(match: Match, wiring: Wiring, record: Record) -> bool:
     )
 
 
-def _is_recorded(thresholded: onnx.NodeProto, record: Record) -> bool:
+def _is_recorded(thresholded: onnx.NodeProto, thresholds: tuple[float, ...] | None) -> bool:
     """Whether the threshold is a recorded jump, in one of the types that it may have been rounded to."""
     given = attribute_of(thresholded, "alpha")
     alpha = given.f if given is not None else 1.0
-    if record.thresholds is None:
+    if thresholds is None:
         return True
     with np.errstate(over="ignore"):
-        rounded = (np.asarray(record.thresholds).astype(NUMPY_TYPES[one]) for one in THRESHOLDED_RELU.types)
+        rounded = (np.asarray(thresholds).astype(NUMPY_TYPES[one]) for one in THRESHOLDED_RELU.types)
         return any(alpha in values.astype(np.float64) for values in rounded)
 
 
@@ -127,6 +130,14 @@ def _puts_zero(values: Mapping[str, str], wiring: Wiring) -> bool:
     """Whether the form's zero is one: Where(x <= k, k, x), a lower bound, looks the same otherwise."""
     zero = constant_value(wiring, values["zero"]) if "zero" in values else np.zeros(())
     return zero is not None and not zero.any()
+
+
+def _is_same_number(wiring: Wiring, symbol: str, one: str, other: str) -> bool:
+    """Whether two names stand for one scale or zero point: onnxruntime writes both anew where it changes their type."""
+    if symbol not in ("scale", "zero_point") or not one or not other:
+        return False
+    numbers = constant_value(wiring, one), constant_value(wiring, other)
+    return numbers[0] is not None and numbers[1] is not None and np.array_equal(numbers[0], numbers[1])
 
 
 def _bind(ops: tuple[Op, ...], wiring: Wiring, index: int) -> tuple[dict[str, str], tuple[int, ...]] | None:
@@ -144,7 +155,7 @@ def _bind(ops: tuple[Op, ...], wiring: Wiring, index: int) -> tuple[dict[str, st
         if operator_of(node) != (op.domain, op.op_type) or len(node.input) != len(op.inputs):
             return None
         for symbol, name in zip(op.inputs, node.input, strict=True):
-            if symbols.setdefault(symbol, name) != name:
+            if symbols.setdefault(symbol, name) != name and not _is_same_number(wiring, symbol, symbols[symbol], name):
                 return None
         nodes.insert(0, position)
     inner = [symbols[op.output] for op in ops[:-1]]

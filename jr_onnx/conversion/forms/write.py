@@ -59,6 +59,7 @@ class Binding:
         node_name: the name of the node that the form is written for; may be empty.
         form: the name of the form, to mark its last node with; empty for no mark.
         replaces: position of an operator in the form -> the index of the node whose place it takes.
+        rank: how many axes x has, for forms that move them.
     """
 
     values: Mapping[str, str]
@@ -67,6 +68,7 @@ class Binding:
     node_name: str
     form: str
     replaces: Mapping[int, int]
+    rank: int = 0
 
 
 def write_ops(ops: tuple[Op, ...], binding: Binding, fresh: Callable[[str], str]) -> tuple[NewNode, ...]:
@@ -80,8 +82,8 @@ def write_ops(ops: tuple[Op, ...], binding: Binding, fresh: Callable[[str], str]
         Fill.ELEMENT_TYPE: binding.element_type,
         Fill.STEEP: STEEP,
         Fill.STEEP_JUMP: -STEEP * binding.jump,
-        Fill.CHANNELS_LAST: [0, 2, 3, 1],
-        Fill.CHANNELS_FIRST: [0, 3, 1, 2],
+        Fill.CHANNELS_LAST: [0, *range(2, binding.rank), 1],
+        Fill.CHANNELS_FIRST: [0, binding.rank - 1, *range(1, binding.rank - 1)],
     }
     nodes = []
     for position, op in enumerate(ops):

@@ -228,7 +228,13 @@ def number_of(wiring: Wiring, name: str) -> float | None:
 
 
 def dequantized_number(wiring: Wiring, names: Sequence[str]) -> float | None:
-    """What an integer, its scale and its zero point, if there is one, stand for, if all are constants of one number."""
+    """What an integer, its scale and its zero point, if there is one, stand for, if all are constants of one number.
+
+    The number itself, where it is quantized when the model runs.
+    """
+    source = wiring.source(names[0])
+    if source is not None and source[1].op_type == "QuantizeLinear":
+        return number_of(source[0], source[1].input[0])
     constants = [constant_value(wiring, name) for name in names if name]
     if any(constant is None or constant.size != 1 for constant in constants):
         return None

@@ -98,12 +98,12 @@ def folded(wiring: Wiring, index: int) -> Quantization | str | None:
     """How the output of a QuantizeLinear or an operator on integers is quantized, where a ReLU is folded into that.
 
     Or why it cannot be told, or nothing where there is none: the integers do not start at 0, the value is never
-    negative, or it is an input of the model.
+    negative, or it is an input of the model or a constant.
     """
     node = wiring.scope.nodes[index]
-    if not _starts_at_zero(wiring, node):
-        return None
     kind = QLINEAR.get((node.domain, node.op_type))
+    if not _starts_at_zero(wiring, node) or (kind is None and constant_value(wiring, node.input[0]) is not None):
+        return None
     if kind is None:
         origins = _origins(wiring, node.input[:1])
     elif kind.values(len(node.input)):
@@ -112,9 +112,51 @@ def folded(wiring: Wiring, index: int) -> Quantization | str | None:
         origins = {_layer(node)}
     if not origins - {Origin.INPUT}:
         return None
+    if _is_before_bias(wiring, node):
+        return f"{_FOLDED} a constant is added behind it, its bias, and a Relu comes after that"
     if not origins & {Origin.CONVOLUTION, Origin.LINEAR}:
         return f"{_FOLDED} it stands behind no convolution or other linear layer"
     return quantization_of(wiring, node, convolved=Origin.CONVOLUTION in origins)
+
+
+#: Layers, and how many inputs they have with a bias.
+_WITH_BIAS = {"Conv": 3, "ConvTranspose": 3, "Gemm": 3, "MatMul": 3, "QLinearConv": 9, "QLinearMatMul": 9}
+
+
+def _is_before_bias(wiring: Wiring, node: onnx.NodeProto) -> bool:
+    """Whether a value is that of a layer without a bias, and all that takes it adds a constant: the layer's bias.
+
+    Such a value may have been positive in all of the calibration.
+    """
+    source = (wiring, node) if node.op_type in _WITH_BIAS else wiring.source(node.input[0])
+    if source is None or len(source[1].input) >= _WITH_BIAS.get(source[1].op_type, 0):
+        return False
+    names = [node.output[0]]
+    for taker in wiring.consumers[names[0]]:
+        if taker >= 0 and wiring.scope.nodes[taker].op_type == "DequantizeLinear":
+            names.append(wiring.scope.nodes[taker].output[0])
+    takers = [wiring.scope.nodes[i] if i >= 0 else None for name in names for i in wiring.consumers[name]]
+    others = [taker for taker in takers if taker is None or taker.op_type != "DequantizeLinear"]
+    return bool(others) and all(taker is not None and _adds_constant(wiring, taker, names) for taker in others)
+
+
+def _adds_constant(wiring: Wiring, node: onnx.NodeProto, names: Sequence[str]) -> bool:
+    """Whether a node adds a constant, quantized or not, to one of some values."""
+    places = {"Add": (0, 1), "QLinearAdd": (0, 3)}.get(node.op_type, ())
+    summands = [node.input[place] for place in places if node.input[place] not in names]
+    for name in summands:
+        for _ in range(_LONGEST_CONSTANT):
+            source = wiring.source(name)
+            if source is None or not source[1].input:
+                break
+            name = source[1].input[0]
+        if wiring.constant(name) is None and not wiring.unread(name):
+            return False
+    return len(summands) == 1
+
+
+#: How many nodes may stand behind a constant that is added: what moves and quantizes it.
+_LONGEST_CONSTANT = 4
 
 
 def quantizer_behind(wiring: Wiring, index: int) -> tuple[int, Quantization] | None:

@@ -11,16 +11,14 @@ RNN, GRU, (DynamicQuantize)LSTM with Relu as an activation    ThresholdedRelu th
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import onnx
 
 from jr_onnx.conversion.element_types import FLOAT, NUMPY_TYPES, type_name
-from jr_onnx.conversion.forms.quantized import QUANTIZED_FORMS
-from jr_onnx.conversion.forms.recognise import Match, operator_of, recognise
-from jr_onnx.conversion.forms.table import ALL_FORMS, LOWEST_OPSET, Form
+from jr_onnx.conversion.forms.recognise import Match
+from jr_onnx.conversion.forms.table import LOWEST_OPSET
 from jr_onnx.conversion.forms.write import is_jump_relu
 from jr_onnx.conversion.graph.names import DOMAIN
 from jr_onnx.conversion.graph.scopes import Scope, attribute_of, own_domain
@@ -29,6 +27,7 @@ from jr_onnx.conversion.graph.wiring import Wiring, constant_value
 from jr_onnx.conversion.metadata import Record, record_of
 from jr_onnx.conversion.quantization import Quantization
 from jr_onnx.conversion.sites.bounds import GATE, GUARD, is_gate, is_guard
+from jr_onnx.conversion.sites.hardened import covered_by, hardened_in, only_covered, quantization_at
 from jr_onnx.conversion.sites.matchers import (
     MATCHERS,
     Found,
@@ -39,7 +38,6 @@ from jr_onnx.conversion.sites.matchers import (
     on_integers,
     operator_name,
 )
-from jr_onnx.conversion.sites.quantized import quantization_of
 from jr_onnx.conversion.sites.spelled_out import spelled_out
 from jr_onnx.conversion.sites.written_out import written_out
 
@@ -164,13 +162,11 @@ def _in_scope(
     wiring: Wiring, types: ValueTypes, record: Record, *, clip: bool
 ) -> Iterator[tuple[int, Found | str | OtherActivation]]:
     scope = wiring.scope
-    known = _hardened(wiring, record)
+    known = hardened_in(wiring, record)
     inside = {index for match in known.values() for index in match.nodes[:-1]}
     behind = {index: _stays_before(wiring, match, types) for index, match in known.items()}
     fronts = {front.nodes[-1] for front in behind.values() if front is not None}
-    covered: dict[str, set[int]] = defaultdict(set)  # value -> the nodes of its JumpReLUs
-    for match in known.values():
-        covered[match.x].update(match.nodes)
+    covered = covered_by(wiring, known)
     for index in range(len(scope.nodes)):
         if index in inside:
             continue
@@ -178,7 +174,7 @@ def _in_scope(
         if index in known:
             match = known[index]
             front = behind[index]
-            quantization = _quantization(wiring, match, front)
+            quantization = quantization_at(wiring, match, front)
             found = Found(
                 SiteKind.HARDENED, match.x, match.y, match.nodes, match.rectified, match, (), "", front, quantization
             )
@@ -187,7 +183,7 @@ def _in_scope(
             if isinstance(found, Found):
                 left, found = _why_left(wiring, index, found, clip=clip), on_integers(wiring, index, found)
                 stays = index in fronts or found.kind is SiteKind.FUSED or found.quantization is not None
-                if stays and _only_covered(wiring, found.output, covered):
+                if stays and only_covered(wiring, found.output, covered):
                     continue  # its JumpReLU stands behind it, and is a site of its own
                 found = left or found
         if found is not None:
@@ -226,26 +222,6 @@ def _spelled_out(wiring: Wiring, index: int) -> Found | None:
     return Found(SiteKind.RELU, x, wiring.scope.nodes[index].output[0], (index,), formula=written)
 
 
-def _hardened(wiring: Wiring, record: Record) -> Mapping[int, Match]:
-    """The JumpReLUs of a scope, by the index of the node that gives their output."""
-    endings: dict[tuple[str, str], list[Form]] = defaultdict(list)
-    for form in (*ALL_FORMS, *QUANTIZED_FORMS):
-        endings[form.ops[-1].domain, form.ops[-1].op_type].append(form)
-    known = {}
-    for index, node in enumerate(wiring.scope.nodes):
-        for form in endings.get(operator_of(node), ()):
-            match = recognise(form, wiring, index, record)
-            if match is not None:
-                known[index] = match
-                break
-    return known
-
-
-def _only_covered(wiring: Wiring, value: str, covered: Mapping[str, set[int]]) -> bool:
-    """Whether everything that takes a value is part of a JumpReLU of it."""
-    return value in covered and set(wiring.consumers[value]) <= covered[value]
-
-
 def _stays_before(wiring: Wiring, match: Match, types: ValueTypes) -> Found | None:
     """What a JumpReLU was put behind, by the name that its input was given then; None where it took a node's place."""
     produced = wiring.producer(match.x) if "/rectified" in match.x else None
@@ -258,19 +234,6 @@ def _stays_before(wiring: Wiring, match: Match, types: ValueTypes) -> Found | No
     if isinstance(found, Found):
         found = on_integers(wiring, index, found)
     return found if isinstance(found, Found) and found.kind.stays else None
-
-
-def _quantization(wiring: Wiring, match: Match, front: Found | None) -> Quantization | None:
-    """How the integers of a JumpReLU stand for numbers: as what gives them says."""
-    if match.form not in QUANTIZED_FORMS:
-        return None
-    if front is not None:
-        return front.quantization
-    quantizer = wiring.source(match.x)
-    if quantizer is None:
-        return None
-    found = quantization_of(*quantizer)
-    return found if isinstance(found, Quantization) else None
 
 
 def _named(found: Found, index: int) -> int:
@@ -370,9 +333,9 @@ def survey_written_out(model: onnx.ModelProto, scopes: tuple[Scope, ...]) -> Sur
     wirings: dict[Scope | None, Wiring] = {}
     for scope in scopes:
         wiring = wirings[scope] = Wiring(scope, wirings.get(scope.parent))
-        ours = _hardened(wiring, record)
-        for index in set(range(len(scope.nodes))) - ours.keys():
-            found: Found | Site | str | None = written_out(wiring, index)
+        ours = hardened_in(wiring, record)
+        for index in range(len(scope.nodes)):
+            found: Found | Site | str | None = None if index in ours else written_out(wiring, index)
             if isinstance(found, Found):
                 found = _widened(wiring, found, types) or _typed(found, scope, index, scope.opset, types)
             if isinstance(found, Site):

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import onnx
 
 from jr_onnx.conversion.element_types import NUMPY_TYPES, type_name
-from jr_onnx.conversion.forms.quantized import QUANTIZED_CHANNELS_LAST
+from jr_onnx.conversion.forms.quantized import QUANTIZED_CHANNELS_LAST, WITH_INTEGER
 from jr_onnx.conversion.forms.recognise import step_of, thresholded_of
 from jr_onnx.conversion.forms.recurrent import thresholds
 from jr_onnx.conversion.forms.table import HARD_SIGMOID
@@ -89,7 +89,7 @@ def jump_of(site: Site) -> npt.NDArray[Any] | None:
         return None
     if "jump" in site.hardened.values:
         jump = constant_value(wiring_of(site.scope), site.hardened.values["jump"])
-        return jump if jump is None or not site.hardened.form.calls else _number(site, jump)
+        return jump if jump is None or site.hardened.form not in WITH_INTEGER else _number(site, jump)
     if site.jump_type not in NUMPY_TYPES:
         return None
     if site.hardened.form is HARD_SIGMOID:
@@ -109,7 +109,7 @@ def _number(site: Site, jump: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return jump
     numbers = site.quantization.dequantized(jump)
     last = site.hardened is not None and site.hardened.form is QUANTIZED_CHANNELS_LAST
-    return numbers.reshape(-1, 1, 1) if last and numbers.ndim else numbers
+    return numbers.reshape(-1, *(1,) * (len(site.shape or ()) - 2)) if last and numbers.ndim else numbers
 
 
 def numbers_of(site: Site) -> Jump | None:

@@ -17,9 +17,11 @@ from quantized_models import (
     dequantized,
     fused,
     images,
+    inputs_of,
     one_layer,
     quantized,
     run_with_kernels,
+    saved,
 )
 from support import (
     EACH_TARGET,
@@ -135,6 +137,32 @@ def test_jump_0_changes_nothing(activations: str, form: str) -> None:
         assert_same_bits(run(hardened(model, 0.0, **options), feeds)[0], run(model, feeds)[0])
 
 
+@EACH_TARGET
+@EACH_KIND
+@pytest.mark.parametrize("kernels", [True, False])
+def test_what_onnxruntime_saves_is_known_again(activations: str, form: str, target: str, kernels: bool) -> None:
+    """It moves Transposes, renames values, drops marks, makes uint8 of int8, and inlines the function."""
+    model = quantized(activations, form)
+    wanted = run(hardened(model, 0.4, target="standard"), {"x": images()})
+    rewritten = saved(hardened(model, 0.1, **TARGETS[target]), kernels=kernels)
+    report = report_of(rewritten, 0.4, **TARGETS[target])
+    assert [site.quantized is not None for site in report.sites] == [True] * 4
+    assert report.model is not None
+    assert_same_bits(run_with_kernels(report.model, {"x": images()})[0], wanted[0])
+
+
+@EACH_KIND
+def test_what_onnxruntime_saves_of_the_original_can_be_hardened(activations: str, form: str) -> None:
+    """With channels last written into it, JumpReLU needs no Transposes."""
+    model = quantized(activations, form)
+    report = report_of(saved(model), 0.1)
+    assert len(report.sites) == 4 and report.model is not None
+    wanted = run(hardened(model, 0.1, target="standard"), {"x": images()})
+    assert_same_bits(run_with_kernels(report.model, {"x": images()})[0], wanted[0])
+    if (activations, form) != ("QInt8", "QDQ"):
+        assert {site.lowering for site in report.sites} == {"QuantizedJumpReLU"}
+
+
 #: What onnxruntime computes on integers in `network`: as many as of the original must be left.
 INTEGER_OPERATORS = ("QLinearConv", "QLinearAdd", "QGemm", "QLinearMatMul", "QLinearGlobalAveragePool")
 
@@ -158,6 +186,20 @@ def test_the_kernel_runs_alone_between_what_is_fused() -> None:
     model = quantized("QUInt8", "QDQ")
     before, after = fused(model), fused(hardened(model, 0.1), kernels=True)
     assert after - before == {"QuantizedJumpReLU": 4}
+
+
+@pytest.mark.parametrize("form", ["QDQ", "QOperator"])
+@pytest.mark.parametrize("rank", [3, 4, 5])
+def test_so_it_does_behind_convolutions_of_any_rank(rank: int, form: str) -> None:
+    model, feeds = quantized("QUInt8", form, rank), {"x": inputs_of(rank)}
+    hard = hardened(model, 0.1)
+    assert fused(hard, kernels=True) - fused(model) == {"QuantizedJumpReLU": 2}
+    assert_same_bits(run_with_kernels(hard, feeds)[0], run(hardened(model, 0.1, target="standard"), feeds)[0])
+    jumps = (0.0, 0.1, 0.2, 0.3)
+    each = hardened(model, jumps)
+    plain = hardened(model, jumps, target="standard")
+    assert_same_bits(run_with_kernels(each, feeds)[0], run(plain, feeds)[0])
+    assert not jr_onnx.check(model, each, jump=jumps).findings
 
 
 def test_of_int8_between_quantizers_the_pair_stays() -> None:

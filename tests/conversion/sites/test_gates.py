@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -125,9 +126,13 @@ def hard_swish_on_integers(form: str, scale: float, last: str) -> onnx.ModelProt
         "divided first": [node("Div", "c six", "d"), node("Mul", "a d", "m")],
         "divided last": [node("Mul", "a c", "d"), node("Div", "d six", "m")],
     }
-    nodes = [node("Conv", "x w", "a"), node("Add", "a three", "s"), node("Clip", "s zero six", "c", "bound")]
+    # What a Constant node gives is quantized when the model runs.
+    nodes = [node("Constant", "", "three", value_float=3.0)] if last == "divided last" else []
+    nodes += [node("Conv", "x w", "a"), node("Add", "a three", "s"), node("Clip", "s zero six", "c", "bound")]
     nodes += [*ends[last], node("Conv", "m w", "y")]
-    constants = {"w": rng.normal(size=(4, 4, 1, 1)), "three": 3.0, "zero": 0.0, "six": 6.0}
+    constants: dict[str, Any] = {"w": rng.normal(size=(4, 4, 1, 1)), "zero": 0.0, "six": 6.0}
+    if last == "divided first":
+        constants["three"] = 3.0
     shape = [1, 4, 8, 8]
     model = make_model(
         nodes,

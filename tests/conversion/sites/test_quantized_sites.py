@@ -126,6 +126,13 @@ FROM_AN_INPUT = {
 }
 
 
+def test_a_constant_is_no_site() -> None:
+    """Weights are quantized too."""
+    model = quantized(node("Mul", "x one", "h"))
+    model.graph.node[-1].input[0] = "minus"
+    assert not verdicts(model)
+
+
 @pytest.mark.parametrize("kind", FROM_AN_INPUT)
 def test_an_input_of_the_model_is_no_site(kind: str) -> None:
     assert not verdicts(quantized(*FROM_AN_INPUT[kind]))
@@ -188,6 +195,32 @@ def test_a_zero_point_that_is_computed_from_constants_is_seen() -> None:
     model.graph.node.insert(1, node("Cast", "zero", "again", to=int(onnx.TensorProto.UINT8)))
     model.graph.node[-1].input[2] = "again"
     assert verdicts(model) == {"quantize": SITE}
+
+
+BIAS = (
+    "a Relu may be folded into its zero point, but a constant is added behind it, its bias, and a Relu comes after that"
+)
+
+
+@pytest.mark.parametrize(
+    ("behind", "verdict"),
+    [
+        ([node("Add", "d one", "z")], BIAS),
+        ([node("DequantizeLinear", "middle scale middle", "c"), node("Add", "c d", "z")], BIAS),
+        ([node("Add", "d d", "z")], SITE),
+        ([node("Add", "d x", "z")], SITE),
+        ([node("Mul", "d one", "z")], SITE),
+        ([node("Add", "d one", "z"), node("Exp", "d", "e")], SITE),
+        ([], SITE),
+    ],
+)
+def test_a_layer_in_front_of_its_bias_has_no_relu(behind: list[onnx.NodeProto], verdict: str) -> None:
+    """All of its values may have been positive in the calibration."""
+    model = quantized(MATMUL)
+    model.graph.node.append(node("DequantizeLinear", "y scale zp", "d"))
+    model.graph.node.extend(behind)
+    model.graph.output[0].name = behind[0].output[0] if behind else "d"
+    assert verdicts(model) == {"quantize": verdict}
 
 
 OPERATORS = {
