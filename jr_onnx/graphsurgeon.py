@@ -21,6 +21,7 @@ import numpy.typing as npt
 import onnx
 import onnx_graphsurgeon as gs
 
+from jr_onnx.conversion.convertible import check_convertible
 from jr_onnx.conversion.edits import ModelEdit, ScopeEdit
 from jr_onnx.conversion.element_types import NUMPY_TYPES, round_jump
 from jr_onnx.conversion.forms.table import FUNCTIONS_IR_VERSION, Target
@@ -29,7 +30,6 @@ from jr_onnx.conversion.graph.names import DOMAIN, DOMAIN_VERSION, OP_TYPE
 from jr_onnx.conversion.graph.scopes import Scope
 from jr_onnx.conversion.lower import planned_edit
 from jr_onnx.conversion.options import make_options
-from jr_onnx.conversion.plan import check_convertible
 from jr_onnx.conversion.policy import Jump, JumpReluPolicy
 from jr_onnx.conversion.report import HardenReport, harden_report
 from jr_onnx.errors import ModelError, OptionError

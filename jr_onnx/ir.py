@@ -19,6 +19,7 @@ from typing import Protocol
 import onnx
 import onnx_ir as ir
 
+from jr_onnx.conversion.convertible import check_convertible
 from jr_onnx.conversion.edits import ModelEdit, ScopeEdit
 from jr_onnx.conversion.forms.table import Target
 from jr_onnx.conversion.forms.write import NewNode, tensor_of, to_proto
@@ -27,7 +28,7 @@ from jr_onnx.conversion.graph.scopes import Scope, all_scopes
 from jr_onnx.conversion.graph.soundness import check_structure
 from jr_onnx.conversion.lower import planned_edit
 from jr_onnx.conversion.options import Options, make_options
-from jr_onnx.conversion.plan import check_convertible, lost_sites
+from jr_onnx.conversion.plan import lost_sites
 from jr_onnx.conversion.policy import Jump, JumpReluPolicy
 from jr_onnx.conversion.report import HardenReport, harden_report
 from jr_onnx.conversion.sites.survey import survey

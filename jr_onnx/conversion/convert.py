@@ -11,13 +11,13 @@ from typing import Literal, overload
 import onnx
 
 from jr_onnx.arguments import as_model, as_path
+from jr_onnx.conversion.convertible import check_convertible
 from jr_onnx.conversion.edits import ModelEdit, rewrite
 from jr_onnx.conversion.forms.table import Target
 from jr_onnx.conversion.lower import planned_edit
 from jr_onnx.conversion.metadata import REVERT
 from jr_onnx.conversion.options import Options, make_options
 from jr_onnx.conversion.output import check_output
-from jr_onnx.conversion.plan import check_convertible
 from jr_onnx.conversion.policy import Jump, JumpReluPolicy
 from jr_onnx.conversion.report import ConversionReport, converted_site
 from jr_onnx.conversion.revert import record_way_back

@@ -15,6 +15,7 @@ from typing import overload
 import onnx
 
 from jr_onnx.arguments import as_model, as_path
+from jr_onnx.conversion.convertible import why_optimized
 from jr_onnx.conversion.edits import ModelEdit, rewrite
 from jr_onnx.conversion.forms.table import RELU
 from jr_onnx.conversion.graph.scopes import all_scopes
@@ -31,7 +32,7 @@ from jr_onnx.conversion.metadata import (
 )
 from jr_onnx.conversion.options import Options
 from jr_onnx.conversion.output import check_output
-from jr_onnx.conversion.plan import Plan, PlannedSite, lost_sites, why_optimized
+from jr_onnx.conversion.plan import Plan, PlannedSite, lost_sites
 from jr_onnx.conversion.policy import JumpReluPolicy
 from jr_onnx.conversion.report import RevertReport
 from jr_onnx.conversion.sites.survey import survey
