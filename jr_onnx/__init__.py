@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from jr_onnx.conversion.convert import convert
     from jr_onnx.conversion.inspect import find_sites, inspect
     from jr_onnx.conversion.policy import JumpReluPolicy, PolicyRule, read_policy
-    from jr_onnx.conversion.report import ConversionReport, InspectionReport
+    from jr_onnx.conversion.report import ConversionReport, InspectionReport, RevertReport
+    from jr_onnx.conversion.revert import revert
     from jr_onnx.conversion.sites.survey import Site
     from jr_onnx.errors import JrOnnxError, ModelError, OptionError, OutputError, RuntimeMissingError, WorkerError
     from jr_onnx.robustness.attacks.target import Effort
@@ -55,6 +56,7 @@ __all__ = [
     "OptionError",
     "OutputError",
     "PolicyRule",
+    "RevertReport",
     "RuntimeMissingError",
     "Site",
     "TuningReport",
@@ -75,6 +77,7 @@ __all__ = [
     "placement",
     "read_policy",
     "register",
+    "revert",
     "session",
     "tune",
 ]
@@ -87,7 +90,8 @@ _EXPORTS = {
     "conversion.convert": "convert",
     "conversion.inspect": "find_sites inspect",
     "conversion.policy": "JumpReluPolicy PolicyRule read_policy",
-    "conversion.report": "ConversionReport InspectionReport",
+    "conversion.report": "ConversionReport InspectionReport RevertReport",
+    "conversion.revert": "revert",
     "conversion.sites.survey": "Site",
     "errors": "JrOnnxError ModelError OptionError OutputError RuntimeMissingError WorkerError",
     "robustness.attacks.target": "Effort",

@@ -13,7 +13,6 @@ Importing this module also registers `graph.jump_relu(x, jump)`, the way graphsu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,32 +21,20 @@ import numpy.typing as npt
 import onnx
 import onnx_graphsurgeon as gs
 
+from jr_onnx.conversion.convertible import check_convertible
 from jr_onnx.conversion.edits import ModelEdit, ScopeEdit
 from jr_onnx.conversion.element_types import NUMPY_TYPES, round_jump
 from jr_onnx.conversion.forms.table import FUNCTIONS_IR_VERSION, Target
 from jr_onnx.conversion.forms.write import NewNode, body_for, function_proto
 from jr_onnx.conversion.graph.names import DOMAIN, DOMAIN_VERSION, OP_TYPE
 from jr_onnx.conversion.graph.scopes import Scope
-from jr_onnx.conversion.graph.soundness import check_structure
-from jr_onnx.conversion.lower import Lowering
+from jr_onnx.conversion.lower import planned_edit
 from jr_onnx.conversion.options import make_options
-from jr_onnx.conversion.plan import make_plan
 from jr_onnx.conversion.policy import Jump, JumpReluPolicy
-from jr_onnx.conversion.report import ConvertedSite, converted_site
-from jr_onnx.conversion.sites.survey import LeftAlone
+from jr_onnx.conversion.report import HardenReport, harden_report
 from jr_onnx.errors import ModelError, OptionError
 from jr_onnx.files.external import all_tensors
 from jr_onnx.files.skeleton import PAYLOAD_LIMIT
-
-
-@dataclass(frozen=True)
-class HardenReport:
-    """The result of `harden`; the attributes are those of `jr_onnx.ConversionReport`."""
-
-    target: str
-    sites: tuple[ConvertedSite, ...]
-    left_alone: tuple[LeftAlone, ...]
-    notes: tuple[str, ...]
 
 
 def harden(
@@ -75,15 +62,14 @@ def harden(
     """
     options = make_options(jump, policy, target, include, exclude, None, clip, inline, allow_empty)
     model = _exported(graph)
-    check_structure(model)
-    plan = make_plan(model, options)
-    edit = Lowering(model, plan, options).edit()
+    check_convertible(model)
+    plan, edit = planned_edit(model, "", options)
     graphs = _graphs_by_scope(graph, plan.scopes)
     constants = _new_constants(edit)
     for scope_edit in edit.scopes.values():
         _edit_scope(graphs[scope_edit.scope], scope_edit, constants)
     _edit_graph(graph, edit)
-    return HardenReport(options.target, tuple(map(converted_site, plan.sites)), plan.left_alone, plan.notes)
+    return harden_report(options.target, plan)
 
 
 def _exported(graph: gs.Graph) -> onnx.ModelProto:

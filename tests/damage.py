@@ -48,6 +48,11 @@ def record_no_version(model: onnx.ModelProto) -> None:
     next(entry for entry in model.metadata_props if entry.key == "jr_onnx.version").value = "latest"
 
 
+def damage_the_way_back(model: onnx.ModelProto) -> None:
+    entry = next(entry for entry in model.metadata_props if entry.key == "jr_onnx.revert")
+    entry.value = entry.value[:8] + "A" + entry.value[9:]
+
+
 def leave_a_relu(model: onnx.ModelProto) -> None:
     one = node(model, "two")
     one.op_type, one.domain = "Relu", ""

@@ -62,11 +62,12 @@ def planned_edits(before: bytes, after: bytes) -> int:
     edits = 0
     written = deque(parse(after))
     for field in parse(before):
+        while written and written[0].number != field.number:
+            _added_to_model(written.popleft())
         assert written, f"field {field.number} of the model is gone"
         item = written.popleft()
         if field.raw == item.raw:
             continue
-        assert field.number == item.number, f"field {item.number} where field {field.number} was"
         if field.number == ModelProto.GRAPH_FIELD_NUMBER:
             edits += _graph(field.value, item.value, dropped)
         elif field.number == ModelProto.FUNCTIONS_FIELD_NUMBER:
@@ -123,7 +124,7 @@ def _graph(before: bytes, after: bytes, dropped: set[str]) -> int:
 
 
 def _scope(kind: Any, before: bytes, after: bytes, added: Callable[[WireField], None]) -> int:
-    """Compare two graphs or functions; `added` judges what stands behind all that was there before."""
+    """Compare two graphs or functions; `added` judges what stands behind those of its number that were there before."""
     number = kind.NODE_FIELD_NUMBER
     written = deque(parse(after))
     edits = 0
@@ -131,6 +132,8 @@ def _scope(kind: Any, before: bytes, after: bytes, added: Callable[[WireField], 
         if field.number == number and not any(earlier.number == number for earlier in old[:index]):
             while _is_new_constant(written[0]):
                 written.popleft()
+        while written and written[0].number != field.number:
+            added(written.popleft())
         assert written, f"field {field.number} of a {kind.__name__} is gone"
         if field.raw == written[0].raw:
             written.popleft()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any
@@ -29,16 +30,20 @@ from jr_onnx.conversion.metadata import (
     MADE_FOR,
     OPTIMIZED_SITES,
     POLICY,
+    RECOGNISE,
+    REVERT,
     SITES,
     SOURCE,
     TARGET,
     VERSION,
+    way_back_of,
 )
 from jr_onnx.conversion.policy import JumpReluPolicy, jump_text
 from jr_onnx.conversion.sites.matchers import SiteKind
 from jr_onnx.conversion.sites.survey import Site
 from jr_onnx.conversion.sites.surveyed import jump_of, jump_relus, wiring_of
 from jr_onnx.errors import OptionError
+from jr_onnx.files.undo import unpacked
 
 #: As PEP 440 writes a release, and what may follow it.
 _VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+((a|b|rc)[0-9]+)?(\.post[0-9]+)?(\.dev[0-9]+)?(\+[a-z0-9.]+)?", re.ASCII)
@@ -81,7 +86,7 @@ def _missing(hardened: Hardened) -> Iterator[Finding]:
     for key in (VERSION, TARGET, SITES, SOURCE, *more):
         if not recorded.get(key):
             yield finding(rules.METADATA, f"metadata '{key}' is missing")
-    if JUMP not in recorded and POLICY not in recorded:
+    if not recorded.keys() & {JUMP, POLICY, RECOGNISE}:
         yield finding(rules.METADATA, f"metadata '{JUMP}' is missing")
 
 
@@ -102,6 +107,14 @@ def check_record(hardened: Hardened) -> Iterator[Finding]:
             yield finding(rules.METADATA, f"metadata '{key}' is '{recorded[key]}', which is not a number")
     if JUMP_INPUT in recorded and all(value.name != recorded[JUMP_INPUT] for value in hardened.model.graph.input):
         yield finding(rules.METADATA, f"metadata '{JUMP_INPUT}' is '{recorded[JUMP_INPUT]}', which is not an input")
+    yield from _unreadable(hardened)
+
+
+def _unreadable(hardened: Hardened) -> Iterator[Finding]:
+    recorded = hardened.metadata
+    back = way_back_of(hardened.model)
+    if back is not None and unpacked(back, sys.maxsize) is None:
+        yield finding(rules.METADATA, f"metadata '{REVERT}' is damaged; jr-onnx revert cannot follow it")
     for key in (INCLUDE, EXCLUDE):
         if recorded_globs(recorded, key) is None:
             yield finding(rules.METADATA, f"metadata '{key}' is '{recorded[key]}', which is not a list of globs")

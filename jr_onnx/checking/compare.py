@@ -21,7 +21,7 @@ from jr_onnx.checking.report import Finding, finding
 from jr_onnx.conversion.element_types import type_name
 from jr_onnx.conversion.graph.names import DOMAIN, PREFIX
 from jr_onnx.conversion.graph.scopes import Scope, function_name, own_domain
-from jr_onnx.conversion.metadata import JUMP, SOURCE
+from jr_onnx.conversion.metadata import JUMP, REVERT, SOURCE
 from jr_onnx.conversion.policy import jump_text
 from jr_onnx.conversion.sites.surveyed import Side
 
@@ -45,18 +45,20 @@ def differences(ours: Side, theirs: Side) -> Iterator[Difference]:
 
 
 def same_but_for_order(ours: onnx.ModelProto, theirs: onnx.ModelProto) -> bool:
-    """Whether two models are equal; the order of their opset imports says nothing.
+    """Whether two models are equal; the order of their opset imports and the way back say nothing of the model.
 
-    It differs where a model imported jr_onnx for no use, and an earlier conversion dropped that.
+    The order differs where a model imported jr_onnx for no use, and an earlier conversion dropped that.
     """
-    return ours == theirs or _with_sorted_imports(ours) == _with_sorted_imports(theirs)
+    return ours == theirs or _in_order(ours) == _in_order(theirs)
 
 
-def _with_sorted_imports(model: onnx.ModelProto) -> onnx.ModelProto:
+def _in_order(model: onnx.ModelProto) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     for holder in (copy, *copy.functions):
         holder.opset_import.sort(key=lambda opset: opset.domain)
+    for entry in [one for one in copy.metadata_props if one.key == REVERT]:
+        copy.metadata_props.remove(entry)
     return copy
 
 
@@ -98,7 +100,7 @@ def _metadata(ours: onnx.ModelProto, theirs: onnx.ModelProto) -> Iterator[Differ
     wanted = {str(entry.key): str(entry.value) for entry in ours.metadata_props}
     found = {str(entry.key): str(entry.value) for entry in theirs.metadata_props}
     for key in dict.fromkeys((*wanted, *found)):
-        if wanted.get(key) == found.get(key):
+        if wanted.get(key) == found.get(key) or key == REVERT:  # it says nothing of the model
             continue
         kind = Kind.METADATA if key.startswith(PREFIX) else Kind.OTHER
         if key in wanted and key in found:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 
 import onnx
 
-from jr_onnx.checking.weights import Spliced
 from jr_onnx.conversion.edits import rewrite
 from jr_onnx.conversion.forms.table import HARD_SIGMOID, RELU_GREATER, TARGETS
 from jr_onnx.conversion.graph.soundness import check_structure
@@ -20,6 +19,7 @@ from jr_onnx.conversion.metadata import (
     JUMP,
     JUMP_INPUT,
     POLICY,
+    RECOGNISE,
     TARGET,
     VERSION,
     hardened_metadata,
@@ -32,9 +32,11 @@ from jr_onnx.conversion.policy import Jump, JumpReluPolicy, PolicyRule, as_jump,
 from jr_onnx.conversion.sites.matchers import SiteKind
 from jr_onnx.conversion.sites.survey import Site
 from jr_onnx.conversion.sites.surveyed import Side, jump_of, read_side
+from jr_onnx.conversion.thresholds import with_thresholds
 from jr_onnx.errors import OptionError
 from jr_onnx.files.skeleton import skeleton_of
 from jr_onnx.files.source import Source
+from jr_onnx.files.spliced import Spliced
 
 #: What a file records of its making that decides, beside the jump, which sites there are and who sets the jump.
 FILTERS = (INCLUDE, EXCLUDE, CLIP, JUMP_INPUT)
@@ -130,6 +132,8 @@ def make_expected(original: Source, hardened: Hardened, asked: Asked) -> Expecte
     model = original.skeleton
     check_structure(model)
     options = _options(model, hardened, asked)
+    if options.recognise:
+        model = with_thresholds(original)
     if options.jump_input is not None and options.jump_input == jump_input_of(model):
         options = _without_new_input(model, options)
     plan = make_plan(model, options)
@@ -197,10 +201,13 @@ def _from_record(options: Options, asked: Asked) -> tuple[str, ...]:
 
 def _options(original: onnx.ModelProto, hardened: Hardened, asked: Asked) -> Options:
     recorded, policy = hardened.metadata, asked.policy
+    recognise = recorded.get(RECOGNISE) == "true" and policy is None
     target, _, inline = recorded.get(TARGET, "").partition(" ")
     if target not in TARGETS:
         target, inline = _likely_target(hardened)
-    if policy is None:
+    if recognise:
+        policy = JumpReluPolicy()
+    elif policy is None:
         jump = recorded_jump(recorded)
         policy = JumpReluPolicy(jump) if jump is not None else _recorded_jumps(original, hardened)
     return Options(
@@ -212,6 +219,7 @@ def _options(original: onnx.ModelProto, hardened: Hardened, asked: Asked) -> Opt
         clip=recorded.get(CLIP) == "true" if asked.clip is None else asked.clip,
         inline=inline == "inline",
         allow_empty=True,
+        recognise=recognise,
     )
 
 
@@ -255,7 +263,7 @@ def _metadata(entries: dict[str, str], hardened: Hardened, policy: JumpReluPolic
     """The entries as the version that made the file wrote them, and with the digest of the policy that it had."""
     recorded = hardened.metadata
     kept = {VERSION}
-    if policy is None and recorded_jump(recorded) is None:
+    if policy is None and recorded_jump(recorded) is None and RECOGNISE not in entries:
         # A policy, no jump, or what is none: a finding of its own.
         entries.pop(JUMP, None)
         entries.pop(POLICY, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from jr_onnx.cli.arguments import add_filters, add_model_output, add_seldom_group, number
@@ -32,6 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", type=Path, help="the ONNX file")
     jump = parser.add_mutually_exclusive_group(required=True)
     jump.add_argument("--jump", metavar="K", help="the jump: 0 where x <= K, x elsewhere; finite and >= 0")
+    jump.add_argument(
+        "--recognise",
+        action="store_true",
+        help="no new jump: make the JumpReLU that a sparse autoencoder has written out jr_onnx::JumpReLU",
+    )
     jump.add_argument("--policy", metavar="FILE", type=Path, help="YAML file with a jump for each site, by name")
     add_model_output(parser, ENDING)
     add_filters(parser)
@@ -74,13 +80,14 @@ def run(arguments: argparse.Namespace) -> int:
             exclude=arguments.exclude or (),
             jump_input=arguments.jump_input,
             clip=arguments.clip,
+            recognise=arguments.recognise,
             inline=inline,
             allow_empty=arguments.allow_empty,
             dry_run=arguments.dry_run,
             force=arguments.force,
             progress=progress,
         )
-    print_report(arguments, report, _text)
+    print_report(arguments, report, partial(_text, advice=not arguments.recognise))
     if arguments.runtime is not None and not (arguments.json or arguments.quiet):
         runtime = RUNTIMES[arguments.runtime]
         print(f"for {runtime.name}: {runtime.options}; it runs JumpReLU {runtime.why}")
@@ -97,7 +104,7 @@ def _target(arguments: argparse.Namespace) -> tuple[Target, bool]:
     return runtime.target, runtime.inline
 
 
-def _text(report: ConversionReport) -> str:
+def _text(report: ConversionReport, *, advice: bool) -> str:
     lines = []
     if report.sites:
         groups: dict[tuple[str, ...], int] = {}
@@ -121,6 +128,6 @@ def _text(report: ConversionReport) -> str:
         lines.append(f"external data: {count(len(report.external_data), 'file')}, {report.external_mode}")
     done = "wrote" if report.written else "dry run, would write"
     lines.append(f"{done} {report.output} ({bytes_text(report.size)}, {report.seconds:.2f} s)")
-    if report.written and report.sites:
+    if report.written and report.sites and advice:
         lines.append(_ADVICE)
     return "\n".join(map(printable, lines))

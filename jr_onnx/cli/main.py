@@ -29,7 +29,7 @@ from jr_onnx.version import __version__
 USAGE_ERROR, INTERRUPTED = 2, 130
 
 #: Each is a module of this package with HELP, DESCRIPTION, `add_arguments` and `run`.
-COMMANDS = ("convert", "inspect", "check", "diff", "tune", "evaluate", "deploy", "optimize", "bench", "info")
+COMMANDS = ("convert", "revert", "inspect", "check", "diff", "tune", "evaluate", "deploy", "optimize", "bench", "info")
 
 
 #: What writing to a full disk, past a quota or to a broken device ends with; of a file, it would have a name.

@@ -11,18 +11,18 @@ from typing import Literal, overload
 import onnx
 
 from jr_onnx.arguments import as_model, as_path
+from jr_onnx.conversion.convertible import check_convertible
 from jr_onnx.conversion.edits import ModelEdit, rewrite
 from jr_onnx.conversion.forms.table import Target
-from jr_onnx.conversion.forms.write import is_for_cuda
-from jr_onnx.conversion.graph.soundness import check_structure
-from jr_onnx.conversion.lower import Lowering
-from jr_onnx.conversion.metadata import MADE_FOR, hardened_metadata, origin_digest
-from jr_onnx.conversion.options import Options, make_options, provenance
-from jr_onnx.conversion.plan import make_plan, options_to_record
+from jr_onnx.conversion.lower import planned_edit
+from jr_onnx.conversion.metadata import REVERT
+from jr_onnx.conversion.options import Options, make_options
+from jr_onnx.conversion.output import check_output
 from jr_onnx.conversion.policy import Jump, JumpReluPolicy
 from jr_onnx.conversion.report import ConversionReport, converted_site
-from jr_onnx.errors import ModelError, OptionError, OutputError
-from jr_onnx.files.atomic import place_of
+from jr_onnx.conversion.revert import record_way_back
+from jr_onnx.conversion.thresholds import with_thresholds
+from jr_onnx.errors import OptionError
 from jr_onnx.files.external import DataFile, data_files, external_mode
 from jr_onnx.files.source import Source, open_file, open_proto
 from jr_onnx.files.splice import Piece, Progress, join, size_of
@@ -43,6 +43,7 @@ def convert(
     exclude: Sequence[str] = (),
     jump_input: str | None = None,
     clip: bool = False,
+    recognise: bool = False,
     inline: bool = False,
     allow_empty: bool = False,
     dry_run: Literal[False] = False,
@@ -61,6 +62,7 @@ def convert(
     exclude: Sequence[str] = (),
     jump_input: str | None = None,
     clip: bool = False,
+    recognise: bool = False,
     inline: bool = False,
     allow_empty: bool = False,
     dry_run: bool = False,
@@ -80,6 +82,7 @@ def convert(
     exclude: Sequence[str] = (),
     jump_input: str | None = None,
     clip: bool = False,
+    recognise: bool = False,
     inline: bool = False,
     allow_empty: bool = False,
     dry_run: bool = False,
@@ -104,6 +107,8 @@ def convert(
         include: globs on names and scope paths; if given, only what one of them matches is converted.
         exclude: globs; what one of them matches is left alone.
         jump_input: make the jump a graph input of this name, with the given jump as its default.
+        recognise: instead of a jump: where the model has JumpReLU already, written out in operators of ONNX as exported
+            sparse autoencoders have it, make that jr_onnx::JumpReLU with the thresholds that it has; and nothing else.
         clip: put JumpReLU behind Clip with minimum 0 (ReLU6) as well.
         inline: with the target custom-op, write the function's body into the graph instead of calling it.
         allow_empty: accept a model without a site.
@@ -127,7 +132,7 @@ def convert(
     started = time.perf_counter()
     model = as_model("model", model)
     goal = as_path("output", output) if output is not None else None
-    options = make_options(jump, policy, target, include, exclude, jump_input, clip, inline, allow_empty)
+    options = make_options(jump, policy, target, include, exclude, jump_input, clip, inline, allow_empty, recognise)
     if isinstance(model, onnx.ModelProto):
         if goal is not None:
             raise OptionError("`output` is for files; the hardened model is in the report")
@@ -141,7 +146,10 @@ def convert(
         report = replace(work.report, output=goal, external_mode=external_mode(model, place) if work.data else None)
         if not dry_run:
             places = data_places(work.data, place, force)
-            pieces = rewrite(source, work.edit, new_locations(source, places))
+            locations = new_locations(source, places)
+            if locations:  # the way back leads to the names that the data had
+                work.edit.metadata.pop(REVERT, None)
+            pieces = rewrite(source, work.edit, locations)
             write_model(source, pieces, place, places, force=force, progress=progress)
             report = replace(
                 report,
@@ -165,17 +173,11 @@ class _Work:
 
 
 def _prepare(source: Source, options: Options) -> _Work:
-    skeleton = source.skeleton
-    check_structure(skeleton)
-    if MADE_FOR in hardened_metadata(skeleton):
-        raise ModelError("was optimised for one machine; convert the model that it was made from, and optimise again")
-    if is_for_cuda(skeleton):
-        raise ModelError("is optimised for CUDA; convert the model that it was made from, and optimise again")
+    skeleton = with_thresholds(source) if options.recognise else source.skeleton
+    check_convertible(skeleton)
     data = data_files(skeleton, source.path) if source.path is not None else ()
-    plan = make_plan(skeleton, options)
-    edit = Lowering(skeleton, plan, options).edit()
-    recorded, origin = options_to_record(plan, options), origin_digest(skeleton, source.digest)
-    edit.metadata = provenance(recorded, len(plan.sites), origin, edit.jump_input)
+    plan, edit = planned_edit(skeleton, source.digest, options)
+    record_way_back(source, edit)
     pieces = rewrite(source, edit)
     report = ConversionReport(
         source=source.path,
@@ -201,37 +203,3 @@ def _renamed(places: tuple[DataPlace, ...]) -> Iterator[str]:
     for one in places:
         if one.location != one.file.location:
             yield f"other data have the name {one.file.location} there: the model names {one.location}"
-
-
-def check_output(output: Path, source: Path, data: tuple[DataFile, ...], force: bool) -> Path:
-    """Refuse an output that would damage the input or its data.
-
-    Returns:
-        Where the output is put: a symbolic link is followed.
-
-    Raises:
-        OutputError: it would, or it is no file that can be written.
-    """
-    try:
-        if not output.parent.is_dir():
-            raise OutputError(f"{output.parent}: no such folder; make it, or choose another `output`")
-        if output.is_dir():
-            raise OutputError(f"{output}: is a folder; name a file in it as `output`")
-        place = place_of(output)
-        if place is None:
-            raise OutputError(f"{output}: is no regular file; choose another `output`")
-        if output.exists() and output.samefile(source) and not force:
-            raise OutputError(f"{output}: is the input itself; choose another `output`, or add `force=True`")
-        if any(file.outside for file in data) and place.parent.samefile(source.parent):
-            raise OutputError(
-                f"{output}: the model's external data are links out of this folder, as in Hugging Face's cache; "
-                "choose an `output` in another folder"
-            )
-        for file in data:
-            if place == place.parent / file.location or (place.exists() and place.samefile(file.path)):
-                raise OutputError(f"{output}: is where the model's external data lies; choose another `output`")
-    except OSError as error:
-        raise OutputError(f"{output}: cannot be written: {error.strerror}") from error
-    except ValueError as error:  # a null character
-        raise OutputError(f"{str(output)!r}: is no name for a file: {error}") from error
-    return place

@@ -105,12 +105,12 @@ def rewrite(source: Source, edit: ModelEdit, locations: Mapping[str, str] = Mapp
         for field, function in zip(root.fields(wire.MODEL_FUNCTIONS), source.skeleton.functions, strict=True):
             if function.domain == DOMAIN and function.name in edit.dropped_functions:
                 root.replace(field, b"")
-    for function in edit.functions:
-        root.append(encode_field(wire.MODEL_FUNCTIONS, function.SerializeToString()))
     if edit.ir_version is not None:
         for field in root.fields(wire.MODEL_IR_VERSION, VARINT):
             root.replace(field, encode_integer(wire.MODEL_IR_VERSION, edit.ir_version))
     _edit_metadata(root, source.skeleton, edit)
+    for function in edit.functions:
+        root.append(wire.MODEL_FUNCTIONS, function.SerializeToString())
     return root.pieces()
 
 
@@ -148,7 +148,7 @@ def _edit_scope(root: Message, edit: ScopeEdit, locations: Mapping[str, str]) ->
     holder, imports = (root, wire.MODEL_OPSET_IMPORT) if main else (message, wire.FUNCTION_OPSET_IMPORT)
     if edit.imports:
         opset = onnx.helper.make_opsetid(DOMAIN, DOMAIN_VERSION)
-        holder.append(encode_field(imports, opset.SerializeToString()))
+        holder.append(imports, opset.SerializeToString())
     for field in holder.fields(imports) if not edit.imports else ():
         if onnx.OperatorSetIdProto.FromString(holder.buffer[field.value : field.end]).domain == DOMAIN:
             holder.replace(field, b"")
@@ -164,9 +164,9 @@ def _parsed(message: Message, field: Field) -> onnx.NodeProto:
 def _edit_values(graph: Message, skeleton: onnx.GraphProto, edit: ModelEdit) -> None:
     _drop(graph, wire.GRAPH_INITIALIZER, skeleton.initializer, edit.dropped)
     for name, array in edit.initializers.items():
-        graph.append(encode_field(wire.GRAPH_INITIALIZER, tensor_of(name, array).SerializeToString()))
+        graph.append(wire.GRAPH_INITIALIZER, tensor_of(name, array).SerializeToString())
     if edit.new_input is not None:
-        graph.append(encode_field(wire.GRAPH_INPUT, edit.new_input.SerializeToString()))
+        graph.append(wire.GRAPH_INPUT, edit.new_input.SerializeToString())
 
 
 def _drop(
@@ -183,4 +183,4 @@ def _edit_metadata(root: Message, skeleton: onnx.ModelProto, edit: ModelEdit) ->
             root.replace(field, b"")
     for key, value in edit.metadata.items():
         entry = onnx.StringStringEntryProto(key=key, value=value)
-        root.append(encode_field(wire.MODEL_METADATA, entry.SerializeToString()))
+        root.append(wire.MODEL_METADATA, entry.SerializeToString())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -15,8 +16,9 @@ from jr_onnx.conversion.metadata import hardened_metadata
 from jr_onnx.conversion.plan import lost_sites
 from jr_onnx.conversion.report import InspectedNode, InspectionReport, quantized_site
 from jr_onnx.conversion.sites.matchers import SiteKind
-from jr_onnx.conversion.sites.survey import LeftAlone, Site, Survey, survey
+from jr_onnx.conversion.sites.survey import LeftAlone, Site, Survey, survey, survey_written_out
 from jr_onnx.conversion.sites.surveyed import numbers_of
+from jr_onnx.conversion.thresholds import with_thresholds
 from jr_onnx.files.source import Source, open_model
 
 _HOW = {
@@ -65,6 +67,8 @@ def _survey(source: Source) -> Survey:
 
 def _report(source: Source) -> InspectionReport:
     model, found = source.skeleton, _survey(source)
+    filled = with_thresholds(source)
+    own = survey_written_out(filled, tuple(all_scopes(filled)))
     lost = lost_sites(model, found)
     return InspectionReport(
         source=source.path,
@@ -74,7 +78,8 @@ def _report(source: Source) -> InspectionReport:
         hardened=hardened_metadata(model),
         nodes=(
             *(_site(site, lost or site.problem) for site in found.sites),
-            *(_left_alone(left) for left in (*found.left_alone, *found.others)),
+            *(_written_out(site) for site in own.sites),
+            *(_left_alone(left) for left in (*found.left_alone, *found.others, *own.left_alone)),
         ),
     )
 
@@ -94,6 +99,13 @@ def _site(site: Site, problem: str) -> InspectedNode:
         jump=jump,
         quantized=quantized_site(site, jump),
     )
+
+
+def _written_out(site: Site) -> InspectedNode:
+    node = _site(site, site.problem)
+    written = site.hardened.form.name if site.hardened is not None else ""
+    how = f"JumpReLU written out as {written}; `recognise=True` makes it jr_onnx::JumpReLU"
+    return node if site.problem else replace(node, how=how)
 
 
 def _left_alone(left: LeftAlone) -> InspectedNode:

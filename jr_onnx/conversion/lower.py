@@ -12,8 +12,8 @@ import onnx
 from jr_onnx.conversion.edits import ModelEdit
 from jr_onnx.conversion.element_types import DOUBLE, FLOAT, NUMPY_TYPES, round_jump, type_name
 from jr_onnx.conversion.forms.quantized import CALLS, QUANTIZED_JUMP_RELU, quantized_function_proto, quantizer_domain
-from jr_onnx.conversion.forms.recurrent import with_threshold
-from jr_onnx.conversion.forms.table import FUNCTIONS_IR_VERSION, JUMP_RELU, RECURRENT
+from jr_onnx.conversion.forms.recurrent import with_threshold, without_threshold
+from jr_onnx.conversion.forms.table import FUNCTIONS_IR_VERSION, JUMP_RELU, RECURRENT, RELU
 from jr_onnx.conversion.forms.write import (
     Binding,
     NewNode,
@@ -34,14 +34,35 @@ from jr_onnx.conversion.graph.names import (
     taken_names,
 )
 from jr_onnx.conversion.graph.scopes import FREE_INITIALIZERS, Scope
-from jr_onnx.conversion.metadata import jump_input_of
-from jr_onnx.conversion.options import Options
-from jr_onnx.conversion.plan import Plan, PlannedSite, jump_shape
+from jr_onnx.conversion.metadata import jump_input_of, origin_digest
+from jr_onnx.conversion.options import Options, provenance
+from jr_onnx.conversion.plan import Plan, PlannedSite, jump_shape, make_plan, options_to_record
 from jr_onnx.conversion.quantization import Quantization
-from jr_onnx.errors import OptionError
+from jr_onnx.conversion.sites.matchers import SiteKind
+from jr_onnx.conversion.sites.survey import Site
+from jr_onnx.conversion.sites.surveyed import wiring_of
+from jr_onnx.errors import ModelError, OptionError
 
 #: The IR versions that a conversion may raise a model to.
 RAISED_TO = (FREE_INITIALIZERS, FUNCTIONS_IR_VERSION)
+
+
+def planned_edit(model: onnx.ModelProto, digest: str, options: Options) -> tuple[Plan, ModelEdit]:
+    """The plan for a model, and the edits that carry it out, with the record of where it comes from.
+
+    Args:
+        model: the model, or its skeleton; `check_convertible` has passed it.
+        digest: of the skeleton.
+
+    Raises:
+        ModelError: an opset is not supported, or a selected site's element type is unknown.
+        OptionError: an option makes no sense for this model.
+    """
+    plan = make_plan(model, options)
+    edit = Lowering(model, plan, options).edit()
+    recorded, origin = options_to_record(plan, options), origin_digest(model, digest)
+    edit.metadata = provenance(recorded, len(plan.sites), origin, edit.jump_input)
+    return plan, edit
 
 
 class Lowering:
@@ -71,6 +92,7 @@ class Lowering:
 
         Raises:
             OptionError: the name for the jump input is taken.
+        ModelError: a JumpReLU of integers is to be reverted, and what it was put behind is not found.
         """
         self._raise_ir_version()
         self._drop_unused()
@@ -124,13 +146,22 @@ class Lowering:
         replaced = self._edit.at(site.scope).replaced
         last = site.nodes[-1]
         node = site.scope.nodes[last]
-        if planned.form is RECURRENT:
-            attributes, marks = with_threshold(node, _scalar(planned))
+        if planned.form is RELU and self._took_away(site):
+            return
+        if planned.form is RELU and site.quantization is not None:
+            raise ModelError(
+                f"node '{site.path}': what was in front of this JumpReLU of integers is changed; use the original"
+            )
+        if site.kind is SiteKind.RECURRENT:
+            back = planned.form is RELU
+            attributes, marks = (without_threshold(node), {}) if back else with_threshold(node, _scalar(planned))
             replaced[last] = (_changed(node, last, attributes=attributes, marks=marks),)
             return
         # Between DequantizeLinear and QuantizeLinear the Relu stays: onnxruntime fuses int8 only where one node alone
         # takes what is dequantized.
-        rectified = site.quantization is None and (site.rectified or site.behind is not None)
+        rectified = (
+            site.quantization is None and (site.rectified or site.behind is not None) and planned.form is not RELU
+        )
         ops = without_relu(planned.form.ops) if rectified else planned.form.ops
         values = self._values(planned, {symbol for op in ops for symbol in op.inputs})
         carrier = site.hardened.carrier if site.hardened else last
@@ -148,7 +179,7 @@ class Lowering:
             values["x"] = self._namer.fresh(f"{site.output}/rectified")
             outputs = tuple(values["x"] if name == site.output else name for name in node.output)
             front = (_changed(node, last, outputs=outputs),)
-        mark = "" if planned.form.calls else planned.form.name
+        mark = "" if planned.form.calls or planned.form is RELU else planned.form.name
         rank = len(site.shape or ())
         binding = Binding(values, site.jump_type, _scalar(planned), site.name, mark, replaces, rank)
         nodes = write_ops(ops, binding, self._namer.fresh)
@@ -157,6 +188,17 @@ class Lowering:
         else:
             replaced.update(dict.fromkeys(site.nodes, ()))
             replaced[last] = (*front, *nodes)
+
+    def _took_away(self, site: Site) -> bool:
+        """Take a JumpReLU away that was put behind a node, which gives the site's output again, if all is as it was."""
+        if site.behind is None or set(wiring_of(site.scope).consumers[site.input]) - set(site.nodes):
+            return False
+        replaced, front = self._edit.at(site.scope).replaced, site.behind.nodes[-1]
+        node = site.scope.nodes[front]
+        outputs = tuple(site.output if name == site.input else name for name in node.output)
+        replaced.update(dict.fromkeys(site.nodes, ()))
+        replaced[front] = (_changed(node, front, outputs=outputs),)
+        return True
 
     def _values(self, planned: PlannedSite, symbols: set[str]) -> dict[str, str]:
         """The names of what a site takes and gives; constants are made where there are none to share."""
@@ -169,6 +211,8 @@ class Lowering:
             values["zero"] = self._constant(site.scope.outermost, "zero", np.asarray(0, dtype))
         if "jump" in symbols and self._options.jump_input is not None:
             values["jump"] = self._jump_input(site.jump_type)
+        elif "jump" in symbols and self._options.recognise and site.hardened is not None:
+            values["jump"] = site.hardened.values["jump"]  # the very tensor that the model has
         elif "jump" in symbols:
             jump = np.asarray(planned.jump, dtype)
             if isinstance(planned.jump, tuple):

@@ -16,8 +16,14 @@ JUMP, POLICY, JUMP_INPUT = f"{PREFIX}jump", f"{PREFIX}policy_sha256", f"{PREFIX}
 #: What else decides which sites there are; recorded where asked for, so that `jr-onnx check` can make the plan again.
 CLIP, INCLUDE, EXCLUDE = f"{PREFIX}clip", f"{PREFIX}include", f"{PREFIX}exclude"
 
+#: That the JumpReLUs are the model's own, which it had written out, with the thresholds that they had.
+RECOGNISE = f"{PREFIX}recognise"
+
 #: The machine that a model was optimised for; others have no such entry.
 MADE_FOR = f"{PREFIX}optimized_for"
+
+#: The way back to the model that had no JumpReLU yet, as `jr_onnx.files.undo` packs it; for `jr_onnx.revert` alone.
+REVERT = f"{PREFIX}revert"
 
 #: How many JumpReLUs can be told in such a model: onnxruntime inlines functions, and keeps no marks.
 OPTIMIZED_SITES = f"{PREFIX}optimized_sites"
@@ -30,10 +36,15 @@ def origin_digest(model: onnx.ModelProto, digest: str) -> str:
 
 
 def hardened_metadata(model: onnx.ModelProto) -> dict[str, str]:
-    """What jr-onnx has recorded in a model; empty if it has not written it."""
+    """What jr-onnx has recorded in a model, but for the way back; empty if it has not written it."""
     # Protobuf gives what is not UTF-8 as bytes; such a key is none of ours.
     entries = {str(entry.key): str(entry.value) for entry in model.metadata_props}
-    return {key: value for key, value in entries.items() if key.startswith(PREFIX)}
+    return {key: value for key, value in entries.items() if key.startswith(PREFIX) and key != REVERT}
+
+
+def way_back_of(model: onnx.ModelProto) -> str | None:
+    """The record of the way back, as it is written; None where there is none."""
+    return next((str(entry.value) for entry in model.metadata_props if entry.key == REVERT), None)
 
 
 @dataclass(frozen=True)

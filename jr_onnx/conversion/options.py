@@ -9,7 +9,19 @@ from pathlib import Path
 
 from jr_onnx.arguments import as_name, as_names
 from jr_onnx.conversion.forms.table import TARGETS, Target
-from jr_onnx.conversion.metadata import CLIP, EXCLUDE, INCLUDE, JUMP, JUMP_INPUT, POLICY, SITES, SOURCE, TARGET, VERSION
+from jr_onnx.conversion.metadata import (
+    CLIP,
+    EXCLUDE,
+    INCLUDE,
+    JUMP,
+    JUMP_INPUT,
+    POLICY,
+    RECOGNISE,
+    SITES,
+    SOURCE,
+    TARGET,
+    VERSION,
+)
 from jr_onnx.conversion.policy import Jump, JumpReluPolicy, as_jump, as_policy
 from jr_onnx.errors import OptionError
 from jr_onnx.version import __version__
@@ -24,7 +36,9 @@ def provenance(options: Options, sites: int, source_digest: str, jump_input: str
     policy = options.policy
     target = f"{options.target} inline" if options.inline else options.target
     entries = {VERSION: __version__, TARGET: target, SITES: str(sites)}
-    if policy.rules or isinstance(policy.default, tuple):
+    if options.recognise:
+        entries[RECOGNISE] = "true"
+    elif policy.rules or isinstance(policy.default, tuple):
         entries[POLICY] = policy.digest
     else:
         entries[JUMP] = repr(policy.default)
@@ -52,6 +66,7 @@ class Options:
         clip: convert Clip with minimum 0 too.
         inline: write the function body into the graph instead of calling the function.
         allow_empty: a model without a site is no error.
+        recognise: the sites are the JumpReLUs that the model has written out, and the jumps are their thresholds.
     """
 
     policy: JumpReluPolicy
@@ -62,6 +77,7 @@ class Options:
     clip: bool = False
     inline: bool = False
     allow_empty: bool = False
+    recognise: bool = False
 
 
 def make_options(
@@ -74,18 +90,24 @@ def make_options(
     clip: bool,
     inline: bool,
     allow_empty: bool,
+    recognise: bool = False,
 ) -> Options:
     """The options from the arguments of `jr_onnx.convert` and `jr_onnx.graphsurgeon.harden`.
 
     Raises:
         OptionError: they contradict each other, or the target is unknown.
     """
-    if (jump is None) == (policy is None):
+    if recognise and (jump is not None or policy is not None):
+        raise OptionError("`recognise` keeps the thresholds that the model has; leave out `jump` and `policy`")
+    if recognise and (target != "custom-op" or inline or jump_input is not None or clip):
+        raise OptionError("`recognise` writes JumpReLU alone; leave out `target`, `inline`, `jump_input` and `clip`")
+    if not recognise and (jump is None) == (policy is None):
         raise OptionError("give either `jump` or `policy` (which has a default jump of its own)")
     if target not in TARGETS:
         raise OptionError(f"unknown target {target!r}; it is one of {', '.join(TARGETS)}")
     if inline and target != "custom-op":
         raise OptionError(f"`inline` is for the target custom-op; {target} calls no function anyway")
-    chosen = as_policy(policy) if policy is not None else JumpReluPolicy(default=as_jump(jump))
+    chosen = as_policy(policy) if policy is not None else JumpReluPolicy(None if recognise else as_jump(jump))
     included, excluded = as_names("include", include), as_names("exclude", exclude)
-    return Options(chosen, target, included, excluded, as_name("jump_input", jump_input), clip, inline, allow_empty)
+    name = as_name("jump_input", jump_input)
+    return Options(chosen, target, included, excluded, name, clip, inline, allow_empty, recognise)

@@ -25,8 +25,8 @@ from jr_onnx.conversion.metadata import jump_input_of, record_of
 from jr_onnx.conversion.options import Options
 from jr_onnx.conversion.policy import Jump, did_you_mean, matches
 from jr_onnx.conversion.sites.matchers import SiteKind
-from jr_onnx.conversion.sites.survey import WITH_CLIP_ONLY, LeftAlone, Site, Survey, survey
-from jr_onnx.conversion.sites.surveyed import jump_of
+from jr_onnx.conversion.sites.survey import WITH_CLIP_ONLY, LeftAlone, Site, Survey, survey, survey_written_out
+from jr_onnx.conversion.sites.surveyed import jump_of, numbers_of
 from jr_onnx.errors import ModelError, OptionError
 from jr_onnx.text import count
 
@@ -83,8 +83,8 @@ def make_plan(model: onnx.ModelProto, options: Options) -> Plan:
     scopes = tuple(all_scopes(model))
     for scope in scopes:
         _check_opset(scope)
-    found = survey(model, scopes, clip=options.clip)
-    lost = lost_sites(model, found)
+    found = survey_written_out(model, scopes) if options.recognise else survey(model, scopes, clip=options.clip)
+    lost = "" if options.recognise else lost_sites(model, found)
     if lost:
         raise ModelError(lost)
     _check_patterns(options, [*found.sites, *found.left_alone, *found.others])
@@ -93,7 +93,7 @@ def make_plan(model: onnx.ModelProto, options: Options) -> Plan:
         if site.problem:
             raise ModelError(f"node '{site.path}' ({site.op_type}): {site.problem}")
     if not chosen and not options.allow_empty:
-        raise ModelError(_nothing_to_do(found, (*found.left_alone, *skipped)))
+        raise ModelError(_nothing_to_do(found, (*found.left_alone, *skipped), options))
     if options.jump_input is not None:
         _check_jump_input(chosen)
     body, uncovered = _choose_body(scopes[0].opset, [site for site, _ in chosen], _still_called(found, chosen), options)
@@ -180,19 +180,24 @@ def _decide(site: Site, options: Options) -> tuple[Jump | None, str]:
     for glob in options.exclude:
         if matches(glob, site.path, site.name):
             return None, f"`exclude` '{glob}'"
+    if options.recognise:
+        return numbers_of(site), "it has no threshold"
     rule = options.policy.rule_for(site.path, site.name)
     if rule is not None:
         return rule.jump, f"policy rule '{rule.match}' skips it"
     return options.policy.default, "no policy rule matches it, and the policy has no default"
 
 
-def _nothing_to_do(found: Survey, left_alone: tuple[LeftAlone, ...]) -> str:
+def _nothing_to_do(found: Survey, left_alone: tuple[LeftAlone, ...], options: Options) -> str:
+    if not left_alone and options.recognise:
+        return "no JumpReLU is written out in this model; `allow_empty=True` makes that no error"
     if not left_alone:
         counted = Counter(other.op_type for other in found.others)
         others = ", ".join(f"{number} {op_type}" for op_type, number in counted.items())
         return f"no Relu in this model{f', but {others}' if others else ''}; `allow_empty=True` makes that no error"
     first = left_alone[0]
-    what = "none of the selected nodes can be converted" if found.sites else "no Relu that can be converted"
+    kind = "JumpReLU" if options.recognise else "Relu"
+    what = "none of the selected nodes can be converted" if found.sites else f"no {kind} that can be converted"
     others = f", and {len(left_alone) - 1} more" if len(left_alone) > 1 else ""
     return f"{what} ('{first.path}' ({first.op_type}): {first.reason}{others}); `allow_empty=True` makes that no error"
 
@@ -241,8 +246,9 @@ def _choose_body(opset: int, sites: list[Site], kept: set[int], options: Options
 def _plan_site(site: Site, jump: Jump, options: Options, body: Form | None, uncovered: set[int]) -> PlannedSite:
     numbers = jump if isinstance(jump, tuple) else (jump,)
     try:
-        rounded = tuple(round_jump(number, site.jump_type) for number in numbers)
-        if isinstance(jump, tuple):
+        recognised = options.recognise  # numbers of this very type, in whatever shape they have
+        rounded = numbers if recognised else tuple(round_jump(number, site.jump_type) for number in numbers)
+        if isinstance(jump, tuple) and not recognised:
             jump_shape(site, len(jump))
     except OptionError as error:
         raise OptionError(f"node '{site.path}': {error}") from error
@@ -302,7 +308,9 @@ def jump_shape(site: Site, channels: int) -> tuple[int, ...]:
 
 
 def _notes(model: onnx.ModelProto, sites: tuple[PlannedSite, ...], options: Options) -> Iterable[str]:
-    if any(planned.site.kind is SiteKind.HARDENED for planned in sites):
+    for written in (p.site.hardened.form for p in sites if p.site.hardened and options.recognise):
+        yield f"in place of {written.name}: {written.differs}; for all other x it gives the same"
+    if any(planned.site.kind is SiteKind.HARDENED for planned in sites) and not options.recognise:
         yield "the model was hardened before: its jumps are replaced"
     before = jump_input_of(model)
     if before is not None and before != options.jump_input:

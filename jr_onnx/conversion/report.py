@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, cast
+from typing import TYPE_CHECKING, Any, Generic
 
 import onnx
 
 from jr_onnx.conversion.element_types import type_name
 from jr_onnx.conversion.graph.value_types import Dimension
-from jr_onnx.conversion.plan import PlannedSite
+from jr_onnx.conversion.plan import Plan, PlannedSite
 from jr_onnx.conversion.policy import Jump
 from jr_onnx.conversion.sites.survey import LeftAlone, Site
 
@@ -112,9 +112,50 @@ class ConversionReport(Generic[Model]):
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the model itself, in types that JSON has."""
-        plain = _plain(replace(cast("ConversionReport[Any]", self), model=None))
-        del plain["model"]
-        return plain
+        return _without_model(self)
+
+
+@dataclass(frozen=True)
+class HardenReport:
+    """The result of `jr_onnx.ir.harden` and `jr_onnx.graphsurgeon.harden`; the attributes are those of
+    `jr_onnx.ConversionReport`."""
+
+    target: str
+    sites: tuple[ConvertedSite, ...]
+    left_alone: tuple[LeftAlone, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RevertReport(Generic[Model]):
+    """The result of `jr_onnx.revert`.
+
+    Attributes:
+        source: the hardened file; None for a model in memory.
+        output: the file that was written; None for a model in memory.
+        model: the original, if a model in memory was given.
+        exact: whether the structure has the SHA-256 that the hardened model records of its original, so that the
+            original is given back byte for byte, with the weights that the hardened model has.
+        why_not: why it is not; empty if it is.
+        sites: how many JumpReLUs there were.
+        external_data: the locations of its external data files.
+        size: bytes of the original, without external data.
+        seconds: wall time.
+    """
+
+    source: Path | None
+    output: Path | None
+    model: Model = field(repr=False)
+    exact: bool
+    why_not: str
+    sites: int
+    external_data: tuple[str, ...]
+    size: int
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the model itself, in types that JSON has."""
+        return _without_model(self)
 
 
 @dataclass(frozen=True)
@@ -180,6 +221,17 @@ def converted_site(planned: PlannedSite) -> ConvertedSite:
         differs=planned.differs,
         quantized=quantized_site(site, planned.jump),
     )
+
+
+def harden_report(target: str, plan: Plan) -> HardenReport:
+    """The report on a plan that was carried out in memory."""
+    return HardenReport(target, tuple(map(converted_site, plan.sites)), plan.left_alone, plan.notes)
+
+
+def _without_model(report: Any) -> dict[str, Any]:
+    plain = _plain(replace(report, model=None))
+    del plain["model"]
+    return plain
 
 
 def quantized_site(site: Site, jump: Jump | None) -> QuantizedSite | None:

@@ -125,8 +125,8 @@ def open_proto(model: onnx.ModelProto) -> Source:
     return _read(serialized)
 
 
-def open_bytes(serialized: bytes) -> Source:
-    """The model in a byte string.
+def open_bytes(serialized: Buffer) -> Source:
+    """The model in a byte string, or in what is read like one.
 
     Raises:
         ModelError: it is not an ONNX model.

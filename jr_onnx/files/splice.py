@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from jr_onnx.errors import OutputError
-from jr_onnx.files.wire import LENGTH_DELIMITED, Buffer, Field, WireError, encode_header, read_fields
+from jr_onnx.files.wire import LENGTH_DELIMITED, Buffer, Field, WireError, encode_field, encode_header, read_fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +85,13 @@ class Message:
         """Put `data`, whole fields, in front of the field that starts at `position`."""
         self._edits.append((position, position, data))
 
-    def append(self, data: bytes) -> None:
-        """Put `data`, whole fields, behind the last field."""
-        self.insert(self.end, data)
+    def append(self, number: int, value: bytes) -> None:
+        """Put in a length-delimited field where protobuf would: behind those of its number, or of lower ones.
+
+        So a tool that reads and writes the model leaves the order as it is.
+        """
+        ends = (fields[-1].end for (other, _), fields in self._fields.items() if other <= number)
+        self.insert(max(ends, default=self.start), encode_field(number, value))
 
     @property
     def edited(self) -> bool:

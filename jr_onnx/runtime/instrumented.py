@@ -115,9 +115,9 @@ def exposed(source: Source, values: Mapping[str, int]) -> list[Piece]:
         if element_type == BFLOAT16:
             output, element_type = as_float(name), FLOAT
             cast = onnx.helper.make_node("Cast", [name], [output], to=FLOAT)
-            graph.append(_encoded(cast))
+            graph.append(wire.GRAPH_NODE, cast.SerializeToString())
         value = onnx.helper.make_tensor_value_info(output, element_type, None)
-        graph.append(encode_field(wire.GRAPH_OUTPUT, value.SerializeToString()))
+        graph.append(wire.GRAPH_OUTPUT, value.SerializeToString())
     return root.pieces()
 
 
@@ -131,7 +131,7 @@ def counted(source: Source, values: Iterable[str]) -> list[Piece]:
         node = onnx.helper.make_node("Size", [name], [count_of(name)])
         graph.insert(behind.get(name, fields[0].start), _encoded(node))
         output = onnx.helper.make_tensor_value_info(count_of(name), onnx.TensorProto.INT64, [])
-        graph.append(encode_field(wire.GRAPH_OUTPUT, output.SerializeToString()))
+        graph.append(wire.GRAPH_OUTPUT, output.SerializeToString())
     return root.pieces()
 
 

@@ -16,6 +16,7 @@ from damage import (
     change_an_operator,
     change_an_operator_in_a_function,
     change_the_doc_string,
+    damage_the_way_back,
     drop_a_node,
     drop_an_output,
     drop_the_body,
@@ -76,6 +77,7 @@ BREAKAGES: list[tuple[str, Change, dict[str, object]]] = [
     ("JR110", add_an_input, {}),
     ("JR112", forge_a_policy, {}),
     ("JR112", record_no_version, {}),
+    ("JR112", damage_the_way_back, {}),
     ("JR111", stale_shape, {}),
     *(
         ("JR112", lose_metadata(f"jr_onnx.{key}"), {})

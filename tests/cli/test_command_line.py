@@ -24,6 +24,7 @@ DIGITS = MODELS / "digits.onnx"
 #: What a command cannot do without.
 NEEDED = {
     "convert": ("m.onnx", "--jump", "1"),
+    "revert": ("m.onnx", "-o", "out.onnx"),
     "inspect": ("m.onnx",),
     "check": ("a.onnx", "b.onnx"),
     "diff": ("a.onnx", "b.onnx"),

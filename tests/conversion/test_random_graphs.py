@@ -24,7 +24,10 @@ from support import (
     run,
     value,
     with_oracle,
+    without_the_way_back,
 )
+
+from jr_onnx import revert
 
 OPERATORS = ("Relu", "Relu", "Neg", "Identity", "Add", "Sub", "Mul", "Max", "If", "Call")
 FUNCTIONS = ("F", "G")
@@ -115,3 +118,16 @@ def test_any_relus_converted_in_any_steps_give_what_numpy_gives(case: Case) -> N
         # Unoptimized: some of these graphs onnxruntime optimizes into a circle, hardened or not.
         for got, expected in zip(run(model, feeds, NONE), want, strict=True):
             assert_same_but_for_the_sign_of_zero(got, expected)
+
+
+@settings(max_examples=100)
+@given(cases())
+def test_any_relus_converted_in_any_steps_are_reverted(case: Case) -> None:
+    model = case.model
+    for target, jump, part in case.steps:
+        model = hardened(model, jump, include=[f"node_{name}" for name in part], **TARGETS[target])
+    reverted = revert(model)
+    assert reverted.exact
+    assert reverted.model.SerializeToString() == case.model.SerializeToString()
+    in_structure = revert(without_the_way_back(model)).model
+    assert in_structure == case.model  # these have the IR version that JumpReLU needs

@@ -74,7 +74,7 @@ def edit_both(tree: Tree, message: Message, chance: random.Random) -> tuple[byte
             written.append(raw)
         edited |= choice in ("replace", "remove", "insert")
     if chance.random() < 0.3:
-        message.append(field(9, BYTES, b"appended").raw)
+        message.append(9, b"appended")
         written.append(field(9, BYTES, b"appended").raw)
         edited = True
     return b"".join(written), edited
@@ -136,7 +136,7 @@ def test_protobuf_reads_the_edited_message_as_the_same_edits_on_its_own_objects_
     # The padding makes the lengths around it grow by as many bytes as they can.
     new = helper.make_node("JumpReLU", ["x"], ["y"], doc_string="d" * padding)
     inner.replace(inner.fields(1)[0], field(1, BYTES, new.SerializeToString()).raw)
-    inner.append(field(2, BYTES, b"renamed").raw)
+    inner.append(2, b"renamed")
     expected.node[0].CopyFrom(new)
     expected.name = "renamed"
     assert onnx.GraphProto.FromString(join(original, message.pieces())) == graph
@@ -147,15 +147,26 @@ def test_what_is_put_in_front_of_a_field_stands_before_what_takes_its_place() ->
     message = Message(original, 0, len(original))
     message.replace(message.fields(1)[1], field(1, BYTES, b"new").raw)
     message.insert(message.fields(1)[1].start, field(1, BYTES, b"in front").raw)
-    message.append(field(1, BYTES, b"last").raw)
-    message.append(field(1, BYTES, b"the very last").raw)
+    message.append(1, b"last")
+    message.append(1, b"the very last")
     written = [item.value for item in parse(join(original, message.pieces()))]
     assert written == [b"first", b"in front", b"new", b"last", b"the very last"]
 
 
+def test_a_field_is_appended_where_protobuf_would_put_it() -> None:
+    numbers = (1, 2, 2, 5, 8)
+    original = b"".join(field(number, BYTES, b"old").raw for number in numbers)
+    message = Message(original, 0, len(original))
+    for number in (2, 5, 7, 9):
+        message.append(number, b"new")
+    written = [(item.number, item.value) for item in parse(join(original, message.pieces()))]
+    assert [number for number, _ in written] == [1, 2, 2, 2, 5, 5, 7, 8, 9]
+    assert [index for index, (_, text) in enumerate(written) if text == b"new"] == [3, 5, 6, 8]
+
+
 def test_an_empty_message_can_be_added_to() -> None:
     message = Message(b"", 0, 0)
-    message.append(field(1, BYTES, b"new").raw)
+    message.append(1, b"new")
     assert join(b"", message.pieces()) == field(1, BYTES, b"new").raw
 
 

@@ -55,6 +55,19 @@ def with_threshold(node: onnx.NodeProto, jump: float) -> tuple[dict[str, Attribu
     return {"activations": names, "activation_alpha": alphas}, {ACTIVATIONS: ",".join(places)}
 
 
+def without_threshold(node: onnx.NodeProto) -> dict[str, AttributeValue | None]:
+    """The attributes in which every activation that is marked is a Relu again; None for one that goes."""
+    marked = _marked(node)
+    names: list[bytes] = []
+    alphas: list[float] = []
+    for place, (name, alpha, explicit) in enumerate(_activations(node)):
+        is_ours = place in marked and name.lower() == b"thresholdedrelu"
+        names.append(b"Relu" if is_ours else name)
+        if explicit and alpha is not None and not is_ours:
+            alphas.append(alpha)
+    return {"activations": names, "activation_alpha": alphas or None}
+
+
 def thresholds(node: onnx.NodeProto) -> list[float]:
     """The alpha of each activation that is marked as a JumpReLU."""
     marked = _marked(node)

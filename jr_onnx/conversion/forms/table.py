@@ -223,6 +223,9 @@ RECURRENT = Form(
     differs="NaN becomes 0",
 )
 
+# What a form is reverted to; no target.
+RELU = Form("Relu", (Op("Relu", ("x",), "y"),), {**_FROM_7, BFLOAT16: 13}, jump_is_input=False)
+
 #: Target -> the forms it may take, the preferred one first; every opset and element type is served by one of them.
 PREFERENCES: Mapping[Target, tuple[Form, ...]] = {
     "custom-op": (JUMP_RELU, WHERE, WHERE_FLOAT, WHERE_NAN, RELU_GREATER),

@@ -32,7 +32,7 @@ class NewNode:
     """A node to be written.
 
     Attributes:
-        attributes: attribute name -> value; an array becomes a tensor.
+        attributes: attribute name -> value; an array becomes a tensor, and what is None goes.
         replaces: the index of the node of the same scope whose place it takes: it keeps that node's name, doc string
             and metadata, and its attributes too if it is the same operator.
         marks: metadata by which jr-onnx knows it again.
@@ -43,7 +43,7 @@ class NewNode:
     outputs: tuple[str, ...]
     domain: str = ""
     name: str = ""
-    attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
+    attributes: Mapping[str, AttributeValue | None] = field(default_factory=dict)
     replaces: int | None = None
     marks: Mapping[str, str] = field(default_factory=dict)
 
@@ -141,10 +141,10 @@ def to_proto(new: NewNode, original: onnx.NodeProto | None) -> onnx.NodeProto:
     node.input[:] = new.inputs
     node.output[:] = new.outputs
     for name, value in new.attributes.items():
-        attribute = onnx.helper.make_attribute(name, _attribute_value(value))
+        new_ones = [] if value is None else [onnx.helper.make_attribute(name, _attribute_value(value))]
         kept = [a for a in node.attribute if a.name != name]
         del node.attribute[:]
-        node.attribute.extend([*kept, attribute])
+        node.attribute.extend([*kept, *new_ones])
     return node
 
 

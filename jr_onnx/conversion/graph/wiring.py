@@ -18,7 +18,7 @@ from jr_onnx.conversion.graph.names import defined_names, initializer_names, out
 from jr_onnx.conversion.graph.scopes import FREE_INITIALIZERS, Scope, attribute_of, own_domain
 
 #: A constant with more elements is not read: it is no bound, zero point or jump, and a damaged one may claim any size.
-_LARGEST = 1 << 20
+LARGEST = 1 << 20
 
 #: How many nodes are followed from a value to the constant behind it; no exporter writes nearly as many.
 FARTHEST = 32
@@ -141,7 +141,7 @@ class Wiring:
 def _numbers(tensor: onnx.TensorProto) -> npt.NDArray[Any] | None:
     """What a tensor holds; None where that is too much, no real numbers, damaged, or in another file."""
     # ONNX would look for another file in the current folder.
-    if tensor.data_location or tensor.data_type in _NO_NUMBERS or math.prod(tensor.dims) > _LARGEST:
+    if tensor.data_location or tensor.data_type in _NO_NUMBERS or math.prod(tensor.dims) > LARGEST:
         return None
     try:
         return np.asarray(onnx.numpy_helper.to_array(tensor))
@@ -256,7 +256,7 @@ def _filled(wiring: Wiring, node: onnx.NodeProto) -> npt.NDArray[Any] | None:
     if shape is None or shape.ndim != 1 or shape.dtype != np.int64 or (shape < 0).any():
         return None
     dimensions = [int(dimension) for dimension in shape]
-    if math.prod(dimensions) > _LARGEST or len(dimensions) > _MOST_AXES:
+    if math.prod(dimensions) > LARGEST or len(dimensions) > _MOST_AXES:
         return None
     fill = fill_of(node)
     return None if fill is None else np.full(dimensions, fill.reshape(()))

@@ -23,7 +23,7 @@ from jr_onnx.conversion.forms.write import is_jump_relu
 from jr_onnx.conversion.graph.names import DOMAIN
 from jr_onnx.conversion.graph.scopes import Scope, attribute_of, own_domain
 from jr_onnx.conversion.graph.value_types import Dimension, ValueType, ValueTypes
-from jr_onnx.conversion.graph.wiring import Wiring
+from jr_onnx.conversion.graph.wiring import Wiring, constant_value
 from jr_onnx.conversion.metadata import Record, record_of
 from jr_onnx.conversion.quantization import Quantization
 from jr_onnx.conversion.sites.bounds import GATE, GUARD, is_gate, is_guard
@@ -39,6 +39,7 @@ from jr_onnx.conversion.sites.matchers import (
     operator_name,
 )
 from jr_onnx.conversion.sites.spelled_out import spelled_out
+from jr_onnx.conversion.sites.written_out import written_out
 
 #: Why a Clip with minimum 0 is left alone.
 WITH_CLIP_ONLY = "a Clip is converted with `clip=True` only"
@@ -322,3 +323,31 @@ def _type_problem(found: Found, scope: Scope, element_types: list[int]) -> str:
             "write the function into the graph first (onnx.inliner.inline_local_functions)"
         )
     return ""
+
+
+def survey_written_out(model: onnx.ModelProto, scopes: tuple[Scope, ...]) -> Survey:
+    """Find the JumpReLUs that a model has already, written out; its numbers must be those of `with_thresholds`."""
+    types, record = ValueTypes(model, scopes), record_of(model)
+    sites: list[Site] = []
+    left: list[LeftAlone] = []
+    wirings: dict[Scope | None, Wiring] = {}
+    for scope in scopes:
+        wiring = wirings[scope] = Wiring(scope, wirings.get(scope.parent))
+        ours = hardened_in(wiring, record)
+        for index in range(len(scope.nodes)):
+            found: Found | Site | str | None = None if index in ours else written_out(wiring, index)
+            if isinstance(found, Found):
+                found = _widened(wiring, found, types) or _typed(found, scope, index, scope.opset, types)
+            if isinstance(found, Site):
+                sites.append(found)
+            elif found is not None:
+                left.append(_left_alone(scope, index, found))
+    return Survey(tuple(sites), tuple(left), ())
+
+
+def _widened(wiring: Wiring, found: Found, types: ValueTypes) -> str:
+    """Why a JumpReLU that is written out cannot be one: its thresholds may have more elements than x."""
+    values = constant_value(wiring, found.hardened.values["jump"]) if found.hardened else None
+    shapes = {one.shape for one in types.lookup(wiring.scope, found.input)} or {None}
+    fits = values is not None and all(_keeps_shape(values.shape, shape) for shape in shapes)
+    return "" if fits else "JumpReLU written out, but its threshold may have a larger shape than x"

@@ -174,4 +174,5 @@ def _count_type(name: str) -> onnx.ValueInfoProto:
 
 
 def _append(message: Message, field: int, protos: Iterable[onnx.NodeProto | onnx.ValueInfoProto]) -> None:
-    message.append(b"".join(encode_field(field, proto.SerializeToString()) for proto in protos))
+    for proto in protos:
+        message.append(field, proto.SerializeToString())

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from jr_onnx.arguments import as_path
-from jr_onnx.conversion.convert import check_output
 from jr_onnx.conversion.edits import ModelEdit, rewrite
 from jr_onnx.conversion.element_types import FLOAT, FLOAT16, type_name
 from jr_onnx.conversion.forms.table import JUMP_RELU
@@ -19,6 +18,7 @@ from jr_onnx.conversion.graph.names import taken_names
 from jr_onnx.conversion.graph.scopes import all_scopes
 from jr_onnx.conversion.graph.soundness import check_structure
 from jr_onnx.conversion.metadata import MADE_FOR, OPTIMIZED_SITES, hardened_metadata
+from jr_onnx.conversion.output import check_output
 from jr_onnx.conversion.sites.survey import survey
 from jr_onnx.conversion.sites.surveyed import jump_relus, read_side
 from jr_onnx.errors import ModelError, OptionError, OutputError

@@ -77,7 +77,7 @@ def test_what_only_resembles_a_spelled_out_relu_is_not_reported(name: str) -> No
     constants = {"zero": np.float32(0), "one": np.float32(1)}
     model = make_model(NOT_SPELLED_OUT[name], [X], [Y], initializers=constants)
     assert not np.array_equal(evaluate(model, {"x": FINITE})[0], np.maximum(FINITE, 0))
-    assert not inspect(model).nodes
+    assert not [one for one in inspect(model).nodes if "a Relu written as" in one.how]
 
 
 @pytest.mark.parametrize("jump", [0.0, 0.25])
