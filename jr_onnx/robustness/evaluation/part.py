@@ -169,8 +169,8 @@ class _Attacked:
         info = ATTACKS[self.part.attack]
         samples = np.array(self.part.shard)[rows]
         seeds = sample_seeds(self.campaign.seed, zlib.crc32(info.name.encode()), samples)
-        target = _target(self.judge, self.dataset, info.needs_gradient and not info.needs_source)
-        source = _target(judge_of(self.campaign.original), self.dataset, True) if info.needs_source else None
+        target = target_of(self.judge, self.dataset, info.needs_gradient and not info.needs_source)
+        source = target_of(judge_of(self.campaign.original), self.dataset, True) if info.needs_source else None
         effort, starts = replace(self.campaign.effort, eps=eps), self.part.starts
         pixels, labels = self.pixels[rows], self.labels[rows]
         return run(info.name, target, pixels, labels, list(map(int, seeds)), effort, starts=starts, source=source)
@@ -187,7 +187,7 @@ class _Attacked:
         return sent, finite & moved & (answers >= 0) & (answers != self.labels[rows])  # -1, for NaN, is no answer
 
 
-def _target(judge: Judge, dataset: Dataset, gradient: bool) -> Target:
+def target_of(judge: Judge, dataset: Dataset, gradient: bool) -> Target:
     return Target(
         gradients=gradients(judge.shipped, dataset.images.shape[1:]) if gradient else None,
         session_run=lambda pixels: judge.scores(pixels, dataset),
