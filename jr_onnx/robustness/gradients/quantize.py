@@ -93,11 +93,14 @@ def _arithmetic(
     else:
         outside["ZERO"] = constant("zero", 0, np.float32)
     rank = types[x][1]
-    trailing = rank - given.get("axis", 1) % max(rank, 1) - 1
-    if "SCALE" in _TEXTS[node.op_type] and types[second][1] == 1 and trailing > 0:  # one for each index of an axis
-        axes = constant("axes", range(1, trailing + 1), np.int64)
-        for name in ("SCALE", "ZERO") if zero else ("SCALE",):
-            before.append(onnx.helper.make_node("Unsqueeze", [outside[name], axes], [f"{prefix}{name}"]))
+    if "SCALE" in _TEXTS[node.op_type] and rank:
+        # One for each index of an axis, or one for all; of the rank of x, for onnxruntime takes ten times as long for a
+        # product of [N, C, H, W, 1], as gradients are, with [1] as with [1, 1, 1, 1, 1].
+        shape = [1] * rank
+        shape[given.get("axis", 1) % rank] = -1
+        shaped = constant("shape", shape, np.int64)
+        for name in ("SCALE", "ZERO"):
+            before.append(onnx.helper.make_node("Reshape", [outside[name], shaped], [f"{prefix}{name}"]))
             outside[name] = f"{prefix}{name}"
     if quantizes:
         limits = np.iinfo(dtype)
