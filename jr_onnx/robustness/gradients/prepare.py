@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 
 from jr_onnx.conversion.forms.quantized import MICROSOFT, QUANTIZED_EXPANDED
 from jr_onnx.conversion.forms.recognise import Match, recognise, step_of
-from jr_onnx.conversion.forms.table import ALL_FORMS, FUNCTIONS_IR_VERSION, HARD_SIGMOID, WHERE
+from jr_onnx.conversion.forms.table import ALL_FORMS, FUNCTIONS_IR_VERSION, HARD_SIGMOID, RELU_GREATER
 from jr_onnx.conversion.forms.write import function_proto
 from jr_onnx.conversion.graph.names import (
     DOMAIN,
@@ -88,7 +88,7 @@ def prepare(model: onnx.ModelProto, shape: Sequence[int]) -> onnx.ModelProto:
     _write_jump_relus(model)
     model = _upgraded(model)
     _make_float(model)
-    model.functions.append(function_proto(WHERE, opset_of(model), _FLOAT))
+    model.functions.append(function_proto(RELU_GREATER, opset_of(model), _FLOAT))
     model.ir_version = max(model.ir_version, FUNCTIONS_IR_VERSION)
     graph = model.graph
     defaults = {tensor.name for tensor in graph.initializer}
