@@ -1,4 +1,4 @@
-"""Nodes of a graph: put in place of what it had, dropped where nothing needs them, and read from text, as `onnx.parser` reads it."""
+"""Nodes of a graph: put in place of what it had, dropped if unneeded, and read from text, as `onnx.parser` does."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import onnx.inliner
 import onnx.version_converter
 from google.protobuf.message import DecodeError
 
-from jr_onnx.conversion.forms.quantized import MICROSOFT, QUANTIZED_EXPANDED
+from jr_onnx.conversion.forms.quantized import QUANTIZED_EXPANDED
 from jr_onnx.conversion.forms.recognise import Match, recognise, step_of
 from jr_onnx.conversion.forms.table import ALL_FORMS, FUNCTIONS_IR_VERSION, HARD_SIGMOID, RELU_GREATER
 from jr_onnx.conversion.forms.write import function_proto

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from jr_onnx.conversion.graph.names import DOMAIN, OP_TYPE, PREFIX, QUANTIZED_OP_TYPE
+from jr_onnx.conversion.graph.names import PREFIX, QUANTIZED_OP_TYPE
 from jr_onnx.conversion.quantization import INTEGER_TYPES
 from jr_onnx.robustness.gradients.errors import NoGradientError
 from jr_onnx.robustness.gradients.fragments import fragment, set_nodes
@@ -28,7 +28,7 @@ _TEXTS = {
         centred = Sub (wide, ZERO)
         Y = Mul (centred, SCALE)
     """,
-    # An integer above the threshold comes from a number at least half a step above it: there is the jump, but for jump 0.
+    # An integer above the threshold comes from a number that is half a step above it: there is the jump, if not at 0.
     QUANTIZED_OP_TYPE: """
         centred = Sub (X, ZERO)
         bar = Cast <to = 1> (THRESHOLD)

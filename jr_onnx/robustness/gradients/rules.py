@@ -66,7 +66,7 @@ def _relu(ctx: Any, node: onnx.NodeProto, grads: list[str]) -> list[str]:
 
 
 class _ClipByOutput:
-    """onnx-ad's rule, but for the gradient of what is clipped: where it is left as it is. Its Where takes much longer."""
+    """onnx-ad's rule, but the gradient of what is clipped passes by a product: onnxruntime's Where takes longer."""
 
     def __init__(self, rule: Any) -> None:
         self._rule = rule
