@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
-import tempfile
-from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from support import Array, hardened, run
+from quantized_models import quantized_digits
+from support import MODELS, Array, hardened, run
 
 from jr_onnx.robustness.attacks.target import Effort
 from jr_onnx.robustness.dataset import load_data
@@ -21,36 +20,10 @@ pytest.importorskip("onnx_ad", reason="gradients need onnx-ad, from the extra [a
 from jr_onnx.robustness.gradients.backward import RELU, TRUE, Backward, smooth
 from jr_onnx.robustness.gradients.gradients import Gradients
 
-MODELS = Path(__file__).parents[3] / "models"
 DIGITS, TEST = MODELS / "digits.onnx", MODELS / "digits_test.npz"
 
 #: What the integers are, and the format.
 KINDS = [("QUInt8", "QDQ"), ("QInt8", "QDQ"), ("QUInt16", "QDQ")]
-
-
-@functools.cache
-def _quantized(activations: str, form: str) -> bytes:
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-
-    class Images(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self.left = [{"image": np.load(TEST)["x"].astype(np.float32)}]
-
-        def get_next(self) -> dict[str, Array] | None:
-            return self.left.pop() if self.left else None
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "quantized.onnx"
-        # Weights of seven bits: with eight, onnxruntime's kernels for processors without VNNI saturate.
-        types = {"activation_type": QuantType[activations], "weight_type": QuantType.QInt8, "reduce_range": True}
-        quantize_static(DIGITS, path, Images(), quant_format=QuantFormat[form], **types)
-        return path.read_bytes()
-
-
-def digits(activations: str, form: str = "QDQ") -> onnx.ModelProto:
-    """The digits classifier of integers."""
-    pytest.importorskip("onnxruntime.quantization", reason="this onnxruntime cannot quantize")
-    return onnx.ModelProto.FromString(_quantized(activations, form))
 
 
 def slopes(model: onnx.ModelProto, backward: Backward, samples: int = 64) -> tuple[Array, Array]:
@@ -67,7 +40,7 @@ def slopes(model: onnx.ModelProto, backward: Backward, samples: int = 64) -> tup
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("backward", [TRUE, RELU, smooth(0.25)], ids=["true", "relu", "smooth"])
 def test_gradients_are_those_of_the_float_model(kind: tuple[str, str], target: str, backward: Backward) -> None:
-    model = hardened(digits(*kind), target=target)
+    model = hardened(quantized_digits(*kind), target=target)
     scores, slope = slopes(model, backward)
     given = run(model, {"image": load_data(TEST).images[:64].astype(np.float32)})[0]
     np.testing.assert_allclose(scores, given, rtol=0, atol=0.02 * np.abs(given).max())  # one that is halfway may differ
@@ -78,7 +51,7 @@ def test_gradients_are_those_of_the_float_model(kind: tuple[str, str], target: s
 
 
 def test_the_smooth_backward_reaches_what_the_jump_makes_zero() -> None:
-    model = hardened(digits("QUInt8"), jump=1)
+    model = hardened(quantized_digits("QUInt8", "QDQ"), jump=1)
     without = (slopes(model, TRUE)[1] == 0).mean()
     for backward in (RELU, smooth(0.25)):
         assert (slopes(model, backward)[1] == 0).mean() < without
@@ -89,7 +62,7 @@ def test_the_smooth_backward_reaches_what_the_jump_makes_zero() -> None:
 def test_all_forms_have_the_same_gradient(backward: Backward, jump: float) -> None:
     """But for a smooth step, of which the form in float does not know that half a step of the grid was rounded."""
     called, *others = (
-        slopes(hardened(digits("QUInt8"), jump=jump, target=target), backward)
+        slopes(hardened(quantized_digits("QUInt8", "QDQ"), jump=jump, target=target), backward)
         for target in ("custom-op", "standard", "subgraph")
     )
     for scores, slope in others:
@@ -100,7 +73,7 @@ def test_all_forms_have_the_same_gradient(backward: Backward, jump: float) -> No
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_becomes_zero_is_counted_among_what_the_integers_stand_for(kind: tuple[str, str]) -> None:
     data = load_data(TEST)
-    found = zeroed_layers(hardened(digits(*kind)), data)
+    found = zeroed_layers(hardened(quantized_digits(*kind)), data)
     expected = zeroed_layers(hardened(onnx.load(DIGITS)), data)
     assert len(found) == len(expected) == 4
     for layer, as_float in zip(found, expected, strict=True):
@@ -121,7 +94,7 @@ def of_floats() -> EvaluationReport:
 
 @pytest.mark.parametrize("activations", ["QUInt8", "QInt8"])
 def test_evaluate_finds_what_it_finds_of_the_float_model(activations: str) -> None:
-    report = evaluated(digits(activations))
+    report = evaluated(quantized_digits(activations, "QDQ"))
     assert report.verdicts["hardened"].outcome == of_floats().verdicts["hardened"].outcome
     for name, result in report.models.items():
         assert not (result.survives[0] & ~result.survives_true[0]).any()
