@@ -34,6 +34,7 @@ from jr_onnx.robustness.gradients.errors import NoGradientError
 from jr_onnx.robustness.gradients.fragments import drop_unneeded, set_nodes
 from jr_onnx.robustness.gradients.head import without_softmax
 from jr_onnx.robustness.gradients.indexing import write_gathers
+from jr_onnx.robustness.gradients.on_integers import write_qdq
 from jr_onnx.robustness.gradients.quantize import write_quantization
 from jr_onnx.text import one_line
 
@@ -87,6 +88,7 @@ def prepare(model: onnx.ModelProto, shape: Sequence[int]) -> onnx.ModelProto:
     model = _copied_inline(model)
     _write_jump_relus(model)
     model = _upgraded(model)
+    write_qdq(model.graph)
     _make_float(model)
     model.functions.append(function_proto(RELU_GREATER, opset_of(model), _FLOAT))
     model.ir_version = max(model.ir_version, FUNCTIONS_IR_VERSION)

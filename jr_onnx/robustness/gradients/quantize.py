@@ -50,8 +50,8 @@ def write_quantization(graph: onnx.GraphProto) -> None:
         graph: with the types and shapes of its values; those of what is quantized are wrong afterwards.
 
     Raises:
-        NoGradientError: a node is quantized in blocks, or not to integers of 8 or 16 bits, or computes with integers,
-            or onnx cannot infer what goes into it.
+        NoGradientError: a node is quantized in blocks, or not to integers of 8 or 16 bits, or onnx cannot infer what
+            goes into it.
     """
     types = {
         value.name: (value.type.tensor_type.elem_type, len(value.type.tensor_type.shape.dim))
@@ -60,8 +60,6 @@ def write_quantization(graph: onnx.GraphProto) -> None:
     types.update({tensor.name: (tensor.data_type, len(tensor.dims)) for tensor in graph.initializer})
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
-        if node.op_type.startswith("QLinear"):
-            raise NoGradientError(f"{node.op_type} has none; quantize with QuantizeLinear and DequantizeLinear (QDQ)")
         nodes.extend(_arithmetic(graph, node, types) if node.op_type in _TEXTS else [node])
     set_nodes(graph, nodes)
 

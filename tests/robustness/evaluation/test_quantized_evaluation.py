@@ -7,7 +7,7 @@ import functools
 import numpy as np
 import onnx
 import pytest
-from quantized_models import quantized_digits
+from quantized_models import KINDS, quantized_digits
 from support import MODELS, Array, hardened, run
 
 from jr_onnx.robustness.attacks.target import Effort
@@ -21,9 +21,6 @@ from jr_onnx.robustness.gradients.backward import RELU, TRUE, Backward, smooth
 from jr_onnx.robustness.gradients.gradients import Gradients
 
 DIGITS, TEST = MODELS / "digits.onnx", MODELS / "digits_test.npz"
-
-#: What the integers are, and the format.
-KINDS = [("QUInt8", "QDQ"), ("QInt8", "QDQ"), ("QUInt16", "QDQ")]
 
 
 def slopes(model: onnx.ModelProto, backward: Backward, samples: int = 64) -> tuple[Array, Array]:
@@ -92,9 +89,9 @@ def of_floats() -> EvaluationReport:
     return evaluated(onnx.load(DIGITS))
 
 
-@pytest.mark.parametrize("activations", ["QUInt8", "QInt8"])
-def test_evaluate_finds_what_it_finds_of_the_float_model(activations: str) -> None:
-    report = evaluated(quantized_digits(activations, "QDQ"))
+@pytest.mark.parametrize("kind", KINDS)
+def test_evaluate_finds_what_it_finds_of_the_float_model(kind: tuple[str, str]) -> None:
+    report = evaluated(quantized_digits(*kind))
     assert report.verdicts["hardened"].outcome == of_floats().verdicts["hardened"].outcome
     for name, result in report.models.items():
         assert not (result.survives[0] & ~result.survives_true[0]).any()
