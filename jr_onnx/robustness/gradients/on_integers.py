@@ -17,6 +17,9 @@ from jr_onnx.robustness.gradients.fragments import set_nodes
 _BIAS = {"Conv": 8, "Gemm": 6}
 _CHANNELS = {"Conv": 0, "Gemm": 1, "MatMul": 1}
 
+#: What quantize_dynamic writes.
+_DYNAMIC = {"DynamicQuantizeLinear", "ConvInteger", "MatMulInteger"}
+
 
 def write_qdq(graph: onnx.GraphProto) -> None:
     """Write every operator on integers so, and com.microsoft's QuantizeLinear and DequantizeLinear as ONNX's own.
@@ -31,10 +34,30 @@ def write_qdq(graph: onnx.GraphProto) -> None:
         if kind is not None:
             nodes.extend(_qdq(node, kind))
             continue
+        if not domain and node.op_type in _DYNAMIC:
+            nodes.extend(_dynamic(graph, node))
+            continue
         if domain == MICROSOFT and node.op_type in ("QuantizeLinear", "DequantizeLinear"):
             node.domain = ""
         nodes.append(node)
     set_nodes(graph, nodes)
+
+
+def _dynamic(graph: onnx.GraphProto, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    """What is quantized when the model runs: with the scale of the moment, whole numbers less their zero points."""
+    make, prefix, names = onnx.helper.make_node, f"{PREFIX}on_integers.{node.output[0]}/", [*node.input, "", ""]
+    if node.op_type == "DynamicQuantizeLinear":
+        yield make(node.op_type, node.input, [f"{prefix}q", *node.output[1:]])
+        yield make("QuantizeLinear", [names[0], *node.output[1:]], node.output[:1])
+        return
+    graph.initializer.append(onnx.helper.make_tensor(f"{prefix}one", onnx.TensorProto.FLOAT, [], [1.0]))
+    op_type = node.op_type.removesuffix("Integer")
+    for place in (0, 1):
+        given = [names[place], f"{prefix}one", names[place + 2]]
+        yield make("DequantizeLinear", given, [f"{prefix}{place}"], axis=_CHANNELS[op_type] if place else 1)
+    made = make(op_type, [f"{prefix}0", f"{prefix}1"], node.output)
+    made.attribute.extend(node.attribute)
+    yield made
 
 
 def _qdq(node: onnx.NodeProto, kind: QLinear) -> Iterator[onnx.NodeProto]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import onnx.inliner
 import pytest
 from gradient_of import scores_and_slope
 from quantized_models import KINDS, MICROSOFT, images, network, one_layer, quantized
-from support import Array, hardened, make_model, node, run, value
+from support import MODELS, Array, hardened, make_model, node, run, value
 
 from jr_onnx.robustness.gradients.gradients import Gradients
 
@@ -126,3 +127,17 @@ def test_every_type_of_integers(dtype: str, opset: int) -> None:
     scores, (slope,) = Gradients(model, (1,))(x, np.ones((25, 1, 1), np.float32))
     np.testing.assert_array_equal(scores, run(model, {"x": x})[0])
     np.testing.assert_array_equal(slope, (scores > 0).astype(np.float32))
+
+
+def test_what_is_quantized_when_the_model_runs(tmp_path: Path) -> None:
+    """The weights of the digits are integers then, and so are the inputs of each layer for a moment."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantize_dynamic(MODELS / "digits.onnx", tmp_path / "dynamic.onnx", weight_type=QuantType.QUInt8)
+    model = hardened(onnx.load(tmp_path / "dynamic.onnx"), 0.5)
+    assert {"ConvInteger", "MatMulInteger"} <= {one.op_type for one in model.graph.node}
+    x = np.load(MODELS / "digits_test.npz")["x"][:8].astype(np.float32)
+    scores, slope = scores_and_slope(model, x)
+    np.testing.assert_allclose(scores, run(model, {"image": x})[0], rtol=0, atol=0.02 * np.abs(scores).max())
+    exact = scores_and_slope(hardened(onnx.load(MODELS / "digits.onnx"), 0.5), x)[1]
+    assert (slope * exact).sum() / np.linalg.norm(slope) / np.linalg.norm(exact) > 0.9
