@@ -77,9 +77,9 @@ class _ExactPads:
         before = len(ctx.b.nodes)
         found = self._rule(ctx, node, grads)
         for made in ctx.b.nodes[before:]:
-            if made.op_type == "ConvTranspose":
-                if node.op_type != "Conv" or not _as_convolution(ctx, node, made):
-                    self._write_pads(ctx, node, made)
+            convolution = node.op_type == "Conv"
+            if made.op_type == "ConvTranspose" and not (convolution and _as_convolution(ctx, made)):
+                self._write_pads(ctx, node, made)
         return found
 
     @staticmethod
@@ -113,7 +113,7 @@ class _ExactPads:
 _BLOCK = 8
 
 
-def _as_convolution(ctx: Any, node: onnx.NodeProto, made: onnx.NodeProto) -> bool:
+def _as_convolution(ctx: Any, made: onnx.NodeProto) -> bool:
     """Write the gradient of a convolution of stride 1 as a convolution, for which onnxruntime has faster kernels.
 
     Returns:
