@@ -346,8 +346,9 @@ def survey_written_out(model: onnx.ModelProto, scopes: tuple[Scope, ...]) -> Sur
 
 
 def _widened(wiring: Wiring, found: Found, types: ValueTypes) -> str:
-    """Why a JumpReLU that is written out cannot be one: its thresholds may have more elements than x."""
+    """Why a JumpReLU that is written out cannot be one: its thresholds or its 0 may widen the shape of x."""
     values = constant_value(wiring, found.hardened.values["jump"]) if found.hardened else None
     shapes = {one.shape for one in types.lookup(wiring.scope, found.input)} or {None}
-    fits = values is not None and all(_keeps_shape(values.shape, shape) for shape in shapes)
-    return "" if fits else "JumpReLU written out, but its threshold may have a larger shape than x"
+    constants = {"threshold": () if values is None else values.shape, "0": found.zero}
+    wide = [name for name, one in constants.items() if not all(_keeps_shape(one, shape) for shape in shapes)]
+    return f"JumpReLU written out, but its {wide[0]} may have a larger shape than x" if wide else ""

@@ -41,6 +41,8 @@ _METHOD = 6
 #: Not all: in 16 bits a value near its jump may fall on the other side.
 _COMPARED, _AGREEMENT = 32, 0.9
 
+_BLACK_BOX = "without gradients black-box attacks can be run (`attacks=['square']`), which give no verdict"
+
 _NUMBERS_DEPEND_ON = ("onnxruntime", "onnx-ad", "numpy")
 
 
@@ -158,12 +160,12 @@ def _check_gradients(called: str, shipped: Shipped, dataset: Dataset, pixels: np
         model, x = gradients(shipped, dataset.images.shape[1:]), dataset.normalise(pixels)
         scores, _ = model(x, np.zeros((len(x), model.classes, 1), np.float32))
     except NoGradientError as error:
-        raise ModelError(f"{called}: {error} (`attacks=['square']`)") from error
+        raise ModelError(f"{called}: {error}; {_BLACK_BOX}") from error
     same = float(np.mean(scores.argmax(1) == judge_of(shipped).scores(pixels, dataset).argmax(1)))
     if same < _AGREEMENT:
         raise ModelError(
             f"{called}: the model that gives gradients has the file's answer on {same:.0%} of the samples only, so "
-            "they would say nothing about the file; only black-box attacks can be run (`attacks=['square']`)"
+            f"they would say nothing about the file; {_BLACK_BOX}"
         )
 
 

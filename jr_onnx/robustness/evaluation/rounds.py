@@ -6,10 +6,10 @@ gets what those before it left. The black-box attacks get what is left of both; 
 attacks that adapt, for theirs is the weaker search, and finds little where gradients lead anywhere.
 
 An attack that climbs begins with one start for each of its losses, and the number of its starts doubles, on what is
-left, until that breaks no more than `CONVERGED` of the samples of any model, or the starts are spent: every model gets
-the same effort. Beside attacks that adapt the true gradient is only their control, which is compared with them at equal
-effort, and that need not be much. An attack that finds hardly anything in what others of its arm left is not repeated.
-A perturbation that fools at one eps is one at each larger eps too.
+left, until a doubling breaks no more than `CONVERGED` of the samples of any model, or the starts are spent: every model
+gets the same effort. An attack that finds hardly anything in what others of its arm left is not repeated. Beside
+attacks that adapt the true gradient is only their control, which is compared with them at equal effort, and that need
+not be much. A perturbation that fools at one eps is one at each larger eps too.
 """
 
 from __future__ import annotations
@@ -147,16 +147,20 @@ class _Course:
         going = {info.name: every for info in self._climbing}
         for effort, starts in self._doublings:
             levels = np.flatnonzero(np.any(list(going.values()), axis=0))
+            before = self._shares()
             for info in self._climbing:
                 broke = self._step(info, starts, going[info.name], effort)
-                if effort > 1 or info.name not in leads:
+                if info.name not in leads:
                     going[info.name] = going[info.name] & (broke > CONVERGED)
                 if info.name == CONTROL and effort >= self._control_effort:
                     going[info.name] = ~every
-            for one in self.attacked.values():
-                shares = one.survives().mean(axis=1)
+            after = self._shares()
+            for name, one in self.attacked.items():
                 for level in levels:
-                    one.left[level].append((effort, float(shares[level])))
+                    one.left[level].append((effort, float(after[name][level])))
+            if effort > 1:
+                settled = np.max([before[name] - after[name] for name in after], axis=0) <= CONVERGED
+                going = {name: at & ~settled for name, at in going.items()}
         for info in self._last:
             self._step(info, range(1), every)
 
@@ -173,6 +177,10 @@ class _Course:
         broke = [one.by[info.name].broke.mean(axis=1) - before[name] for name, one in self.attacked.items()]
         most: Shares = np.max(broke, axis=0)
         return most
+
+    def _shares(self) -> dict[str, Shares]:
+        """Model -> the share of the samples that survives, [eps]."""
+        return {name: one.survives().mean(axis=1) for name, one in self.attacked.items()}
 
     def _given(self, info: AttackInfo, attacked: Attacked) -> Bools:
         """[eps, n], the samples that the attacks of its arm left."""
