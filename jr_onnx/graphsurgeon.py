@@ -21,6 +21,7 @@ import numpy.typing as npt
 import onnx
 import onnx_graphsurgeon as gs
 
+from jr_onnx.arguments import unfit
 from jr_onnx.conversion.convertible import check_convertible
 from jr_onnx.conversion.edits import ModelEdit, ScopeEdit
 from jr_onnx.conversion.element_types import NUMPY_TYPES, round_jump
@@ -60,6 +61,8 @@ def harden(
         ModelError: the graph is not one that can be converted.
         OptionError: an option makes no sense, for any graph or for this one.
     """
+    if not isinstance(graph, gs.Graph):
+        raise unfit("graph", graph, "an onnx_graphsurgeon.Graph, as import_onnx gives")
     options = make_options(jump, policy, target, include, exclude, None, clip, inline, allow_empty)
     model = _exported(graph)
     check_convertible(model)

@@ -19,6 +19,7 @@ from typing import Protocol
 import onnx
 import onnx_ir as ir
 
+from jr_onnx.arguments import unfit
 from jr_onnx.conversion.convertible import check_convertible
 from jr_onnx.conversion.edits import ModelEdit, ScopeEdit
 from jr_onnx.conversion.forms.table import Target
@@ -81,7 +82,9 @@ def harden(
         >>> onnx_ir.save(model, "hard.onnx")
     """
     options = make_options(jump, policy, target, include, exclude, jump_input, clip, inline, allow_empty)
-    given = model if isinstance(model, ir.Model) else model.model
+    given = model if isinstance(model, ir.Model) else getattr(model, "model", None)
+    if not isinstance(given, ir.Model):
+        raise unfit("model", model, "an onnx_ir.Model or what torch.onnx.export(dynamo=True) gives")
     skeleton = _skeleton(given)
     check_convertible(skeleton)
     return _harden(given, skeleton, options)

@@ -127,3 +127,8 @@ def test_jump_relu_of_a_tensor_without_a_dtype_names_the_tensor() -> None:
     graph = gs.Graph(opset=18)
     with pytest.raises(jr_onnx.OptionError, match="'mystery' has dtype None"):
         graph.jump_relu(gs.Variable("mystery"), 0.5)
+
+
+def test_what_is_no_graph_of_graphsurgeon_is_named() -> None:
+    with pytest.raises(jr_onnx.OptionError, match=r"`graph`: an onnx_graphsurgeon\.Graph, .* type ModelProto"):
+        harden(onnx.ModelProto(), jump=0.5)

@@ -85,6 +85,12 @@ def test_every_option_does_what_it_does_for_files(arguments: Mapping[str, Any]) 
     assert ours == theirs
 
 
+@pytest.mark.parametrize("given", [None, str(DIGITS), onnx.ModelProto()], ids=lambda given: type(given).__name__)
+def test_what_is_no_model_of_onnx_ir_is_named(given: Any) -> None:
+    with pytest.raises(jr_onnx.OptionError, match=f"`model`: an onnx_ir.Model .* type {type(given).__name__}"):
+        harden(given, jump=0.5)
+
+
 def test_a_jump_input_takes_the_place_of_one_of_its_name() -> None:
     live = ir.load(DIGITS)
     harden(live, jump=0.5, jump_input="jump")

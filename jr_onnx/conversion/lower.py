@@ -92,7 +92,7 @@ class Lowering:
 
         Raises:
             OptionError: the name for the jump input is taken.
-        ModelError: a JumpReLU of integers is to be reverted, and what it was put behind is not found.
+            ModelError: a JumpReLU of integers is to be reverted, and what it was put behind is not found.
         """
         self._raise_ir_version()
         self._drop_unused()
@@ -202,19 +202,19 @@ class Lowering:
 
     def _values(self, planned: PlannedSite, symbols: set[str]) -> dict[str, str]:
         """The names of what a site takes and gives; constants are made where there are none to share."""
-        site, dtype = planned.site, NUMPY_TYPES[planned.site.jump_type]
+        site = planned.site
         values = {"x": site.input, "y": site.output}
         if site.quantization is not None:
             values |= self._quantized_values(planned, site.quantization, symbols)
             symbols = symbols - values.keys()
         if "zero" in symbols:
-            values["zero"] = self._constant(site.scope.outermost, "zero", np.asarray(0, dtype))
+            values["zero"] = self._constant(site.scope.outermost, "zero", np.asarray(0, NUMPY_TYPES[site.jump_type]))
         if "jump" in symbols and self._options.jump_input is not None:
             values["jump"] = self._jump_input(site.jump_type)
         elif "jump" in symbols and self._options.recognise and site.hardened is not None:
             values["jump"] = site.hardened.values["jump"]  # the very tensor that the model has
         elif "jump" in symbols:
-            jump = np.asarray(planned.jump, dtype)
+            jump = np.asarray(planned.jump, NUMPY_TYPES[site.jump_type])
             if isinstance(planned.jump, tuple):
                 jump = jump.reshape(jump_shape(site, len(planned.jump)))
             values["jump"] = self._constant(site.scope.outermost, "jump", jump)

@@ -299,8 +299,10 @@ def jump_shape(site: Site, channels: int) -> tuple[int, ...]:
     if site.blocked:
         raise OptionError("one jump a channel does not fit onnxruntime's blocked layout; give one number")
     if shape is None or len(shape) < 2:
-        rank = "unknown rank" if shape is None else f"rank {len(shape)}"
-        raise OptionError(f"one jump a channel needs a value of shape [N, C, ...], this one has {rank}")
+        rank = f"rank {len(shape)}" if shape is not None else "unknown rank (add its shape to the model's value_info)"
+        raise OptionError(
+            f"one jump a channel needs a value of shape [N, C, ...], this one has {rank}; give one number"
+        )
     there = shape[-1 if site.channels_last else 1]
     if there != channels:
         raise OptionError(f"{channels} jumps, but the value has {there} channels; give one a channel")

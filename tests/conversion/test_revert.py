@@ -324,3 +324,16 @@ def test_the_command_says_which(tmp_path: Path, capsys: pytest.CaptureFixture[st
     onnx.save(without_the_way_back(jr_onnx.convert(relu_model(ir_version=7), jump=0.5).model), hard)
     assert main(["revert", str(hard), "-o", str(back)]) == 0
     assert "1 JumpReLU reverted to Relu: the original in structure, not byte for byte" in capsys.readouterr().out
+
+
+@EACH_TARGET
+def test_a_type_that_is_no_longer_declared_is_not_needed(target: str) -> None:
+    nodes = [node("Own", "x", "h", domain="own"), node("Relu", "h", "y", "relu")]
+    model = make_model(nodes, [value("x", FLOAT, [4])], [value("y", FLOAT, [4])], opset=17, domains=["own"])
+    model.graph.value_info.append(value("h", FLOAT, [4]))
+    hard = without_the_way_back(jr_onnx.convert(model, jump=0.5, **TARGETS[target]).model)
+    del hard.graph.value_info[:]
+    hard.graph.output[0].ClearField("type")
+    reverted = jr_onnx.revert(hard).model
+    assert [one.op_type for one in reverted.graph.node] == ["Own", "Relu"]
+    assert not reverted.graph.initializer
