@@ -346,8 +346,13 @@ def survey_written_out(model: onnx.ModelProto, scopes: tuple[Scope, ...]) -> Sur
 
 
 def _widened(wiring: Wiring, found: Found, types: ValueTypes) -> str:
-    """Why a JumpReLU that is written out cannot be one: its thresholds may have more elements than x."""
-    values = constant_value(wiring, found.hardened.values["jump"]) if found.hardened else None
+    """Why a JumpReLU that is written out cannot be one: its threshold or its 0 may have a larger shape than x."""
+    if found.hardened is None:
+        return ""
+    last = wiring.scope.nodes[found.nodes[-1]]
+    names = [found.hardened.values["jump"], *(last.input[2:] if last.op_type == "Where" else ())]
+    constants = [constant_value(wiring, name) for name in names]
     shapes = {one.shape for one in types.lookup(wiring.scope, found.input)} or {None}
-    fits = values is not None and all(_keeps_shape(values.shape, shape) for shape in shapes)
-    return "" if fits else "JumpReLU written out, but its threshold may have a larger shape than x"
+    if any(one is None or not _keeps_shape(one.shape, shape) for one in constants for shape in shapes):
+        return "JumpReLU written out, but its threshold or its 0 may have a larger shape than x"
+    return ""
