@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from quantized_models import KINDS, quantized
+from quantized_models import KINDS, one_layer, quantized
 from support import (
     EACH_TARGET,
     MODELS,
@@ -29,6 +29,7 @@ from support import (
 )
 
 import jr_onnx
+from jr_onnx.conversion.forms.table import Target
 from jr_onnx.reference import jump_relu
 
 ir = pytest.importorskip("onnx_ir", reason="needs onnx-ir")
@@ -167,6 +168,17 @@ def test_what_is_saved_passes_the_check_against_the_original_and_shares_its_exte
     assert {path.name for path in tmp_path.iterdir()} == {"model.onnx", "model.data", "hard.onnx"}
     report = jr_onnx.check(tmp_path / "model.onnx", tmp_path / "hard.onnx")
     assert (report.findings, len(report.sites)) == ((), 4)
+
+
+@pytest.mark.parametrize("target", ["custom-op", "standard"])
+def test_a_quantized_model_with_metadata_passes_the_check(target: Target, tmp_path: Path) -> None:
+    plain = one_layer(0.1, np.uint8(0))
+    onnx.helper.set_model_props(plain, {"onnx.infer": "onnxruntime.quant"})
+    ir.save(ir.from_proto(plain), tmp_path / "model.onnx")
+    model = ir.load(tmp_path / "model.onnx")
+    harden(model, jump=0.5, target=target)
+    ir.save(model, tmp_path / "hard.onnx")
+    assert jr_onnx.check(tmp_path / "model.onnx", tmp_path / "hard.onnx").findings == ()
 
 
 def test_an_exported_torch_program_is_hardened_and_saved_in_one_script(tmp_path: Path) -> None:

@@ -45,9 +45,10 @@ def differences(ours: Side, theirs: Side) -> Iterator[Difference]:
 
 
 def same_but_for_order(ours: onnx.ModelProto, theirs: onnx.ModelProto) -> bool:
-    """Whether two models are equal; the order of their opset imports and the way back say nothing of the model.
+    """Whether two models are equal; the order of opset imports and metadata and the way back say nothing of the model.
 
-    The order differs where a model imported jr_onnx for no use, and an earlier conversion dropped that.
+    The order differs where a model imported jr_onnx for no use, and an earlier conversion dropped that; onnx_ir sorts
+    metadata.
     """
     return ours == theirs or _in_order(ours) == _in_order(theirs)
 
@@ -59,6 +60,7 @@ def _in_order(model: onnx.ModelProto) -> onnx.ModelProto:
         holder.opset_import.sort(key=lambda opset: opset.domain)
     for entry in [one for one in copy.metadata_props if one.key == REVERT]:
         copy.metadata_props.remove(entry)
+    copy.metadata_props.sort(key=lambda entry: entry.key)
     return copy
 
 

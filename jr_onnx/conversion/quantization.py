@@ -67,8 +67,8 @@ class Quantization:
 
     def problem(self) -> str:
         """Why integers are not compared in place of what they stand for; empty if they can be."""
-        if not 0 < self.scale < np.inf:
-            return f"its scale is {self.scale:g}, and must be above 0 and finite"
+        if not np.finfo(np.float32).tiny <= self.scale < np.inf:
+            return f"its scale is {self.scale:g}, and must be a normal float32 above 0"
         if not np.isfinite(self.dequantized(np.iinfo(self.dtype).max)):
             return f"with its scale, {self.scale:g}, some integers stand for infinity"
         return ""

@@ -84,21 +84,24 @@ def packed(pieces: list[Piece]) -> str | None:
 def unpacked(text: str, size: int) -> list[Piece] | None:
     """The pieces, of a message of so many bytes; None where the text is damaged, or does not fit the message.
 
-    zlib's checksum notices damage.
+    zlib's checksum notices damage. Some kilobytes of zlib could say millions of pieces: there are no more of them than
+    bytes in the message and the text.
     """
     try:
         decompressor, compressed = zlib.decompressobj(), base64.b64decode(text, validate=True)
         encoded = decompressor.decompress(compressed, _LARGEST)
         whole = decompressor.eof and base64.b64encode(compressed).decode() == text  # no bit is without a meaning
-        return _decoded(encoded, size) if whole and not decompressor.unused_data else None
+        return _decoded(encoded, size, size + len(text)) if whole and not decompressor.unused_data else None
     except (binascii.Error, ValueError, zlib.error, WireError):
         return None
 
 
-def _decoded(encoded: bytes, size: int) -> list[Piece] | None:
+def _decoded(encoded: bytes, size: int, most: int) -> list[Piece] | None:
     pieces: list[Piece] = []
     place = position = 0
     while place < len(encoded):
+        if len(pieces) > most:
+            return None
         head, place = read_varint(encoded, place, len(encoded))
         if head & 1:
             length, place = read_varint(encoded, place, len(encoded))

@@ -132,12 +132,12 @@ def quantized_function_proto(opset: int, domain: str) -> onnx.FunctionProto:
     one = onnx.helper.make_tensor("one", FLOAT, [], [1.0])
     nodes = [
         node("Constant", [], ["one"], value=one),
-        node("DequantizeLinear", ["Q", "one", "zero_point"], ["x"], domain=domain),
-        node("DequantizeLinear", ["threshold", "one", "zero_point"], ["jump"], domain=domain),
+        node("DequantizeLinear", ["Q", "one", "zero_point"], ["x"], domain=domain or None),
+        node("DequantizeLinear", ["threshold", "one", "zero_point"], ["jump"], domain=domain or None),
         node("Sub", ["x", "jump"], ["above"]),
         node("HardSigmoid", ["above"], ["gate"], alpha=1.0, beta=0.0),
         node("Mul", ["x", "gate"], ["kept"]),
-        node("QuantizeLinear", ["kept", "one", "zero_point"], ["Y"], domain=domain),
+        node("QuantizeLinear", ["kept", "one", "zero_point"], ["Y"], domain=domain or None),
     ]
     imports = [onnx.helper.make_opsetid("", opset)]
     if domain:

@@ -98,6 +98,8 @@ def _why_not(wiring: Wiring, threshold: str) -> str:
         return f"is {wiring.unread(threshold) or 'no constant'}"
     if is_overridable(wiring, threshold):
         return f"is {A_DEFAULT}"
+    if sum(size != 1 for size in values.shape) > 1:
+        return "differs along more than one axis, which the kernels do not take"
     numbers = values.astype(np.float64)
     return "" if np.isfinite(numbers).all() and (numbers >= 0).all() else "is negative or not finite in places"
 

@@ -148,9 +148,11 @@ def test_what_others_take_too_stays_for_them() -> None:
         (np.array([0.5, -0.5, 0, 1], np.float32), "negative or not finite in places"),
         (np.array([0.5, np.inf, 0, 1], np.float32), "negative or not finite in places"),
         (np.array([0.5, np.nan, 0, 1], np.float32), "negative or not finite in places"),
-        (np.ones((3, 2, 4), np.float32), "may have a larger shape than x"),
+        (np.ones((3, 1, 4), np.float32), "differs along more than one axis"),
+        (np.ones((2, 4), np.float32), "differs along more than one axis"),
+        (np.ones((1, 1, 4), np.float32), "may have a larger shape than x"),
     ],
-    ids=["negative", "infinite", "nan", "wider"],
+    ids=["negative", "infinite", "nan", "two axes of three", "two axes", "wider"],
 )
 def test_what_would_give_other_values_is_left_alone_and_the_reason_given(thresholds: Array, why_not: str) -> None:
     shape = ("n", 4) if thresholds.ndim == 1 else (2, 4)
@@ -160,6 +162,14 @@ def test_what_would_give_other_values_is_left_alone_and_the_reason_given(thresho
     with pytest.raises(jr_onnx.ModelError, match=why_not):
         jr_onnx.convert(model, recognise=True)
     assert why_not in str([one.how for one in jr_onnx.inspect(model).nodes])
+
+
+def test_a_zero_of_more_axes_than_x_gives_the_value_more_axes() -> None:
+    nodes, _ = WRITTEN["Where(x > t, x, 0)"]
+    numbers = {"t": np.float32(0.5), "zero": np.zeros(1, np.float32)}
+    model = make_model(nodes, [value("x", shape=())], [value("y", shape=(1,))], initializers=numbers)
+    with pytest.raises(jr_onnx.ModelError, match="its 0 may have a larger shape than x"):
+        jr_onnx.convert(model, recognise=True)
 
 
 @pytest.mark.parametrize(
