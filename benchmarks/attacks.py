@@ -119,8 +119,9 @@ def _constant(share: float) -> Callable[[Search], Callable[[float], Images]]:
     return lambda search: lambda _: np.float32(share * search.effort.eps)
 
 
-def _linear(search: Search) -> Callable[[float], Images]:
-    return lambda spent: np.float32(search.effort.eps * (1 - spent))
+def _cosine(search: Search) -> Callable[[float], Images]:
+    """A step that falls from eps as half a cosine."""
+    return lambda spent: np.float32(search.effort.eps * 0.5 * (1 + np.cos(np.pi * spent)))
 
 
 #: The starts with one loss alone; see `ascend`.
@@ -130,7 +131,7 @@ VARIANTS: dict[str, Variant] = {
     "smooth, as it is": _variant(),
     "step: constant, eps / 16": _variant(_falling=_constant(1 / 16)),
     "step: constant, eps / 4": _variant(_falling=_constant(1 / 4)),
-    "step: falls linearly": _variant(_falling=_linear),
+    "step: falls as a cosine": _variant(_falling=_cosine),
     "no momentum": _variant(_MOMENTUM=np.float32(0)),
     "momentum 0.9": _variant(_MOMENTUM=np.float32(0.9)),
     "loss: cross-entropy alone": _variant(numbers=ONLY["ce"]),

@@ -1,4 +1,4 @@
-"""The table that README leads with, about networks in this repository: what a jump seems to buy, and what it buys.
+"""The first table of docs/robustness.md, about networks in this repository: what a jump seems to buy, and what it buys.
 
     python benchmarks/headline.py
 

@@ -207,6 +207,9 @@ def _carry_out(model: ir.Model, edit: ModelEdit, scopes: Sequence[Scope]) -> Non
     for scope in scopes:
         if scope in edit.scopes:
             _edit_nodes(holders[scope], edit.scopes[scope], values[scope])
+    if edit.new_input is not None:  # after an input of its name has gone; of its default alone the type is declared
+        default = model.graph.initializers[edit.new_input.name]
+        model.graph.inputs.append(ir.serde.deserialize_value_info_proto(edit.new_input, default))
     for domain, name, overload in tuple(model.functions):
         if domain == DOMAIN and name in edit.dropped_functions:
             del model.functions[domain, name, overload]
@@ -238,15 +241,12 @@ def _own_values(holder: Nodes) -> Iterator[ir.Value]:
 
 
 def _edit_initializers(graph: ir.Graph, edit: ModelEdit, values: Values) -> None:
-    """Put in the new initializers, of which one may be the default of the new input, and take out those that go."""
+    """Put in the new initializers and take out those that go."""
     for name in edit.dropped & set(graph.initializers):
         del graph.initializers[name]
     for name, array in edit.initializers.items():
         value = values[name] = ir.Value(name=name, const_value=ir.serde.deserialize_tensor(tensor_of(name, array)))
         graph.register_initializer(value)
-    if edit.new_input is not None:  # the one whose type is declared, as by `convert`
-        value = ir.serde.deserialize_value_info_proto(edit.new_input, values[edit.new_input.name])
-        graph.inputs.append(value)
 
 
 def _edit_nodes(holder: Nodes, edit: ScopeEdit, values: Values) -> None:

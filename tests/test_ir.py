@@ -86,6 +86,16 @@ def test_every_option_does_what_it_does_for_files(arguments: Mapping[str, Any]) 
     assert ours == theirs
 
 
+def test_a_jump_input_takes_the_place_of_one_of_its_name() -> None:
+    live = ir.load(DIGITS)
+    harden(live, jump=0.5, jump_input="jump")
+    once = ir.to_proto(live)
+    harden(live, jump=0.25, jump_input="jump")
+    converted = without_the_way_back(jr_onnx.convert(once, jump=0.25, jump_input="jump").model)
+    assert ir.to_proto(live) == ir.to_proto(ir.from_proto(converted))
+    assert [one.name for one in live.graph.inputs] == ["image", "jump"]
+
+
 @pytest.mark.parametrize("ir_version", [3, 4, 7])
 def test_older_ir_versions_are_raised_as_for_files(ir_version: int) -> None:
     model = make_model(

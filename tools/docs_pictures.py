@@ -101,15 +101,12 @@ def tradeoff() -> None:
         with plt.rc_context({**style, "xtick.color": ink, "ytick.color": ink, "axes.edgecolor": ink}):
             figure, axes = plt.subplots(figsize=(7.2, 3.4), layout="constrained")
             for name, (colour, shares) in lines.items():
-                axes.plot(jumps, [100 * share.estimate for share in shares], color=colour, marker="o", label=name)
-                axes.fill_between(
-                    jumps,
-                    [100 * share.low for share in shares],
-                    [100 * share.high for share in shares],
-                    color=colour,
-                    alpha=0.15,
-                    linewidth=0,
-                )
+                estimates = [100 * share.estimate for share in shares]
+                reach = [
+                    [100 * abs(share.estimate - end) for share, end in zip(shares, ends, strict=True)]
+                    for ends in ([share.low for share in shares], [share.high for share in shares])
+                ]
+                axes.errorbar(jumps, estimates, reach, color=colour, fmt="o", elinewidth=1, capsize=3, label=name)
             axes.set(xlabel="jump (0 is ReLU)", ylabel="right answers, %", ylim=(0, 101))
             axes.spines[["top", "right"]].set_visible(False)
             axes.legend(frameon=False, loc="lower left")

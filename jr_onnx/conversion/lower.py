@@ -205,7 +205,7 @@ class Lowering:
         site, dtype = planned.site, NUMPY_TYPES[planned.site.jump_type]
         values = {"x": site.input, "y": site.output}
         if site.quantization is not None:
-            values |= self._quantized_values(planned, site.quantization)
+            values |= self._quantized_values(planned, site.quantization, symbols)
             symbols = symbols - values.keys()
         if "zero" in symbols:
             values["zero"] = self._constant(site.scope.outermost, "zero", np.asarray(0, dtype))
@@ -220,14 +220,14 @@ class Lowering:
             values["jump"] = self._constant(site.scope.outermost, "jump", jump)
         return values
 
-    def _quantized_values(self, planned: PlannedSite, quantization: Quantization) -> dict[str, str]:
+    def _quantized_values(self, planned: PlannedSite, quantization: Quantization, symbols: set[str]) -> dict[str, str]:
         """What a site of integers takes beside them; a threshold where its form compares integers."""
         site, owner = planned.site, planned.site.scope.outermost
         zero_point = quantization.zero_point_name
+        if not zero_point and "zero_point" in symbols:
+            zero_point = self._constant(owner, "zero_point", np.asarray(quantization.zero_point, quantization.dtype))
         if not planned.form.calls:
             return {"scale": quantization.scale_name, "zero_point": zero_point}
-        if not zero_point:
-            zero_point = self._constant(owner, "zero_point", np.asarray(quantization.zero_point, quantization.dtype))
         threshold = np.vectorize(quantization.threshold, otypes=[quantization.dtype])(planned.jump)
         if threshold.ndim and planned.form is QUANTIZED_JUMP_RELU:
             threshold = threshold.reshape(jump_shape(site, len(threshold)))

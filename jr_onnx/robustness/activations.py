@@ -11,6 +11,7 @@ from typing import Any
 import numpy.typing as npt
 
 from jr_onnx.conversion.element_types import BFLOAT16
+from jr_onnx.conversion.sites.survey import Site
 from jr_onnx.errors import ModelError
 from jr_onnx.files.source import Source
 from jr_onnx.files.splice import Piece
@@ -29,7 +30,7 @@ _BATCH = 8
 def site_inputs(
     model: Runnable, classifier: Classifier, dataset: Dataset, progress: Callable[[int, int], None] = lambda *_: None
 ) -> Iterator[Arrays]:
-    """Path of each JumpReLU of the main graph -> what comes into it, batch by batch.
+    """Path of each JumpReLU of the main graph -> what comes into it, batch by batch; of integers, what they stand for.
 
     Sites in the body of an If, Loop or Scan are left out: their values cannot be seen from outside. So is a batch that
     was filled up, unless it is the only one.
@@ -46,11 +47,13 @@ def site_inputs(
             feeds = classifier.feed(dataset.normalise(dataset.batch(rows)))
             values = {**feeds, **run(session, feeds)}  # a site may read the input itself
             if samples == len(rows) or not done:
-                yield {
-                    path: values[as_float(site.input) if site.element_type == BFLOAT16 else site.input]
-                    for path, site in sites
-                }
+                yield {path: _numbers(site, values) for path, site in sites}
             progress(done + 1, len(batches))
+
+
+def _numbers(site: Site, values: Arrays) -> npt.NDArray[Any]:
+    found = values[as_float(site.input) if site.element_type == BFLOAT16 else site.input]
+    return found if site.quantization is None else site.quantization.dequantized(found)
 
 
 @contextmanager

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from quantized_models import KINDS, images, quantized
-from support import EACH_TARGET, TARGETS, hardened
+from quantized_models import KINDS, fused, images, quantized, run_with_kernels
+from support import EACH_TARGET, TARGETS, hardened, run
 
 import jr_onnx
 from jr_onnx import JumpReluPolicy, PolicyRule
+from jr_onnx.runtime.optimization.relu_form import OF_INTEGERS
 
 EACH_KIND = pytest.mark.parametrize(("activations", "form"), KINDS, ids=["-".join(kind) for kind in KINDS])
 
@@ -100,13 +101,31 @@ def test_deploy_takes_the_library_along(tmp_path: Path) -> None:
     assert deployed.library
 
 
-def test_optimize_and_tune_refuse_in_one_line(tmp_path: Path) -> None:
-    model = quantized("QUInt8", "QDQ")
-    onnx.save(hardened(model, 0.1), tmp_path / "hard.onnx")
-    with pytest.raises(jr_onnx.ModelError, match="is quantized, and only models of floating point are laid out"):
-        jr_onnx.optimize(tmp_path / "hard.onnx", output=tmp_path / "fast.onnx")
-    assert not (tmp_path / "fast.onnx").exists()
-    labels, one, none = np.zeros(24, np.int64), np.ones(1, np.float32), np.zeros(1, np.float32)
-    data = jr_onnx.Dataset(images(24), labels, none, one, (0.0, 1.0))
-    with pytest.raises(jr_onnx.ModelError, match="is quantized, and only jumps of floating point are tuned"):
-        jr_onnx.tune(model, data)
+@pytest.mark.parametrize("target", ["custom-op", "standard"])
+@EACH_KIND
+def test_optimize_keeps_the_bits_and_what_is_fused(activations: str, form: str, target: str, tmp_path: Path) -> None:
+    """For a machine without the kernels too: the function comes along."""
+    hard, path, feeds = (
+        hardened(quantized(activations, form), 0.1, target=target),
+        tmp_path / "hard.onnx",
+        {"x": images()},
+    )
+    onnx.save(hard, path)
+    report = jr_onnx.optimize(path, output=tmp_path / "fast.onnx")
+    fast = onnx.load(report.output)
+    assert report.sites == len(report.left) == 4 and not report.unverified
+    onnx.checker.check_model(fast)
+    assert fused(fast, kernels=True) == fused(hard, kernels=True)
+    expected = run_with_kernels(hard, feeds)[0]
+    for found in (
+        run(fast, feeds)[0],
+        run_with_kernels(fast, feeds)[0],
+        *jr_onnx.session(report.output).run(None, feeds),
+    ):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_cuda_has_nothing_to_fuse_and_says_why(tmp_path: Path) -> None:
+    onnx.save(hardened(quantized("QUInt8", "QDQ"), 0.1), tmp_path / "hard.onnx")
+    report = jr_onnx.optimize(tmp_path / "hard.onnx", provider="cuda", output=tmp_path / "fast.onnx")
+    assert report.with_add == 0 and set(report.left.values()) == {OF_INTEGERS}

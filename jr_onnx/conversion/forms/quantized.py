@@ -105,7 +105,9 @@ def quantized_forms(
     target: Target, quantization: Quantization, rank: int | None, *, inline: bool
 ) -> tuple[tuple[Form, ...], str]:
     """The forms that a site may take, the preferred one first, and why it is not the target's own."""
-    variant = quantization.domain, bool(quantization.zero_point_name)
+    # Without a zero point, which has their type, QuantizeLinear gives uint8.
+    as_it_is = not quantization.zero_point_name and quantization.element_type == onnx.TensorProto.UINT8
+    variant = quantization.domain, not as_it_is
     plain = (_GREATER[variant],) if target == "subgraph" else (_THRESHOLDED[variant], _GREATER[variant])
     if target != "custom-op" or inline:
         return plain, ""

@@ -68,7 +68,7 @@ class OtherActivation:
 
 
 #: Of a constant that may be another one when the model runs.
-_A_DEFAULT = "the default of a graph input, which may be overridden; make it an initializer alone"
+A_DEFAULT = "the default of a graph input, which may be overridden; make it an initializer alone"
 
 #: A site, or why it looks like one and is none, or what else it is, or nothing to say.
 Verdict = Found | str | OtherActivation | None
@@ -121,7 +121,7 @@ def _clip(wiring: Wiring, index: int) -> Verdict:
     if lowest.size != 1 or lowest.any():
         return None
     if minimum is None and is_overridable(wiring, node.input[1]):
-        return f"its minimum is {_A_DEFAULT}"
+        return f"its minimum is {A_DEFAULT}"
     return Found(SiteKind.CLIP, node.input[0], node.output[0], (index,))
 
 
@@ -151,7 +151,7 @@ def _max(wiring: Wiring, index: int) -> Verdict:
     for x, other in (node.input, reversed(node.input)):
         zero = shape_of_zero(wiring, other, x)
         if zero is not None and is_overridable(wiring, other):
-            return f"its 0 is {_A_DEFAULT}"
+            return f"its 0 is {A_DEFAULT}"
         if zero is not None:
             return Found(SiteKind.RELU, x, node.output[0], (index,), zero=zero)
         unread = wiring.unread(other)
@@ -193,7 +193,7 @@ def _prelu(wiring: Wiring, index: int) -> Verdict:
         unread = wiring.unread(node.input[1]) if len(node.input) == 2 else ""
         return OtherActivation(f"its slopes below 0 are {unread or 'no constants'}")
     if not slope.any() and is_overridable(wiring, node.input[1]):
-        return f"its slopes below 0 are {_A_DEFAULT}"
+        return f"its slopes below 0 are {A_DEFAULT}"
     if not slope.any():  # onnxruntime widens the shape of x to that of the slope
         return Found(SiteKind.RELU, node.input[0], node.output[0], (index,), zero=slope.shape)
     lowest, highest = float(slope.min()), float(slope.max())

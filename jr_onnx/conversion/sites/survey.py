@@ -346,13 +346,9 @@ def survey_written_out(model: onnx.ModelProto, scopes: tuple[Scope, ...]) -> Sur
 
 
 def _widened(wiring: Wiring, found: Found, types: ValueTypes) -> str:
-    """Why a JumpReLU that is written out cannot be one: its threshold or its 0 may have a larger shape than x."""
-    if found.hardened is None:
-        return ""
-    last = wiring.scope.nodes[found.nodes[-1]]
-    names = [found.hardened.values["jump"], *(last.input[2:] if last.op_type == "Where" else ())]
-    constants = [constant_value(wiring, name) for name in names]
+    """Why a JumpReLU that is written out cannot be one: its thresholds or its 0 may widen the shape of x."""
+    values = constant_value(wiring, found.hardened.values["jump"]) if found.hardened else None
     shapes = {one.shape for one in types.lookup(wiring.scope, found.input)} or {None}
-    if any(one is None or not _keeps_shape(one.shape, shape) for one in constants for shape in shapes):
-        return "JumpReLU written out, but its threshold or its 0 may have a larger shape than x"
-    return ""
+    constants = {"threshold": () if values is None else values.shape, "0": found.zero}
+    wide = [name for name, one in constants.items() if not all(_keeps_shape(one, shape) for shape in shapes)]
+    return f"JumpReLU written out, but its {wide[0]} may have a larger shape than x" if wide else ""

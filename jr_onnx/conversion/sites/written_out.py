@@ -19,8 +19,8 @@ import onnx
 from jr_onnx.conversion.forms.recognise import Match
 from jr_onnx.conversion.forms.table import Form
 from jr_onnx.conversion.graph.scopes import own_domain
-from jr_onnx.conversion.graph.wiring import Wiring, constant_value, is_overridable, number_of
-from jr_onnx.conversion.sites.matchers import Found, SiteKind
+from jr_onnx.conversion.graph.wiring import Wiring, constant_value, is_overridable
+from jr_onnx.conversion.sites.matchers import A_DEFAULT, Found, SiteKind
 
 _ZEROS = "the sign of a zero is lost"
 
@@ -41,13 +41,18 @@ def written_out(wiring: Wiring, index: int) -> Found | str | None:
         why_not = _why_not(wiring, threshold)
         if why_not:
             return f"JumpReLU written as {form.name}, but its threshold {why_not}"
-        y = wiring.scope.nodes[index].output[0]
+        node = wiring.scope.nodes[index]
+        zero = constant_value(wiring, node.input[2]) if form is CHOSEN else None
+        if zero is not None and is_overridable(wiring, node.input[2]):
+            return f"JumpReLU written as {form.name}, but its 0 is {A_DEFAULT}"
+        y = node.output[0]
         gone = [index]
         for one in (*nodes, compared):  # what others take too stays for them
             if set(wiring.consumers[wiring.scope.nodes[one].output[0]]) <= set(gone):
                 gone.insert(0, one)
         match = Match(form, tuple(gone), index, {"x": x, "y": y, "jump": threshold}, False)
-        return Found(SiteKind.HARDENED, x, y, match.nodes, hardened=match)
+        shape = () if zero is None else zero.shape
+        return Found(SiteKind.HARDENED, x, y, match.nodes, hardened=match, zero=shape)
     return None
 
 
@@ -61,9 +66,9 @@ def _candidates(wiring: Wiring, index: int) -> Iterator[tuple[Form, str, tuple[i
     node = wiring.scope.nodes[index]
     if own_domain(node.domain) or not node.output:
         return
-    if node.op_type == "Where" and len(node.input) == 3 and number_of(wiring, node.input[2]) == 0:
-        compared = wiring.producer(node.input[0])
-        if compared is not None:
+    if node.op_type == "Where" and len(node.input) == 3:
+        compared, zero = wiring.producer(node.input[0]), constant_value(wiring, node.input[2])
+        if compared is not None and zero is not None and not zero.any():
             yield CHOSEN, node.input[1], (), compared[0]
     if node.op_type != "Mul" or len(node.input) != 2:
         return
@@ -92,7 +97,7 @@ def _why_not(wiring: Wiring, threshold: str) -> str:
     if values is None:
         return f"is {wiring.unread(threshold) or 'no constant'}"
     if is_overridable(wiring, threshold):
-        return "is the default of a graph input, which may be overridden"
+        return f"is {A_DEFAULT}"
     if sum(size != 1 for size in values.shape) > 1:
         return "differs along more than one axis, which the kernels do not take"
     numbers = values.astype(np.float64)

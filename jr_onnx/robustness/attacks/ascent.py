@@ -7,7 +7,6 @@ the measurements by which the constants were chosen; a test compares the outcome
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
@@ -56,9 +55,9 @@ def signed_steps(search: Search, view: View) -> None:
 
 
 def _falling(search: Search) -> Callable[[float], Images]:
-    """From eps to nothing as half a cosine."""
+    """From eps to nothing in a straight line."""
     eps = search.effort.eps
-    return lambda spent: np.asarray(eps * 0.5 * (1 + math.cos(math.pi * spent)), np.float32)
+    return lambda spent: np.asarray(eps * (1 - spent), np.float32)
 
 
 @dataclass

@@ -260,7 +260,8 @@ def _rows(eps: Sequence[float], attacked: Attacked) -> Iterator[AttackRow]:
     left = [attacked.survives(names[: number + 1]).mean(axis=1) for number in range(len(names))]
     for level, one in enumerate(eps):
         for (name, found), shares in zip(attacked.by.items(), left, strict=True):
-            tried, broke, failed = (int(values[level].sum()) for values in (found.tried, found.broke, found.failed))
+            at = (found.tried, found.broke & found.tried, found.failed)
+            tried, broke, failed = (int(values[level].sum()) for values in at)
             yield AttackRow(name, ATTACKS[name].adapts, one, tried, broke, failed, float(shares[level]))
 
 

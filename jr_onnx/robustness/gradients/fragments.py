@@ -1,4 +1,4 @@
-"""Nodes of a graph: put in place of what it had, and read from text, as `onnx.parser` reads it."""
+"""Nodes of a graph: put in place of what it had, dropped if unneeded, and read from text, as `onnx.parser` does."""
 
 from __future__ import annotations
 
@@ -7,12 +7,24 @@ from collections.abc import Iterable, Mapping
 import onnx
 import onnx.parser
 
+from jr_onnx.conversion.graph.names import used_names
+
 
 def set_nodes(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> None:
     """Give a graph these nodes, of which some may be its own: they are copied before its list is cleared."""
     copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     graph.ClearField("node")
     graph.node.extend(copies)
+
+
+def drop_unneeded(graph: onnx.GraphProto) -> None:
+    """Drop the nodes that no output of the graph needs."""
+    needed, kept = {value.name for value in graph.output}, []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            needed.update(used_names(node))
+            kept.append(node)
+    set_nodes(graph, reversed(kept))
 
 
 def fragment(text: str, outside: Mapping[str, str], prefix: str) -> list[onnx.NodeProto]:

@@ -15,7 +15,7 @@ from jr_onnx.conversion.graph.names import PREFIX
 from jr_onnx.errors import RuntimeMissingError
 from jr_onnx.robustness.gradients.backward import SHARE, SMOOTH, TRUE, Backward
 from jr_onnx.robustness.gradients.errors import NoGradientError
-from jr_onnx.robustness.gradients.fragments import fragment, set_nodes
+from jr_onnx.robustness.gradients.fragments import drop_unneeded, fragment, set_nodes
 from jr_onnx.robustness.gradients.prepare import prepare, read_model
 from jr_onnx.runtime.execution import CannotRunError, session_options, start
 from jr_onnx.runtime.sessions import CPU
@@ -222,6 +222,7 @@ def _with_seed(made: onnx.ModelProto, scores: onnx.TensorShapeProto) -> onnx.Mod
     first = next(index for index, node in enumerate(nodes) if seed in node.input)
     nodes[first:first] = fragment(_SEED, outside, f"{PREFIX}seed/")
     set_nodes(graph, nodes)
+    drop_unneeded(graph)  # such as the gradients of scales and bounds, which onnx-ad computes too
     batch, classes = (size.dim_value for size in scores.dim)
     graph.input.extend(
         onnx.helper.make_tensor_value_info(name, element_type, shape)

@@ -11,10 +11,19 @@ import onnx.inliner
 import onnx.version_converter
 from google.protobuf.message import DecodeError
 
+from jr_onnx.conversion.forms.quantized import QUANTIZED_EXPANDED
 from jr_onnx.conversion.forms.recognise import Match, recognise, step_of
-from jr_onnx.conversion.forms.table import ALL_FORMS, FUNCTIONS_IR_VERSION, HARD_SIGMOID, WHERE
+from jr_onnx.conversion.forms.table import ALL_FORMS, FUNCTIONS_IR_VERSION, HARD_SIGMOID, RELU_GREATER
 from jr_onnx.conversion.forms.write import function_proto
-from jr_onnx.conversion.graph.names import DOMAIN, FORM, OP_TYPE, PREFIX, mark_of, set_marks, used_names
+from jr_onnx.conversion.graph.names import (
+    DOMAIN,
+    FORM,
+    OP_TYPE,
+    PREFIX,
+    QUANTIZED_OP_TYPE,
+    mark_of,
+    set_marks,
+)
 from jr_onnx.conversion.graph.scopes import all_scopes, own_domain
 from jr_onnx.conversion.graph.soundness import check_structure
 from jr_onnx.conversion.graph.wiring import Wiring
@@ -22,9 +31,10 @@ from jr_onnx.conversion.sites.matchers import operator_name
 from jr_onnx.errors import ModelError
 from jr_onnx.files.source import open_file
 from jr_onnx.robustness.gradients.errors import NoGradientError
-from jr_onnx.robustness.gradients.fragments import set_nodes
+from jr_onnx.robustness.gradients.fragments import drop_unneeded, set_nodes
 from jr_onnx.robustness.gradients.head import without_softmax
 from jr_onnx.robustness.gradients.indexing import write_gathers
+from jr_onnx.robustness.gradients.on_integers import write_qdq
 from jr_onnx.robustness.gradients.quantize import write_quantization
 from jr_onnx.text import one_line
 
@@ -35,7 +45,7 @@ OPSET = 18
 _WINDOWS = ("Conv", "MaxPool", "AveragePool", "LpPool")
 
 #: The operators of which onnx does not infer that the output has the shape of the input (tried with onnx 1.23).
-_KEEP_SHAPE = ("GroupNormalization", "MeanVarianceNormalization")
+_KEEP_SHAPE = ("GroupNormalization", "MeanVarianceNormalization", QUANTIZED_OP_TYPE)
 
 _FLOAT = onnx.TensorProto.FLOAT
 _OTHER_FLOATS = {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE}
@@ -69,8 +79,8 @@ def prepare(model: onnx.ModelProto, shape: Sequence[int]) -> onnx.ModelProto:
         shape: of the model's input, the batch too.
 
     Returns:
-        Opset 18 or newer, float32, no functions but `jr_onnx::JumpReLU`, which every JumpReLU calls, and all shapes
-        that onnx can infer.
+        Opset 18 or newer, float32 (in place of quantized integers too), no functions but `jr_onnx::JumpReLU`, which
+        every JumpReLU calls, and all shapes that onnx can infer.
 
     Raises:
         ModelError: it has several inputs or outputs, or is of an opset that cannot be brought to 18.
@@ -78,8 +88,9 @@ def prepare(model: onnx.ModelProto, shape: Sequence[int]) -> onnx.ModelProto:
     model = _copied_inline(model)
     _write_jump_relus(model)
     model = _upgraded(model)
+    write_qdq(model.graph)
     _make_float(model)
-    model.functions.append(function_proto(WHERE, opset_of(model), _FLOAT))
+    model.functions.append(function_proto(RELU_GREATER, opset_of(model), _FLOAT))
     model.ir_version = max(model.ir_version, FUNCTIONS_IR_VERSION)
     graph = model.graph
     defaults = {tensor.name for tensor in graph.initializer}
@@ -92,7 +103,7 @@ def prepare(model: onnx.ModelProto, shape: Sequence[int]) -> onnx.ModelProto:
     graph.input.append(onnx.helper.make_tensor_value_info(inputs[0], _FLOAT, shape))
     graph.ClearField("output")
     graph.output.append(onnx.helper.make_tensor_value_info(logits, _FLOAT, None))
-    _keep_needed(graph, logits)
+    _keep_needed(graph)
     model = _with_shapes(model)
     scores = [size.dim_value for size in model.graph.output[0].type.tensor_type.shape.dim]
     if len(scores) != 2 or scores[0] != shape[0] or not scores[1]:
@@ -110,9 +121,10 @@ def opset_of(model: onnx.ModelProto) -> int:
 
 
 def _copied_inline(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy without functions but JumpReLU."""
+    """A copy without functions but JumpReLU's."""
     if model.functions:
-        return onnx.inliner.inline_selected_functions(model, [(DOMAIN, OP_TYPE)], exclude=True)
+        kept = [(DOMAIN, OP_TYPE), (DOMAIN, QUANTIZED_OP_TYPE)]
+        return onnx.inliner.inline_selected_functions(model, kept, exclude=True)
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     return copy
@@ -130,21 +142,16 @@ def _upgraded(model: onnx.ModelProto) -> onnx.ModelProto:
         raise ModelError(f"opset {opset} cannot be brought to {OPSET}: {one_line(error)}") from error
 
 
-def _keep_needed(graph: onnx.GraphProto, output: str) -> None:
+def _keep_needed(graph: onnx.GraphProto) -> None:
     """Leave out the nodes that the output does not need; number the others, for names need not be unique.
 
     Raises:
         NoGradientError: one that it needs is of a domain that is not ONNX's own.
     """
-    needed, kept = {output}, []
-    for node in reversed(graph.node):
-        if needed.intersection(node.output):
-            if own_domain(node.domain) not in ("", DOMAIN):
-                raise NoGradientError(f"nothing is known of {operator_name(node)}")
-            needed.update(used_names(node))
-            kept.append(node)
-    set_nodes(graph, reversed(kept))
+    drop_unneeded(graph)
     for number, node in enumerate(graph.node):
+        if own_domain(node.domain) not in ("", DOMAIN):
+            raise NoGradientError(f"nothing is known of {operator_name(node)}")
         node.name = f"{number}"
 
 
@@ -171,7 +178,7 @@ def _matches(wiring: Wiring) -> dict[int, Match]:
     """Every JumpReLU by the index of its last node; also one that another tool wrote, or took the mark from."""
     found: dict[int, Match] = {}
     for index, node in enumerate(wiring.scope.nodes):
-        for form in ALL_FORMS:
+        for form in (*ALL_FORMS, QUANTIZED_EXPANDED):
             if (node.op_type, own_domain(node.domain)) != (form.ops[-1].op_type, form.ops[-1].domain):
                 continue
             if mark_of(node, FORM) is None:
@@ -190,6 +197,9 @@ def _jump_relu(
     graph: onnx.GraphProto, match: Match, last: onnx.NodeProto, nodes: Sequence[onnx.NodeProto]
 ) -> onnx.NodeProto:
     jump = match.values.get("jump")
+    if match.form is QUANTIZED_EXPANDED:
+        inputs = [match.x, match.values["jump"], match.values["zero_point"]]
+        return onnx.helper.make_node(QUANTIZED_OP_TYPE, inputs, [match.y], domain=DOMAIN)
     if jump is None:
         if match.form is HARD_SIGMOID:
             number = step_of(nodes[match.nodes[-2]])

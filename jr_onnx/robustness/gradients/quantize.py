@@ -1,11 +1,12 @@
-"""QuantizeLinear and DequantizeLinear as arithmetic in floating point, so that a gradient can pass."""
+"""QuantizeLinear, DequantizeLinear and JumpReLU of integers in floating point, so that a gradient can pass."""
 
 from __future__ import annotations
 
 import numpy as np
 import onnx
 
-from jr_onnx.conversion.graph.names import PREFIX
+from jr_onnx.conversion.graph.names import PREFIX, QUANTIZED_OP_TYPE
+from jr_onnx.conversion.quantization import INTEGER_TYPES
 from jr_onnx.robustness.gradients.errors import NoGradientError
 from jr_onnx.robustness.gradients.fragments import fragment, set_nodes
 
@@ -27,18 +28,30 @@ _TEXTS = {
         centred = Sub (wide, ZERO)
         Y = Mul (centred, SCALE)
     """,
+    # An integer above the threshold comes from a number that is half a step above it: there is the jump, if not at 0.
+    QUANTIZED_OP_TYPE: """
+        centred = Sub (X, ZERO)
+        bar = Cast <to = 1> (THRESHOLD)
+        steps = Sub (bar, ZERO)
+        none = Constant <value_float = 0.0> ()
+        half = Constant <value_float = 0.5> ()
+        more = Clip (steps, none, half)
+        jump = Add (steps, more)
+        kept = jr_onnx.JumpReLU (centred, jump)
+        Y = Add (kept, ZERO)
+    """,
 }
 
 
 def write_quantization(graph: onnx.GraphProto) -> None:
-    """Put arithmetic in place of both operators.
+    """Put arithmetic in place of these operators.
 
     Args:
         graph: with the types and shapes of its values; those of what is quantized are wrong afterwards.
 
     Raises:
-        NoGradientError: a node is quantized in blocks, or not to integers of 8 or 16 bits, or computes with integers,
-            or onnx cannot infer what goes into it.
+        NoGradientError: a node is quantized in blocks, or not to integers of 8 or 16 bits, or onnx cannot infer what
+            goes into it.
     """
     types = {
         value.name: (value.type.tensor_type.elem_type, len(value.type.tensor_type.shape.dim))
@@ -47,8 +60,6 @@ def write_quantization(graph: onnx.GraphProto) -> None:
     types.update({tensor.name: (tensor.data_type, len(tensor.dims)) for tensor in graph.initializer})
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
-        if node.op_type.startswith("QLinear"):
-            raise NoGradientError(f"{node.op_type} has none; quantize with QuantizeLinear and DequantizeLinear (QDQ)")
         nodes.extend(_arithmetic(graph, node, types) if node.op_type in _TEXTS else [node])
     set_nodes(graph, nodes)
 
@@ -57,14 +68,14 @@ def _arithmetic(
     graph: onnx.GraphProto, node: onnx.NodeProto, types: dict[str, tuple[int, int]]
 ) -> list[onnx.NodeProto]:
     given = {entry.name: onnx.helper.get_attribute_value(entry) for entry in node.attribute}
-    x, scale, zero = (*node.input, "")[:3]
-    for name in filter(None, (x, scale, zero)):
+    x, second, zero = (*node.input, "")[:3]
+    for name in filter(None, (x, second, zero)):
         if name not in types:
             raise NoGradientError(f"onnx cannot infer the type of '{name}', which goes into {node.op_type}")
     quantizes = node.op_type == "QuantizeLinear"
     element_type = types[zero][0] if zero else given.get("output_dtype", 0) or onnx.TensorProto.UINT8
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(element_type))
-    if given.get("block_size") or (quantizes and dtype.name not in ("int8", "uint8", "int16", "uint16")):
+    if given.get("block_size") or (quantizes and element_type not in INTEGER_TYPES):
         raise NoGradientError(f"{node.op_type} in blocks, or of {dtype}")
     prefix = f"{PREFIX}quantized.{node.output[0]}/"
 
@@ -72,7 +83,7 @@ def _arithmetic(
         graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(values, element_type), prefix + name))
         return prefix + name
 
-    outside = {"X": x, "Y": node.output[0], "SCALE": scale}
+    outside = {"X": x, "Y": node.output[0], "SCALE": second, "THRESHOLD": second}
     before: list[onnx.NodeProto] = []
     if zero:
         outside["ZERO"] = f"{prefix}zero"
@@ -80,11 +91,14 @@ def _arithmetic(
     else:
         outside["ZERO"] = constant("zero", 0, np.float32)
     rank = types[x][1]
-    trailing = rank - given.get("axis", 1) % max(rank, 1) - 1
-    if types[scale][1] == 1 and trailing > 0:  # one for each index of an axis
-        axes = constant("axes", range(1, trailing + 1), np.int64)
-        for name in ("SCALE", "ZERO") if zero else ("SCALE",):
-            before.append(onnx.helper.make_node("Unsqueeze", [outside[name], axes], [f"{prefix}{name}"]))
+    if "SCALE" in _TEXTS[node.op_type] and rank:
+        # One for each index of an axis, or one for all; of the rank of x, for onnxruntime takes ten times as long for a
+        # product of [N, C, H, W, 1], as gradients are, with [1] as with [1, 1, 1, 1, 1].
+        shape = [1] * rank
+        shape[given.get("axis", 1) % rank] = -1
+        shaped = constant("shape", shape, np.int64)
+        for name in ("SCALE", "ZERO"):
+            before.append(onnx.helper.make_node("Reshape", [outside[name], shaped], [f"{prefix}{name}"]))
             outside[name] = f"{prefix}{name}"
     if quantizes:
         limits = np.iinfo(dtype)

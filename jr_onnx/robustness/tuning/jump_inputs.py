@@ -5,13 +5,15 @@
         x -> Greater 0 -> Cast -> ReduceSum    positive.3 is a graph output: how many positive numbers came in,
         y -> Greater 0 -> Cast -> ReduceSum    kept.3: and how many of them went on
 
+Of integers the jump is compared in float, between DequantizeLinear and QuantizeLinear: that gives the same bits.
+
 So one session serves every choice of jumps, and no activation leaves it. Counting takes ResNet-50 a third of its time
 again, and a share needs few samples: so it can be left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from google.protobuf.message import DecodeError
 
 from jr_onnx.conversion.convert import convert
 from jr_onnx.conversion.edits import message_of
-from jr_onnx.conversion.element_types import DOUBLE, FLOAT, NUMPY_TYPES
+from jr_onnx.conversion.element_types import DOUBLE, FLOAT, NUMPY_TYPES, round_jump
 from jr_onnx.conversion.forms.write import tensor_of
 from jr_onnx.conversion.graph.names import PREFIX
 from jr_onnx.conversion.sites.matchers import SiteKind
@@ -71,6 +73,14 @@ class TunableModel:
     model: Runnable
     fixed: tuple[str, ...]
 
+    def compared_with(self, jumps: Mapping[str, float]) -> tuple[float, ...]:
+        """What the values of each site are compared with, at these jumps by path: of integers an integer."""
+        return tuple(_compared_with(site, round_jump(jumps[path], site.jump_type)) for path, site in self.model.sites)
+
+
+def _compared_with(site: Site, jump: float) -> float:
+    return jump if site.quantization is None else site.quantization.threshold(jump)
+
 
 def harden(model: str | Path | onnx.ModelProto, *, clip: bool) -> TunableModel:
     """Put JumpReLU with jump 0, which is Relu, at every site; external data are not loaded.
@@ -80,15 +90,15 @@ def harden(model: str | Path | onnx.ModelProto, *, clip: bool) -> TunableModel:
     """
     path = None if isinstance(model, onnx.ModelProto) else Path(model)
     original = _in_memory(model)
-    hardened = convert(original, jump=0.0, clip=clip).model
+    before = read_side(open_proto(original).skeleton)
+    of_integers = any(site.quantization is not None for site in before.sites.values())
+    hardened = convert(original, jump=0.0, clip=clip, target="subgraph" if of_integers else "custom-op").model
     if hardened is None:
         raise TypeError("a conversion in memory gives a model")
     source = replace(open_proto(hardened), path=path)
-    before, after = read_side(open_proto(original).skeleton), read_side(source.skeleton)
+    after = read_side(source.skeleton)
     # A JumpReLU behind a Clip has a path of its own; what a policy matches is the Clip's.
     known = {site.path: before.sites[key].path for key, site in after.sites.items()}
-    if any(site.quantization is not None for site in after.sites.values()):
-        raise ModelError("is quantized, and only jumps of floating point are tuned; tune it before it is quantized")
     prepared = runnable(source, after.sites.values())
     if not prepared.sites:
         raise ModelError("no Relu whose jump could be tuned; jr-onnx inspect lists what there is")
@@ -125,8 +135,8 @@ def with_jump_inputs(model: Runnable) -> tuple[list[Piece], tuple[TunableSite, .
 
 def _described(number: int, path: str, site: Site) -> TunableSite:
     counts = [f"{PREFIX}tune.{what}.{number}" if site.scope.parent is None else "" for what in ("positive", "kept")]
-    jump_type = DOUBLE if site.element_type == DOUBLE else FLOAT
-    return TunableSite(path, site.element_type, f"{PREFIX}tune.jump.{number}", jump_type, *counts)
+    jump_type = DOUBLE if site.jump_type == DOUBLE else FLOAT
+    return TunableSite(path, site.jump_type, f"{PREFIX}tune.jump.{number}", jump_type, *counts)
 
 
 def _take_from_input(root: Message, graph: Message, one: TunableSite, site: Site) -> None:
@@ -151,10 +161,14 @@ def _take_from_input(root: Message, graph: Message, one: TunableSite, site: Site
 def _counter(one: TunableSite, site: Site) -> onnx.NodeProto:
     """A node behind all others. int32 is enough: more than 2^31 numbers in one tensor are over 8 GB."""
     zero, none = f"{one.positive}.zero", onnx.numpy_helper.from_array(np.asarray(0, np.int32))
-    constant = tensor_of(zero, np.asarray(0, NUMPY_TYPES[site.element_type]))
-    counted = [onnx.helper.make_node("Constant", [], [zero], value=constant)]
+    given = site.quantization
+    lowest = np.asarray(0, NUMPY_TYPES[site.element_type]) if given is None else np.asarray(given.zero_point, np.int32)
+    counted = [onnx.helper.make_node("Constant", [], [zero], value=tensor_of(zero, lowest))]
     for value, count in ((site.input, one.positive), (site.output, one.kept)):
         above, ones = f"{count}.above", f"{count}.ones"
+        if given is not None:  # onnxruntime compares no integers of 8 or 16 bits before 1.23
+            counted.append(onnx.helper.make_node("Cast", [value], [f"{count}.wide"], to=onnx.TensorProto.INT32))
+            value = f"{count}.wide"
         counted += [
             onnx.helper.make_node("Greater", [value, zero], [above]),
             onnx.helper.make_node("Cast", [above], [ones], to=onnx.TensorProto.INT32),

@@ -54,12 +54,17 @@ class Stages:
     def choices(
         self, grid: Sequence[float] | None, quantiles: Sequence[float] | None, per_layer: bool, dataset: Dataset
     ) -> tuple[Choice, ...]:
-        """What is tried, jump 0 first."""
+        """What is tried, jump 0 first; of choices that come to the same, as jumps of integers do, the smallest."""
         paths = tuple(dict.fromkeys(path for path, _ in self.hardened.model.sites))
         if grid is not None:
-            return from_grid(grid, paths)
-        histograms = calibrate(self.hardened, self.classifier, dataset, self._stage("calibrate"))
-        return from_quantiles(quantiles or QUANTILES, histograms, paths, per_layer=per_layer)
+            asked = from_grid(grid, paths)
+        else:
+            histograms = calibrate(self.hardened, self.classifier, dataset, self._stage("calibrate"))
+            asked = from_quantiles(quantiles or QUANTILES, histograms, paths, per_layer=per_layer)
+        distinct: dict[tuple[float, ...], Choice] = {}
+        for choice in asked:
+            distinct.setdefault(self.hardened.compared_with(choice.jumps), choice)
+        return tuple(distinct.values())
 
     def candidates(self, session: JumpSession, dataset: Dataset, choices: Sequence[Choice]) -> tuple[Candidate, ...]:
         """Every choice measured, those within the budget under attack too."""

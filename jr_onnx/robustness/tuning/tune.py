@@ -72,7 +72,7 @@ def tune(
             `jr_onnx.load_data`.
         max_drop: how many percentage points of clean accuracy a candidate may lose against jump 0. On the samples that
             confirm the choice a larger loss is a warning, unless all of its interval is larger: then nothing is chosen.
-        grid: jumps to try, the same at all sites.
+        grid: jumps to try, the same at all sites. Of those that a quantized model does not tell apart, the smallest.
         quantiles: jumps to try as quantiles of the positive activations, between 0 and 1, at jump 0. Without a grid
             these are tried, by default `jr_onnx.robustness.tuning.grid.QUANTILES`.
         per_layer: each site's jump is the quantile of its own activations, not of all sites' together.

@@ -32,7 +32,7 @@ from jr_onnx.conversion.sites.matchers import MATCHERS, Found, SiteKind
 from jr_onnx.conversion.sites.survey import Site, survey
 from jr_onnx.conversion.sites.surveyed import wiring_of
 from jr_onnx.files.source import Source
-from jr_onnx.runtime.optimization.relu_form import TAG, Recovered
+from jr_onnx.runtime.optimization.relu_form import OF_INTEGERS, TAG, Recovered
 
 _NCHWC = "com.microsoft.nchwc"
 
@@ -185,7 +185,8 @@ def fuse_adds(source: Source) -> tuple[ModelEdit, int, dict[str, str]]:
     types = ValueTypes(model, scopes)
     sites = [site for site in survey(model, scopes, clip=False).sites if site.hardened is not None]
     edit, fused, left = ModelEdit(), 0, {}
-    body = body_for_all({site.element_type for site in sites}, scopes[0].opset)
+    element_types = {site.element_type for site in sites if site.quantization is None}
+    body = body_for_all(element_types, scopes[0].opset)
     for site in sites:
         why_not = _why_not(site, types) if body is not None else "no function body serves all element types"
         if why_not:
@@ -199,11 +200,13 @@ def fuse_adds(source: Source) -> tuple[ModelEdit, int, dict[str, str]]:
         replaced[site.nodes[-1]] = (NewNode(ADD_OP_TYPE, inputs, (site.output,), DOMAIN, node.name),)
         fused += 1
     if body is not None and fused:
-        edit.functions = [add_function_proto(body, scopes[0].opset, sites[0].element_type)]
+        edit.functions = [add_function_proto(body, scopes[0].opset, min(element_types))]
     return edit, fused, left
 
 
 def _why_not(site: Site, types: ValueTypes) -> str:
+    if site.quantization is not None:
+        return OF_INTEGERS
     if site.hardened is None or site.hardened.form is not JUMP_RELU:
         return "it is not a jr_onnx::JumpReLU; convert with the target custom-op"
     wiring = wiring_of(site.scope)

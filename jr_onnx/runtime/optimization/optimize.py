@@ -14,7 +14,7 @@ from jr_onnx.conversion.edits import ModelEdit, rewrite
 from jr_onnx.conversion.element_types import FLOAT, FLOAT16, type_name
 from jr_onnx.conversion.forms.table import JUMP_RELU
 from jr_onnx.conversion.forms.write import body_for_all, is_for_cuda
-from jr_onnx.conversion.graph.names import taken_names
+from jr_onnx.conversion.graph.names import QUANTIZED_OP_TYPE, taken_names
 from jr_onnx.conversion.graph.scopes import all_scopes
 from jr_onnx.conversion.graph.soundness import check_structure
 from jr_onnx.conversion.metadata import MADE_FOR, OPTIMIZED_SITES, hardened_metadata
@@ -270,6 +270,9 @@ def _write(
     """Write the file, after it was compared with the hardened one; why it could not be compared."""
     with open_unnamed(graph.path) as laid_out:
         edit = add_jump_relus(laid_out.skeleton, graph.sites, graph.places, _called_with(hardened))
+        if any(node.op_type == QUANTIZED_OP_TYPE for scope in all_scopes(laid_out.skeleton) for node in scope.nodes):
+            edit.dropped_functions |= {QUANTIZED_OP_TYPE}  # not every onnxruntime keeps it
+            edit.functions += [one for one in hardened.skeleton.functions if one.name == QUANTIZED_OP_TYPE]
         record = {MADE_FOR: this_machine(level).to_json()}
         edit.metadata = {**hardened_metadata(hardened.skeleton), **record}
         tried = graph.path.with_name("optimised.onnx")  # where its external data are, if it has any

@@ -38,6 +38,10 @@ from jr_onnx.runtime.execution import (
 TAG = f"{PREFIX}site."
 
 
+#: Why a JumpReLU of integers stays as it is.
+OF_INTEGERS = "its values are integers: onnxruntime fuses around it as it is"
+
+
 @dataclass(frozen=True)
 class Recovered:
     """One JumpReLU that can be a Relu for a while.
@@ -57,22 +61,20 @@ def recoverable(source: Source) -> tuple[tuple[Recovered, ...], dict[str, str]]:
     """The sites of a hardened model that can be recovered, and why the others (by path) cannot.
 
     One jump a channel does not fit the blocked layout, in which there is no axis of channels; a jump that is an input
-    is not a constant; and what is inside of a local function gets other names when the function is inlined.
-
-    Raises:
-        ModelError: the values of a site are integers.
+    is not a constant; what is inside of a local function gets other names when the function is inlined; and JumpReLU
+    of integers is written as onnxruntime fuses best around it already.
     """
     model = source.skeleton
     scopes = tuple(all_scopes(model))
     hardened = [site for site in survey(model, scopes, clip=False).sites if site.hardened is not None]
-    if any(site.quantization is not None for site in hardened):
-        raise ModelError("is quantized, and only models of floating point are laid out; run it as it is")
     inputs = {value.name for value in model.graph.input}
     found: list[Recovered] = []
     reasons: dict[str, str] = {}
     for number, site in enumerate(hardened):
         jump = jump_of(site)
-        if jump is None or _from_input(site, inputs):
+        if site.quantization is not None:
+            reasons[site.path] = OF_INTEGERS
+        elif jump is None or _from_input(site, inputs):
             reasons[site.path] = "its jump is not a constant"
         elif jump.size != 1:
             reasons[site.path] = "it has one jump a channel"

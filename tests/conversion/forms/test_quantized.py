@@ -387,12 +387,17 @@ def test_types_of_other_widths_are_left_alone() -> None:
     assert "uint4" in left.reason
 
 
-def test_without_a_zero_point_the_integers_are_uint8_from_0_on() -> None:
+@pytest.mark.parametrize("output_dtype", [None, onnx.TensorProto.UINT8, onnx.TensorProto.UINT16])
+def test_without_a_zero_point_the_integers_are_uint8_or_what_the_node_says_from_0_on(output_dtype: int | None) -> None:
     model = one_layer(0.03, np.uint8(0), (256, 1))
     for op in model.graph.node[1:]:
         del op.input[2:]
-    x = dequantized(all_integers(np.uint8), 0.03, 0).reshape(256, 1)
-    for options in TARGETS.values():
+    if output_dtype is not None:
+        model.graph.node[1].attribute.append(onnx.helper.make_attribute("output_dtype", int(output_dtype)))
+    dtype = INTEGER_TYPES[output_dtype or onnx.TensorProto.UINT8]
+    x = dequantized(all_integers(dtype)[-256:], 0.03, 0).reshape(256, 1)
+    x[:6, 0] = dequantized(np.arange(6), 0.03, 0)
+    for options in (*TARGETS.values(), {"jump_input": "jump"}):
         hard = hardened(model, 0.1, **options)
         assert_jumps(hard, x, 0.1)
         assert hardened(hardened(model, 0.5, **options), 0.1, **options) == hard

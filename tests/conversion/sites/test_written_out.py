@@ -164,11 +164,22 @@ def test_what_would_give_other_values_is_left_alone_and_the_reason_given(thresho
     assert why_not in str([one.how for one in jr_onnx.inspect(model).nodes])
 
 
-def test_a_zero_of_more_axes_than_x_gives_the_value_more_axes() -> None:
-    nodes, _ = WRITTEN["Where(x > t, x, 0)"]
-    numbers = {"t": np.float32(0.5), "zero": np.zeros(1, np.float32)}
-    model = make_model(nodes, [value("x", shape=())], [value("y", shape=(1,))], initializers=numbers)
-    with pytest.raises(jr_onnx.ModelError, match="its 0 may have a larger shape than x"):
+@pytest.mark.parametrize(
+    ("shape", "overridable", "why_not"),
+    [
+        ((1, 1, 1, 1), False, "its 0 may have a larger shape than x"),
+        ((5, 1), False, "its 0 may have a larger shape than x"),
+        ((), True, "its 0 is the default of a graph input"),
+    ],
+)
+def test_a_zero_that_widens_x_or_may_be_another_number_is_none(
+    shape: tuple[int, ...], overridable: bool, why_not: str
+) -> None:
+    zero = {"zero": np.zeros(shape, np.float32)}
+    inputs = [value("x", shape=("n", 4)), *([value("zero", shape=shape)] if overridable else [])]
+    nodes = WRITTEN["Where(x > t, x, 0)"][0]
+    model = make_model(nodes, inputs, [value("y")], initializers={"t": THRESHOLDS} | zero)
+    with pytest.raises(jr_onnx.ModelError, match=why_not):
         jr_onnx.convert(model, recognise=True)
 
 

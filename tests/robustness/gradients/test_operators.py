@@ -145,12 +145,12 @@ REFUSED: list[tuple[list[onnx.NodeProto], dict[str, Array], str]] = [
     (
         [
             node("QuantizeLinear", "x s z", "q"),
-            node("QLinearConv", "q s z w s z s z", "c", **SAME),
+            node("QLinearConv", "q s z w s z s z", "c", domain="com.microsoft", channels_last=1, **SAME),
             node("DequantizeLinear", "c s z", "d"),
             node("Flatten", "d", "y"),
         ],
-        {"s": np.asarray(0.1, np.float32), "z": np.asarray(3, np.uint8), "w": np.ones((3, 2, 3, 3), np.uint8)},
-        "QLinearConv has none; quantize with QuantizeLinear and DequantizeLinear",
+        {"s": np.asarray(0.1, np.float32), "z": np.asarray(3, np.uint8), "w": np.ones((5, 5, 3, 3), np.uint8)},
+        "nothing is known of QLinearConv, or not with channels last",
     ),
 ]
 
@@ -160,7 +160,7 @@ def test_what_cannot_be_differentiated_is_refused_in_one_line(
     nodes: list[onnx.NodeProto], constants: dict[str, Array], message: str
 ) -> None:
     declared = [value("x", shape=["N", 2, 6, 5])], [value("y", shape=["N", "K"])]
-    model = make_model(nodes, *declared, opset=18, initializers=constants)
+    model = make_model(nodes, *declared, opset=18, initializers=constants, domains=["com.microsoft"])
     with pytest.raises(NoGradientError, match=message):
         Gradients(model, (2, 6, 5))
 
