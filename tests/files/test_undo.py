@@ -60,9 +60,10 @@ def text_of(encoded: bytes) -> str:
         text_of(b"\x01\x65"),  # a span behind the end of the message
         base64.b64encode(zlib.compress(b"\x06abc")[:-3]).decode(),  # cut off
         text_of(bytes(65 << 20)),  # a bomb
+        text_of(bytes(1 << 20)),  # so many pieces of nothing
         "é",
     ],
-    ids=range(8),
+    ids=range(9),
 )
 def test_a_damaged_text_says_nothing(text: str) -> None:
     assert unpacked(text, 100) is None
