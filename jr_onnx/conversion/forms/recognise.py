@@ -88,6 +88,8 @@ def _is_ours(match: Match, wiring: Wiring, record: Record) -> bool:
     zero computed from the jump as in the function's body, or a jump that the model's record has.
     """
     form, values, last = match.form, match.values, wiring.scope.nodes[match.nodes[-1]]
+    if any(mark_of(wiring.scope.nodes[index], FORM) for index in match.nodes[:-1]):
+        return False  # a form within, of numbers that the model itself quantizes behind it
     if form.calls or mark_of(last, FORM) == form.name:
         return True
     if form is HARD_SIGMOID:
