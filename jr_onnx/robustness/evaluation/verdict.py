@@ -218,7 +218,7 @@ def _headline(
     said = {
         "TOO COSTLY": f"Too much accuracy is lost: without any attack {hardened.clean_accuracy:.1%} of the "
         f"{len(hardened.correct)} samples are right, against {reference.clean_accuracy:.1%} with the original, and at "
-        f"most {points_text(max_drop)} may be lost",
+        f"most {points_text(max_drop)} may be lost; {numbers}",
         "WORSE": f"Easier to fool than the original: {numbers}",
         "NO ADAPTIVE ATTACK": f"Not known, for no attack that adapts to JumpReLU was run with its control: {numbers}",
         "GRADIENTS FAILED": f"Not known, for the gradients that attacks follow lead nowhere on this model: {numbers}",
