@@ -87,8 +87,10 @@ class _Climb:
 
 def _begun(search: Search, view: View, index: Indices, numbers: list[int]) -> _Climb:
     x = np.concatenate([_start(search, index, number) for number in numbers])
-    rivals = np.concatenate([_rivals(search, view, index, number % CYCLE) for number in numbers])
-    sharpness = np.repeat([CROSS_ENTROPY if number % CYCLE == 0 else MARGIN for number in numbers], len(index))
+    losses = [number % CYCLE for number in numbers]
+    of_loss = {loss: _rivals(search, view, index, loss) for loss in set(losses)}
+    rivals = np.concatenate([of_loss[loss] for loss in losses])
+    sharpness = np.repeat([CROSS_ENTROPY if loss == 0 else MARGIN for loss in losses], len(index))
     first = np.full(len(x), np.inf, np.float32)
     return _Climb(np.tile(index, len(numbers)), x, np.zeros_like(x), rivals, sharpness.astype(np.float32), first)
 

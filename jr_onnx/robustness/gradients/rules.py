@@ -43,11 +43,10 @@ _SLOPE = """
 def register() -> None:
     """Make the rules known to onnx-ad."""
     REVERSE.update({OP_TYPE: _jump_relu, "Relu": _relu})
-    for op_type in ("Conv", "AveragePool", "LpPool"):
-        if not isinstance(REVERSE[op_type], _ExactPads):
-            REVERSE[op_type] = _ExactPads(REVERSE[op_type])
-    if not isinstance(REVERSE["Clip"], _ClipByOutput):
-        REVERSE["Clip"] = _ClipByOutput(REVERSE["Clip"])
+    mended = {"Conv": _ExactPads, "AveragePool": _ExactPads, "LpPool": _ExactPads, "Clip": _ClipByOutput}
+    for op_type, kind in mended.items():
+        if not isinstance(REVERSE[op_type], kind):
+            REVERSE[op_type] = kind(REVERSE[op_type])
 
 
 def _jump_relu(ctx: Any, node: onnx.NodeProto, grads: list[str]) -> list[str | None]:
@@ -118,8 +117,13 @@ class _ExactPads:
                 strict=True,
             )
         ]  # what the last window does not reach
-        made.ClearField("attribute")
-        made.attribute.extend(onnx.helper.make_attribute(name, value) for name, value in given.items())
+        _set_attributes(made, given)
+
+
+def _set_attributes(node: onnx.NodeProto, attributes: dict[str, Any]) -> None:
+    """Give a node these attributes alone."""
+    node.ClearField("attribute")
+    node.attribute.extend(onnx.helper.make_attribute(name, value) for name, value in attributes.items())
 
 
 #: Channels come in blocks of so many in onnxruntime's fastest kernels.
@@ -153,9 +157,5 @@ def _as_convolution(ctx: Any, made: onnx.NodeProto) -> bool:
     ctx.b.nodes[at:at] = moved
     made.op_type = "Conv"
     made.input[1] = turned
-    made.ClearField("attribute")
-    made.attribute.extend(
-        onnx.helper.make_attribute(name, value)
-        for name, value in {"pads": pads, "dilations": given["dilations"]}.items()
-    )
+    _set_attributes(made, {"pads": pads, "dilations": given["dilations"]})
     return True
